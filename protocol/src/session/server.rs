@@ -1,0 +1,233 @@
+//! The broker's view of one peer: which frames may come when, and how many.
+
+use std::time::Instant;
+
+use super::{Due, Keepalive, Timing, negotiate};
+use crate::error::{Code, Violation};
+use crate::frame::message::PublishView;
+use crate::frame::{Cancel, Close, Frame, Hello, Interest, List, Subscribe, Unsubscribe};
+use crate::limits::{
+    CREDENTIAL_LEN_MAX, HEAD_LEN_MAX, HEADERS_LEN_MAX, HELLO_LEN_MAX, Limits, SUBSCRIBE_BATCH_MAX, TEXT_LEN_MAX,
+};
+use crate::rate::Bucket;
+use crate::{VERSION, VERSION_MIN};
+
+/// What a frame asks the broker to do. Everything in it is within the limits.
+#[derive(Debug)]
+pub enum Step<'a> {
+    /// Find out who this is, then call [`Session::open`]; nothing else is accepted before.
+    Hello(u16, Hello),
+    /// Route this. The subject is not checked yet.
+    Publish(PublishView<'a>),
+    /// Begin these subscriptions and answer.
+    Subscribe(Subscribe),
+    /// End these subscriptions and answer.
+    Unsubscribe(Unsubscribe),
+    /// Answer now or when somebody subscribes.
+    Interest(Interest),
+    /// Answer with the subscriptions of the connection.
+    List(List),
+    /// Forget a question.
+    Cancel(Cancel),
+    /// Answer with a pong of this token.
+    Ping(u64),
+    /// Nothing: the peer is there.
+    Heard,
+    /// The peer says goodbye.
+    Close(Close),
+}
+
+/// One peer's standing with the broker.
+#[derive(Debug)]
+pub struct Session {
+    state: State,
+    limits: Limits,
+    keepalive: Keepalive,
+    messages: Bucket,
+    bytes: Bucket,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    AwaitsHello,
+    AwaitsWelcome,
+    Open,
+}
+
+impl Session {
+    /// For a connection that has just been accepted.
+    pub fn new(timing: Timing, now: Instant) -> Self {
+        Self {
+            state: State::AwaitsHello,
+            limits: Limits::default(),
+            keepalive: Keepalive::new(timing, now),
+            messages: Bucket::new(0, now),
+            bytes: Bucket::new(0, now),
+        }
+    }
+
+    /// The peer was accepted and is granted `limits`.
+    pub fn open(&mut self, limits: Limits, now: Instant) {
+        self.state = State::Open;
+        self.messages = Bucket::new(limits.messages_per_second_max.into(), now);
+        self.bytes = Bucket::new(limits.bytes_per_second_max, now);
+        self.limits = limits;
+        self.keepalive.open(now);
+    }
+
+    /// Whether the handshake is over.
+    pub fn is_open(&self) -> bool {
+        self.state == State::Open
+    }
+
+    /// The longest frame that may come next, in bytes after its length field.
+    pub fn frame_len_max(&self) -> u32 {
+        match self.state {
+            State::AwaitsHello | State::AwaitsWelcome => HELLO_LEN_MAX,
+            State::Open => self.limits.frame_len_max,
+        }
+    }
+
+    /// What the peer was granted.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// When to call [`on_timeout`](Self::on_timeout) at the latest.
+    pub fn next_deadline(&self) -> Instant {
+        self.keepalive.next_deadline()
+    }
+
+    /// What is due at `now`.
+    pub fn on_timeout(&mut self, now: Instant) -> Due {
+        self.keepalive.on_timeout(now)
+    }
+
+    /// Bytes arrived; to be called once for each read, before its frames.
+    ///
+    /// # Errors
+    /// When the peer sends more bytes a second than it was granted.
+    pub fn on_bytes(&mut self, len: usize, now: Instant) -> Result<(), Violation> {
+        self.keepalive.heard(now);
+        if self.bytes.take(len as u64, now) {
+            return Ok(());
+        }
+        let max = self.limits.bytes_per_second_max;
+        Err(Violation::new(Code::TooMany, format!("more than {max} bytes a second")))
+    }
+
+    /// Judges the body of a frame.
+    ///
+    /// # Errors
+    /// When the frame is malformed, out of place or beyond a limit; the connection then ends.
+    #[inline]
+    pub fn on_body<'a>(&mut self, body: &'a [u8], now: Instant) -> Result<Step<'a>, Violation> {
+        if self.state == State::Open && PublishView::is_publish(body) {
+            return self.on_publish(PublishView::decode(body)?, now);
+        }
+        self.on_frame(Frame::decode(body)?)
+    }
+
+    #[inline]
+    fn on_publish<'a>(&mut self, publish: PublishView<'a>, now: Instant) -> Result<Step<'a>, Violation> {
+        if !self.messages.take(1, now) {
+            let max = self.limits.messages_per_second_max;
+            return Err(Violation::new(Code::TooMany, format!("more than {max} messages a second")));
+        }
+        if publish.headers_len > HEADERS_LEN_MAX {
+            let text = format!("headers of {} bytes are longer than {HEADERS_LEN_MAX}", publish.headers_len);
+            return Err(Violation::new(Code::TooLarge, text));
+        }
+        if publish.fragment.is_none() && publish.payload_len as u64 > self.limits.message_len_max {
+            let max = self.limits.message_len_max;
+            let text = format!("a payload of {} bytes is longer than {max}", publish.payload_len);
+            return Err(Violation::new(Code::TooLarge, text));
+        }
+        Ok(Step::Publish(publish))
+    }
+
+    fn on_frame<'a>(&mut self, frame: Frame<'a>) -> Result<Step<'a>, Violation> {
+        match (self.state, frame) {
+            (_, Frame::Close(close)) => Ok(Step::Close(close)),
+            (State::AwaitsHello, Frame::Hello(hello)) => self.on_hello(hello),
+            (State::AwaitsHello, other) => Err(out_of_place(&other, "the first frame must be a hello")),
+            (State::AwaitsWelcome, other) => Err(out_of_place(&other, "the handshake has not ended")),
+            (State::Open, frame) => Self::on_open_frame(frame),
+        }
+    }
+
+    fn on_hello<'a>(&mut self, hello: Hello) -> Result<Step<'a>, Violation> {
+        let version = negotiate((VERSION_MIN, VERSION), (hello.version_min, hello.version_max))?;
+        check_hello(&hello)?;
+        self.state = State::AwaitsWelcome;
+        Ok(Step::Hello(version, hello))
+    }
+
+    fn on_open_frame(frame: Frame<'_>) -> Result<Step<'_>, Violation> {
+        match frame {
+            Frame::Subscribe(subscribe) => {
+                check_batch(subscribe.wanted.len())?;
+                Ok(Step::Subscribe(subscribe))
+            }
+            Frame::Unsubscribe(unsubscribe) => {
+                check_batch(unsubscribe.ids.len())?;
+                Ok(Step::Unsubscribe(unsubscribe))
+            }
+            Frame::Interest(interest) => Ok(Step::Interest(interest)),
+            Frame::List(list) => Ok(Step::List(list)),
+            Frame::Cancel(cancel) => Ok(Step::Cancel(cancel)),
+            Frame::Ping(ping) => Ok(Step::Ping(ping.token)),
+            Frame::Pong(_) => Ok(Step::Heard),
+            other @ (Frame::Hello(_)
+            | Frame::Welcome(_)
+            | Frame::Subscribed(_)
+            | Frame::Unsubscribed(_)
+            | Frame::Publish(_)
+            | Frame::Published(_)
+            | Frame::Deliver(_)
+            | Frame::Interested(_)
+            | Frame::Listed(_)
+            | Frame::Denied(_)
+            | Frame::Ended(_)
+            | Frame::Dropped(_)
+            | Frame::Drain(_)
+            | Frame::Close(_)
+            | Frame::Addresses(_)) => Err(out_of_place(&other, "a client does not send it here")),
+        }
+    }
+}
+
+/// The longest head that a frame with a payload needs beside its subjects and headers fits into
+/// [`HEAD_LEN_MAX`]; a frame limit must leave room for it.
+pub fn frame_len_needed(limits: &Limits) -> u64 {
+    let texts = 2 * crate::limits::SUBJECT_LEN_MAX as u64 + HEADERS_LEN_MAX as u64;
+    u64::from(limits.fragment_len_max) + texts + u64::from(HEAD_LEN_MAX)
+}
+
+fn check_hello(hello: &Hello) -> Result<(), Violation> {
+    use crate::frame::Credentials;
+    let longest = match &hello.credentials {
+        Credentials::None => 0,
+        Credentials::Token(token) => token.len(),
+        Credentials::Password { user, password } => user.len().max(password.len()),
+    };
+    if longest > CREDENTIAL_LEN_MAX {
+        return Err(Violation::new(Code::TooLarge, format!("credentials are longer than {CREDENTIAL_LEN_MAX} bytes")));
+    }
+    if hello.client.len() > TEXT_LEN_MAX {
+        return Err(Violation::new(Code::TooLarge, format!("the client's name is longer than {TEXT_LEN_MAX} bytes")));
+    }
+    Ok(())
+}
+
+fn check_batch(len: usize) -> Result<(), Violation> {
+    if len <= SUBSCRIBE_BATCH_MAX {
+        return Ok(());
+    }
+    let text = format!("a batch of {len} subscriptions is larger than {SUBSCRIBE_BATCH_MAX}");
+    Err(Violation::new(Code::TooLarge, text))
+}
+
+fn out_of_place(frame: &Frame<'_>, why: &str) -> Violation {
+    Violation::new(Code::BadFrame, format!("a {} frame is out of place: {why}", frame.name()))
+}
