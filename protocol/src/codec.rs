@@ -14,13 +14,19 @@ pub const LEN_FIELD: usize = 4;
 /// # Errors
 /// When the frame is empty or longer than `frame_len_max` bytes.
 #[inline]
-pub fn split_frame(bytes: &[u8], frame_len_max: u32) -> Result<Option<(&[u8], usize)>, DecodeError> {
+pub fn split_frame(
+    bytes: &[u8],
+    frame_len_max: u32,
+) -> Result<Option<(&[u8], usize)>, DecodeError> {
     let Some((field, rest)) = bytes.split_first_chunk::<LEN_FIELD>() else {
         return Ok(None);
     };
     let len = u32::from_le_bytes(*field);
     if len > frame_len_max {
-        return Err(DecodeError::TooLong { len, max: frame_len_max });
+        return Err(DecodeError::TooLong {
+            len,
+            max: frame_len_max,
+        });
     }
     if len == 0 {
         return Err(DecodeError::Empty);

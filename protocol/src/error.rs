@@ -2,13 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::limits::TEXT_LEN_MAX;
 use crate::subject::SubjectError;
 
 macro_rules! codes {
     ($($(#[$doc:meta])* $name:ident = $number:literal, $text:literal;)+) => {
         /// A stable number that says what happened. Numbers are never given a second meaning.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-        #[cfg_attr(feature = "arbitrary", derive(arbitrary::Arbitrary))]
         pub enum Code {
             $($(#[$doc])* $name,)+
             /// A code that this version does not know; peers may be newer.
@@ -82,6 +82,14 @@ impl std::fmt::Display for Code {
     }
 }
 
+#[cfg(feature = "arbitrary")]
+impl arbitrary::Arbitrary<'_> for Code {
+    /// From a number, since a number that has a name is never [`Code::Other`].
+    fn arbitrary(u: &mut arbitrary::Unstructured<'_>) -> arbitrary::Result<Self> {
+        u16::arbitrary(u).map(Self::from_number)
+    }
+}
+
 impl Serialize for Code {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_u16(self.number())
@@ -136,10 +144,19 @@ pub struct Violation {
 }
 
 impl Violation {
-    /// A violation with its text.
+    /// A violation with its text, shortened to [`TEXT_LEN_MAX`] bytes.
     pub fn new(code: Code, text: impl Into<String>) -> Self {
-        Self { code, text: text.into() }
+        Self {
+            code,
+            text: shortened(text.into()),
+        }
     }
+}
+
+/// A text for people that fits into a frame whatever subject it quotes.
+pub(crate) fn shortened(mut text: String) -> String {
+    text.truncate(text.floor_char_boundary(TEXT_LEN_MAX));
+    text
 }
 
 impl From<DecodeError> for Violation {

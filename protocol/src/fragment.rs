@@ -1,6 +1,7 @@
 //! Large messages in parts (§6.3): cutting them, and keeping track of those in flight.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
@@ -11,7 +12,9 @@ use crate::frame::Fragment;
 pub fn parts(total_len: usize, fragment_len_max: u32) -> impl Iterator<Item = (u32, Range<usize>)> {
     let step = (fragment_len_max as usize).max(1);
     let starts = (0..total_len.max(1)).step_by(step);
-    (0_u32..).zip(starts).map(move |(index, start)| (index, start..total_len.min(start + step)))
+    (0_u32..)
+        .zip(starts)
+        .map(move |(index, start)| (index, start..total_len.min(start + step)))
 }
 
 /// Why a fragment has no place.
@@ -62,6 +65,10 @@ impl From<FragmentError> for Violation {
 
 /// Bounds of a [`Table`].
 #[derive(Debug, Clone, Copy)]
+#[expect(
+    clippy::struct_field_names,
+    reason = "every one is a maximum, and names end with their qualifier"
+)]
 pub struct Bounds {
     /// Most messages in flight.
     pub messages_max: usize,
@@ -76,6 +83,10 @@ pub struct Bounds {
 pub struct Table<T> {
     bounds: Bounds,
     messages: BTreeMap<u64, InFlight<T>>,
+    /// Sum of what was received of all messages in flight, in bytes.
+    held_len: u64,
+    /// No message is overdue before this. A lower bound, so that hearing of a message is cheap.
+    next_expiry: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -99,7 +110,12 @@ pub enum Accepted<'t, T> {
 impl<T> Table<T> {
     /// An empty table.
     pub const fn new(bounds: Bounds) -> Self {
-        Self { bounds, messages: BTreeMap::new() }
+        Self {
+            bounds,
+            messages: BTreeMap::new(),
+            held_len: 0,
+            next_expiry: None,
+        }
     }
 
     /// Accounts for a fragment with `len` bytes of payload; `begin` makes what is kept when it is
@@ -114,35 +130,49 @@ impl<T> Table<T> {
         now: Instant,
         begin: impl FnOnce() -> T,
     ) -> Result<Accepted<'_, T>, FragmentError> {
-        let result = self.check(fragment, len as u64, now);
-        if let Err(error) = result {
-            self.messages.remove(&fragment.id);
+        let len = len as u64;
+        if let Err(error) = self.check(fragment, len, now) {
+            self.forget(fragment.id);
             return Err(error);
         }
-        let message = self.messages.entry(fragment.id).or_insert_with(|| InFlight {
-            next_index: 0,
-            received: 0,
-            total_len: fragment.total_len,
-            heard: now,
-            kept: begin(),
-        });
-        message.next_index += 1;
-        message.received += len as u64;
-        message.heard = now;
-        if message.received < message.total_len {
-            // The second look-up keeps the borrow checker content with the removal below.
-            let message = self.messages.get_mut(&fragment.id);
-            return Ok(Accepted::More(&mut message.expect("the message was found above").kept));
+        if fragment.index == 0 && self.next_expiry.is_none() {
+            self.next_expiry = now.checked_add(self.bounds.idle_max);
         }
-        let message = self.messages.remove(&fragment.id);
-        Ok(Accepted::Last(message.expect("the message was found above").kept))
+        let mut entry = match self.messages.entry(fragment.id) {
+            Entry::Occupied(entry) => entry,
+            Entry::Vacant(entry) => entry.insert_entry(InFlight {
+                next_index: 0,
+                received: 0,
+                total_len: fragment.total_len,
+                heard: now,
+                kept: begin(),
+            }),
+        };
+        let message = entry.get_mut();
+        message.received += len;
+        if message.received == message.total_len {
+            let message = entry.remove();
+            self.held_len -= message.received - len;
+            return Ok(Accepted::Last(message.kept));
+        }
+        message.next_index += 1;
+        message.heard = now;
+        self.held_len += len;
+        Ok(Accepted::More(&mut entry.into_mut().kept))
     }
 
     fn check(&mut self, fragment: Fragment, len: u64, now: Instant) -> Result<(), FragmentError> {
-        let Fragment { id, index, total_len } = fragment;
+        let Fragment {
+            id,
+            index,
+            total_len,
+        } = fragment;
         let max = self.bounds.message_len_max;
         if total_len > max {
-            return Err(FragmentError::TooLong { len: total_len, max });
+            return Err(FragmentError::TooLong {
+                len: total_len,
+                max,
+            });
         }
         if len == 0 || total_len == 0 {
             return Err(FragmentError::Empty { id, index });
@@ -151,37 +181,74 @@ impl<T> Table<T> {
             Some(message) => (message.next_index, message.received, message.total_len),
             None => (0, 0, total_len),
         };
-        if index != next_index {
+        // The last number has no successor, so that a message that needs more is out of turn too.
+        let is_last = received.saturating_add(len) >= promised;
+        if index != next_index || (index == u32::MAX && !is_last) {
             return Err(FragmentError::OutOfTurn { id, index });
         }
-        if received + len > promised || total_len != promised {
-            return Err(FragmentError::TooLong { len: received + len, max: promised });
+        if total_len != promised {
+            return Err(FragmentError::TooLong {
+                len: total_len,
+                max: promised,
+            });
+        }
+        if received.saturating_add(len) > promised {
+            return Err(FragmentError::TooLong {
+                len: received.saturating_add(len),
+                max: promised,
+            });
         }
         if index == 0 && self.messages.len() >= self.bounds.messages_max {
             self.expire(now);
             if self.messages.len() >= self.bounds.messages_max {
-                return Err(FragmentError::TooMany { max: self.bounds.messages_max });
+                return Err(FragmentError::TooMany {
+                    max: self.bounds.messages_max,
+                });
             }
         }
         Ok(())
     }
 
-    /// Forgets messages whose next fragment is overdue; returns how many.
+    /// Forgets messages whose next fragment is overdue; returns how many. Costs nothing before
+    /// [`next_expiry`](Self::next_expiry).
     pub fn expire(&mut self, now: Instant) -> usize {
+        if self.next_expiry.is_none_or(|due| now < due) {
+            return 0;
+        }
         let before = self.messages.len();
         let idle_max = self.bounds.idle_max;
-        self.messages.retain(|_, message| now.saturating_duration_since(message.heard) < idle_max);
+        self.messages.retain(|_, message| {
+            let stays = now.saturating_duration_since(message.heard) < idle_max;
+            self.held_len -= if stays { 0 } else { message.received };
+            stays
+        });
+        let oldest = self.messages.values().map(|message| message.heard).min();
+        self.next_expiry = oldest.and_then(|heard| heard.checked_add(idle_max));
         before - self.messages.len()
+    }
+
+    /// When to call [`expire`](Self::expire) at the latest; it may be that nothing is overdue then.
+    pub fn next_expiry(&self) -> Option<Instant> {
+        self.next_expiry
+    }
+
+    /// Whether a message is in flight.
+    pub fn contains(&self, id: u64) -> bool {
+        self.messages.contains_key(&id)
     }
 
     /// Forgets one message.
     pub fn forget(&mut self, id: u64) {
-        self.messages.remove(&id);
+        if let Some(message) = self.messages.remove(&id) {
+            self.held_len -= message.received;
+        }
     }
 
     /// Forgets all messages, as when the connection that they came on has ended.
     pub fn clear(&mut self) {
         self.messages.clear();
+        self.held_len = 0;
+        self.next_expiry = None;
     }
 
     /// How many messages are in flight.
@@ -193,14 +260,22 @@ impl<T> Table<T> {
     pub fn is_empty(&self) -> bool {
         self.messages.is_empty()
     }
+
+    /// How many bytes were received of the messages in flight, together.
+    pub fn held_len(&self) -> u64 {
+        self.held_len
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const BOUNDS: Bounds =
-        Bounds { messages_max: 2, message_len_max: 100, idle_max: Duration::from_secs(120) };
+    const BOUNDS: Bounds = Bounds {
+        messages_max: 2,
+        message_len_max: 100,
+        idle_max: Duration::from_mins(2),
+    };
 
     #[expect(clippy::disallowed_methods, reason = "a test may begin at any time")]
     fn start() -> Instant {
@@ -208,7 +283,11 @@ mod tests {
     }
 
     fn fragment(id: u64, index: u32, total_len: u64) -> Fragment {
-        Fragment { id, index, total_len }
+        Fragment {
+            id,
+            index,
+            total_len,
+        }
     }
 
     #[test]
@@ -238,11 +317,24 @@ mod tests {
     #[test]
     fn what_has_no_place_is_refused_by_name() {
         let (mut table, now) = (Table::new(BOUNDS), start());
-        let mut refuse = |f: Fragment, len| table.accept(f, len, now, || ()).map(|_| ()).unwrap_err();
-        assert_eq!(refuse(fragment(1, 1, 10), 1), FragmentError::OutOfTurn { id: 1, index: 1 });
-        assert_eq!(refuse(fragment(1, 0, 101), 1), FragmentError::TooLong { len: 101, max: 100 });
-        assert_eq!(refuse(fragment(1, 0, 10), 0), FragmentError::Empty { id: 1, index: 0 });
-        assert_eq!(refuse(fragment(1, 0, 10), 11), FragmentError::TooLong { len: 11, max: 10 });
+        let mut refuse =
+            |f: Fragment, len| table.accept(f, len, now, || ()).map(|_| ()).unwrap_err();
+        assert_eq!(
+            refuse(fragment(1, 1, 10), 1),
+            FragmentError::OutOfTurn { id: 1, index: 1 }
+        );
+        assert_eq!(
+            refuse(fragment(1, 0, 101), 1),
+            FragmentError::TooLong { len: 101, max: 100 }
+        );
+        assert_eq!(
+            refuse(fragment(1, 0, 10), 0),
+            FragmentError::Empty { id: 1, index: 0 }
+        );
+        assert_eq!(
+            refuse(fragment(1, 0, 10), 11),
+            FragmentError::TooLong { len: 11, max: 10 }
+        );
         for id in [1, 2] {
             table.accept(fragment(id, 0, 10), 1, now, || ()).unwrap();
         }
@@ -251,5 +343,55 @@ mod tests {
         let later = now + BOUNDS.idle_max;
         table.accept(fragment(3, 0, 10), 1, later, || ()).unwrap();
         assert_eq!(table.len(), 1, "the overdue ones made room");
+    }
+
+    #[test]
+    fn a_message_that_changes_its_length_is_forgotten() {
+        let (mut table, now) = (Table::new(BOUNDS), start());
+        table.accept(fragment(1, 0, 10), 6, now, || ()).unwrap();
+        let error = table.accept(fragment(1, 1, 11), 4, now, || ()).unwrap_err();
+        assert_eq!(error, FragmentError::TooLong { len: 11, max: 10 });
+        assert_eq!((table.len(), table.held_len()), (0, 0));
+    }
+
+    #[test]
+    fn what_is_held_is_counted_through_every_end() {
+        let (mut table, now) = (Table::new(BOUNDS), start());
+        table.accept(fragment(1, 0, 10), 6, now, || ()).unwrap();
+        table
+            .accept(fragment(2, 0, 10), 3, now + Duration::from_secs(1), || ())
+            .unwrap();
+        assert_eq!(table.held_len(), 9);
+        assert_eq!(table.next_expiry(), Some(now + BOUNDS.idle_max));
+        assert_eq!(table.expire(now + BOUNDS.idle_max), 1);
+        assert_eq!(
+            (table.held_len(), table.contains(1), table.contains(2)),
+            (3, false, true)
+        );
+        assert_eq!(
+            table.next_expiry(),
+            Some(now + BOUNDS.idle_max + Duration::from_secs(1))
+        );
+        table.accept(fragment(2, 1, 10), 7, now, || ()).unwrap();
+        assert_eq!(table.held_len(), 0);
+        table.accept(fragment(3, 0, 10), 3, now, || ()).unwrap();
+        table.forget(3);
+        assert_eq!(table.held_len(), 0);
+        table.accept(fragment(3, 0, 10), 3, now, || ()).unwrap();
+        table.clear();
+        assert_eq!((table.held_len(), table.next_expiry()), (0, None));
+    }
+
+    #[test]
+    fn a_table_without_expiry_never_forgets() {
+        let (mut table, now) = (
+            Table::new(Bounds {
+                idle_max: Duration::MAX,
+                ..BOUNDS
+            }),
+            start(),
+        );
+        table.accept(fragment(1, 0, 10), 6, now, || ()).unwrap();
+        assert_eq!((table.next_expiry(), table.expire(now)), (None, 0));
     }
 }

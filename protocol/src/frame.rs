@@ -20,7 +20,9 @@ pub mod handshake;
 pub use handshake::{Addresses, Credentials, Hello, Welcome};
 
 pub mod subscription;
-pub use subscription::{Dropped, Ended, Pick, Subscribe, Subscribed, Unsubscribe, Unsubscribed, Wanted};
+pub use subscription::{
+    Dropped, Ended, Pick, Subscribe, Subscribed, Unsubscribe, Unsubscribed, Wanted,
+};
 
 pub mod message;
 pub use message::{Deliver, Fragment, Message, Publish, Published};
@@ -35,6 +37,7 @@ mod wire;
 
 /// One unit on the wire.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "arbitrary", derive(arbitrary::Arbitrary))]
 pub enum Frame<'a> {
     /// 0, client to broker: the first frame.
     Hello(Hello),
@@ -104,7 +107,12 @@ impl<'a> Frame<'a> {
     }
 
     fn decode_control(body: &'a [u8], kind: u8) -> Result<Self, DecodeError> {
-        let malformed = DecodeError::Malformed { kind: kind_name(kind) };
+        if kind == handshake::KIND_HELLO && !handshake::has_magic(body) {
+            return Err(DecodeError::NotDialtone);
+        }
+        let malformed = DecodeError::Malformed {
+            kind: kind_name(kind),
+        };
         let Ok((frame, rest)) = postcard::take_from_bytes::<Self>(body) else {
             return Err(malformed);
         };
@@ -112,11 +120,6 @@ impl<'a> Frame<'a> {
         let extensible = matches!(frame, Self::Hello(_) | Self::Welcome(_));
         if !rest.is_empty() && !extensible {
             return Err(malformed);
-        }
-        if let Self::Hello(hello) = &frame
-            && hello.magic != handshake::MAGIC
-        {
-            return Err(DecodeError::NotDialtone);
         }
         Ok(frame)
     }
@@ -128,7 +131,26 @@ impl<'a> Frame<'a> {
         match self {
             Self::Publish(publish) => publish.encode_body(out),
             Self::Deliver(deliver) => deliver.encode_body(out),
-            control => encode_control(control, out),
+            Self::Hello(_)
+            | Self::Welcome(_)
+            | Self::Subscribe(_)
+            | Self::Subscribed(_)
+            | Self::Unsubscribe(_)
+            | Self::Unsubscribed(_)
+            | Self::Published(_)
+            | Self::Interest(_)
+            | Self::Interested(_)
+            | Self::List(_)
+            | Self::Listed(_)
+            | Self::Ping(_)
+            | Self::Pong(_)
+            | Self::Denied(_)
+            | Self::Ended(_)
+            | Self::Dropped(_)
+            | Self::Drain(_)
+            | Self::Close(_)
+            | Self::Addresses(_)
+            | Self::Cancel(_) => encode_control(self, out),
         }
         wire::patch_len(out, start);
     }
@@ -179,8 +201,8 @@ fn encode_control(frame: &Frame<'_>, out: &mut Vec<u8>) {
 struct Extender<'v>(&'v mut Vec<u8>);
 
 impl Extend<u8> for Extender<'_> {
-    fn extend<I: IntoIterator<Item = u8>>(&mut self, bytes: I) {
-        self.0.extend(bytes);
+    fn extend<I: IntoIterator<Item = u8>>(&mut self, iter: I) {
+        self.0.extend(iter);
     }
 }
 

@@ -44,7 +44,11 @@ pub fn parse(subject: &[u8]) -> Option<Address<'_>> {
         let value = char::from(digit).to_digit(16)?;
         connection = connection << 4 | u64::from(value);
     }
-    Some(Address { node, connection: ConnectionId(connection), secret })
+    Some(Address {
+        node,
+        connection: ConnectionId(connection),
+        secret,
+    })
 }
 
 #[inline]
@@ -64,7 +68,14 @@ mod tests {
         assert_eq!(inbox, "_INBOX.n1.2a-s3cret");
         let inside = format!("{inbox}.17.x");
         let address = parse(inside.as_bytes()).unwrap();
-        assert_eq!(address, Address { node: b"n1", connection: ConnectionId(0x2a), secret: b"s3cret" });
+        assert_eq!(
+            address,
+            Address {
+                node: b"n1",
+                connection: ConnectionId(0x2a),
+                secret: b"s3cret"
+            }
+        );
     }
 
     #[test]

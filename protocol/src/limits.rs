@@ -39,6 +39,10 @@ pub const INTEREST_WAIT_MS_MAX: u32 = 90_000;
 /// What a broker grants a connection.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "arbitrary", derive(arbitrary::Arbitrary))]
+#[expect(
+    clippy::struct_field_names,
+    reason = "every one is a maximum, and names end with their qualifier"
+)]
 pub struct Limits {
     /// Longest frame that the broker reads, in bytes after the length field.
     pub frame_len_max: u32,

@@ -1,6 +1,6 @@
 //! A bound on how much may happen a second.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// A bucket that holds one second's worth and fills continuously.
 #[derive(Debug, Clone)]
@@ -13,7 +13,11 @@ pub struct Bucket {
 impl Bucket {
     /// A full bucket; `per_second` 0 is without a limit.
     pub fn new(per_second: u64, now: Instant) -> Self {
-        Self { per_second, left: per_second, filled: now }
+        Self {
+            per_second,
+            left: per_second,
+            filled: now,
+        }
     }
 
     /// Takes `amount`, or says `false` and takes nothing when so much is not there.
@@ -32,22 +36,26 @@ impl Bucket {
     }
 
     fn fill(&mut self, now: Instant) {
-        let nanos = now.saturating_duration_since(self.filled).as_nanos();
-        let gained = nanos * u128::from(self.per_second) / 1_000_000_000;
-        if gained == 0 {
-            // The time is kept until it is worth a whole unit, or slow buckets would never fill.
+        const SECOND: u128 = 1_000_000_000;
+        let rate = u128::from(self.per_second);
+        let elapsed = now.saturating_duration_since(self.filled);
+        let gained = elapsed.as_nanos().saturating_mul(rate) / SECOND;
+        let left = gained.saturating_add(self.left.into());
+        if left >= rate {
+            self.left = self.per_second;
+            self.filled = now;
             return;
         }
-        let left = u128::from(self.left) + gained;
-        self.left = u64::try_from(left.min(self.per_second.into())).unwrap_or(self.per_second);
-        self.filled = now;
+        self.left = u64::try_from(left).unwrap_or(self.per_second);
+        // Time that was not worth a whole unit counts for the next one: rounded up, since a bucket
+        // may give a nanosecond late but never early.
+        let worth = u64::try_from((gained * SECOND).div_ceil(rate)).unwrap_or(u64::MAX);
+        self.filled += Duration::from_nanos(worth).min(elapsed);
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]
@@ -58,8 +66,21 @@ mod tests {
         assert!(!bucket.take(1, start));
         assert!(!bucket.take(1, start + Duration::from_millis(99)));
         assert!(bucket.take(1, start + Duration::from_millis(100)));
-        assert!(!bucket.take(11, start + Duration::from_secs(60)));
-        assert!(bucket.take(10, start + Duration::from_secs(60)));
+        assert!(!bucket.take(11, start + Duration::from_mins(1)));
+        assert!(bucket.take(10, start + Duration::from_mins(1)));
+    }
+
+    #[test]
+    fn a_peer_at_its_rate_never_finds_the_bucket_empty() {
+        let start = Instant::now_for_tests();
+        let mut bucket = Bucket::new(10, start);
+        assert!(bucket.take(10, start));
+        // Every 199 ms one unit is gained and 99 ms are left over, which must not be lost.
+        let granted = (1..=100_u32)
+            .filter(|i| bucket.take(1, start + Duration::from_millis(199) * *i))
+            .count();
+        assert_eq!(granted, 100);
+        assert!(bucket.take(9, start + Duration::from_millis(19_900)));
     }
 
     #[test]

@@ -37,8 +37,17 @@ mod tests {
         assert_eq!(negotiate((1, 3), (1, 1)), Ok(1));
         assert_eq!(negotiate((1, 3), (2, 9)), Ok(3));
         assert_eq!(negotiate((1, 1), (1, 9)), Ok(1));
-        assert_eq!(negotiate((2, 3), (1, 1)).unwrap_err().code, Code::UnsupportedVersion);
-        assert_eq!(negotiate((1, 1), (2, 3)).unwrap_err().code, Code::UnsupportedVersion);
-        assert_eq!(negotiate((1, 3), (3, 2)).unwrap_err().code, Code::UnsupportedVersion);
+        assert_eq!(
+            negotiate((2, 3), (1, 1)).unwrap_err().code,
+            Code::UnsupportedVersion
+        );
+        assert_eq!(
+            negotiate((1, 1), (2, 3)).unwrap_err().code,
+            Code::UnsupportedVersion
+        );
+        assert_eq!(
+            negotiate((1, 3), (3, 2)).unwrap_err().code,
+            Code::UnsupportedVersion
+        );
     }
 }

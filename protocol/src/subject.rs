@@ -162,7 +162,9 @@ pub fn check_pattern(text: &str) -> Result<(), SubjectError> {
 
 /// Whether a checked pattern has a segment that is a wildcard.
 pub fn has_wildcard(pattern: &str) -> bool {
-    pattern.split('.').any(|segment| segment == "*" || segment == ">")
+    pattern
+        .split('.')
+        .any(|segment| segment == "*" || segment == ">")
 }
 
 /// The definition of routing, on checked strings (see [`Pattern::matches`]).
@@ -170,11 +172,10 @@ pub fn matches(pattern: &str, subject: &str) -> bool {
     let mut segments = subject.split('.');
     for wanted in pattern.split('.') {
         match (wanted, segments.next()) {
-            (_, None) => return false,
             (">", Some(_)) => return true,
             ("*", Some(_)) => {}
             (literal, Some(segment)) if literal == segment => {}
-            (_, Some(_)) => return false,
+            (_, None | Some(_)) => return false,
         }
     }
     segments.next().is_none()
@@ -185,13 +186,11 @@ pub fn covers(pattern: &str, other: &str) -> bool {
     let mut others = other.split('.');
     for wanted in pattern.split('.') {
         match (wanted, others.next()) {
-            (_, None) => return false,
             (">", Some(_)) => return true,
-            // `>` stands for any number of segments, which a single `*` or literal cannot cover.
-            (_, Some(">")) => return false,
-            ("*", Some(_)) => {}
+            // `>` stands for any number of segments, which a single `*` cannot cover.
+            ("*", Some(segment)) if segment != ">" => {}
             (literal, Some(segment)) if literal == segment => {}
-            (_, Some(_)) => return false,
+            (_, None | Some(_)) => return false,
         }
     }
     others.next().is_none()
@@ -262,7 +261,11 @@ mod tests {
     fn check(pattern: &str, subject: &str, expected: bool) {
         let pattern = Pattern::new(pattern).unwrap();
         let subject = Subject::new(subject).unwrap();
-        assert_eq!(pattern.matches(&subject), expected, "{pattern} on {subject}");
+        assert_eq!(
+            pattern.matches(&subject),
+            expected,
+            "{pattern} on {subject}"
+        );
     }
 
     #[test]
@@ -298,10 +301,22 @@ mod tests {
         assert_eq!(wrong("a.b c"), SubjectError::Whitespace { index: 2 });
         assert_eq!(wrong("a.\u{a0}"), SubjectError::Whitespace { index: 2 });
         assert_eq!(wrong("a.>.b"), SubjectError::TailNotLast { index: 2 });
-        assert_eq!(wrong(&"a".repeat(SUBJECT_LEN_MAX + 1)), SubjectError::TooLong { len: SUBJECT_LEN_MAX + 1 });
-        assert_eq!(wrong(&vec!["a"; SEGMENTS_MAX + 1].join(".")), SubjectError::TooManySegments);
+        assert_eq!(
+            wrong(&"a".repeat(SUBJECT_LEN_MAX + 1)),
+            SubjectError::TooLong {
+                len: SUBJECT_LEN_MAX + 1
+            }
+        );
+        assert_eq!(
+            wrong(&vec!["a"; SEGMENTS_MAX + 1].join(".")),
+            SubjectError::TooManySegments
+        );
         for subject in ["a.*", "a.>", "a*", "a.b>", "*a.b"] {
-            assert_eq!(Subject::new(subject).unwrap_err(), SubjectError::Wildcard, "{subject}");
+            assert_eq!(
+                Subject::new(subject).unwrap_err(),
+                SubjectError::Wildcard,
+                "{subject}"
+            );
         }
     }
 
@@ -310,16 +325,19 @@ mod tests {
     }
 
     fn pattern() -> impl Strategy<Value = Pattern> {
-        (proptest::collection::vec(segment(), 1..4), any::<bool>()).prop_map(|(mut segments, tail)| {
-            if tail {
-                segments.push(">".to_owned());
-            }
-            Pattern::new(&segments.join(".")).unwrap()
-        })
+        (proptest::collection::vec(segment(), 1..4), any::<bool>()).prop_map(
+            |(mut segments, tail)| {
+                if tail {
+                    segments.push(">".to_owned());
+                }
+                Pattern::new(&segments.join(".")).unwrap()
+            },
+        )
     }
 
     fn subject() -> impl Strategy<Value = Subject> {
-        proptest::collection::vec("[abc]", 1..6).prop_map(|segments| Subject::new(&segments.join(".")).unwrap())
+        proptest::collection::vec("[abc]", 1..6)
+            .prop_map(|segments| Subject::new(&segments.join(".")).unwrap())
     }
 
     proptest! {

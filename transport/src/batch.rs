@@ -21,7 +21,10 @@ pub struct Batch {
 impl Batch {
     /// An empty batch, which holds no memory yet.
     pub const fn new() -> Self {
-        Self { chunks: VecDeque::new(), len: 0 }
+        Self {
+            chunks: VecDeque::new(),
+            len: 0,
+        }
     }
 
     /// Appends a chunk. An empty one is dropped.
@@ -55,7 +58,9 @@ impl Batch {
         assert!(n <= self.len, "cannot advance by {n} of {} bytes", self.len);
         self.len -= n;
         while n > 0 {
-            let Some(front) = self.chunks.front_mut() else { break };
+            let Some(front) = self.chunks.front_mut() else {
+                break;
+            };
             if front.len() > n {
                 drop(front.split_to(n));
                 break;
@@ -135,7 +140,10 @@ impl Batch {
     /// For a transport that pays for each chunk it holds.
     pub(crate) fn coalesce(&mut self, small: usize, block: usize) {
         let runs = self.chunks.iter().zip(self.chunks.iter().skip(1));
-        if !runs.into_iter().any(|(a, b)| a.len() < small && b.len() < small) {
+        if !runs
+            .into_iter()
+            .any(|(a, b)| a.len() < small && b.len() < small)
+        {
             return;
         }
         let mut merged = VecDeque::with_capacity(self.chunks.len().min(self.len / small + 2));
@@ -174,17 +182,17 @@ impl Batch {
 }
 
 impl Extend<Bytes> for Batch {
-    fn extend<I: IntoIterator<Item = Bytes>>(&mut self, chunks: I) {
-        for chunk in chunks {
+    fn extend<I: IntoIterator<Item = Bytes>>(&mut self, iter: I) {
+        for chunk in iter {
             self.push(chunk);
         }
     }
 }
 
 impl FromIterator<Bytes> for Batch {
-    fn from_iter<I: IntoIterator<Item = Bytes>>(chunks: I) -> Self {
+    fn from_iter<I: IntoIterator<Item = Bytes>>(iter: I) -> Self {
         let mut batch = Self::new();
-        batch.extend(chunks);
+        batch.extend(iter);
         batch
     }
 }
@@ -194,19 +202,19 @@ mod tests {
     use super::*;
 
     fn batch(sizes: &[usize]) -> Batch {
-        let mut next = 0_u8;
+        let mut bytes = (0..=u8::MAX).cycle();
         sizes
             .iter()
-            .map(|&size| {
-                let chunk: Vec<u8> = (0..size).map(|i| next.wrapping_add(i as u8)).collect();
-                next = next.wrapping_add(size as u8);
-                Bytes::from(chunk)
-            })
+            .map(|&size| bytes.by_ref().take(size).collect())
             .collect()
     }
 
     fn bytes(batch: &Batch) -> Vec<u8> {
-        batch.chunks.iter().flat_map(|chunk| chunk.iter().copied()).collect()
+        batch
+            .chunks
+            .iter()
+            .flat_map(|chunk| chunk.iter().copied())
+            .collect()
     }
 
     #[test]
@@ -225,14 +233,20 @@ mod tests {
         let b = batch(&[10, 20, 30]);
         let mut slices = [IoSlice::new(&[]); 4];
         assert_eq!(b.fill(&mut slices, 15), 2);
-        assert_eq!(slices.iter().map(|s| s.len()).collect::<Vec<_>>(), [10, 5, 0, 0]);
+        assert_eq!(
+            slices.iter().map(|s| s.len()).collect::<Vec<_>>(),
+            [10, 5, 0, 0]
+        );
         assert_eq!(b.fill(&mut slices[..2], 100), 2);
     }
 
     #[test]
     fn message_ends_on_a_chunk_boundary() {
         let b = batch(&[10, 20, 30]);
-        assert_eq!([5, 10, 29, 30, 59, 60].map(|limit| b.whole_chunks_within(limit)), [10, 10, 10, 30, 30, 60]);
+        assert_eq!(
+            [5, 10, 29, 30, 59, 60].map(|limit| b.whole_chunks_within(limit)),
+            [10, 10, 10, 30, 30, 60]
+        );
     }
 
     #[test]

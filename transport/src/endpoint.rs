@@ -58,7 +58,9 @@ pub enum EndpointError {
     #[error("endpoint of {0} bytes is too long (at most {ENDPOINT_LEN_MAX})")]
     TooLong(usize),
     /// Neither `SCHEME://` nor `memory:`.
-    #[error("endpoint {0:?} has no scheme; write quic://HOST, ws://HOST, wss://HOST or memory:NAME")]
+    #[error(
+        "endpoint {0:?} has no scheme; write quic://HOST, ws://HOST, wss://HOST or memory:NAME"
+    )]
     NoScheme(String),
     /// A scheme that is not spoken.
     #[error("scheme {0:?} is not known; known are quic, ws, wss and memory")]
@@ -105,7 +107,9 @@ impl Endpoint {
     /// Host and port, where there are such.
     pub fn host_port(&self) -> Option<(&str, u16)> {
         match self {
-            Self::Quic { host, port } | Self::Ws { host, port, .. } | Self::Wss { host, port, .. } => Some((host, *port)),
+            Self::Quic { host, port }
+            | Self::Ws { host, port, .. }
+            | Self::Wss { host, port, .. } => Some((host, *port)),
             Self::Memory(_) => None,
         }
     }
@@ -135,16 +139,24 @@ impl FromStr for Endpoint {
         }
         if let Some(name) = text.strip_prefix("memory:") {
             let name = name.strip_prefix("//").unwrap_or(name);
-            return if name.is_empty() { Err(EndpointError::NoName) } else { Ok(Self::Memory(name.to_owned())) };
+            return if name.is_empty() {
+                Err(EndpointError::NoName)
+            } else {
+                Ok(Self::Memory(name.to_owned()))
+            };
         }
-        let (scheme, rest) = text.split_once("://").ok_or_else(|| EndpointError::NoScheme(text.to_owned()))?;
+        let (scheme, rest) = text
+            .split_once("://")
+            .ok_or_else(|| EndpointError::NoScheme(text.to_owned()))?;
         let default_port = match scheme {
             "quic" => PORT_QUIC,
             "ws" => PORT_WS,
             "wss" => PORT_WSS,
             other => return Err(EndpointError::UnknownScheme(other.to_owned())),
         };
-        let (authority, path) = rest.find(['/', '?', '#']).map_or((rest, ""), |at| rest.split_at(at));
+        let (authority, path) = rest
+            .find(['/', '?', '#'])
+            .map_or((rest, ""), |at| rest.split_at(at));
         let (host, port) = parse_authority(authority, text)?;
         let port = port.unwrap_or(default_port);
         if scheme == "quic" {
@@ -154,7 +166,11 @@ impl FromStr for Endpoint {
             };
         }
         let path = parse_path(path)?;
-        Ok(if scheme == "ws" { Self::Ws { host, port, path } } else { Self::Wss { host, port, path } })
+        Ok(if scheme == "ws" {
+            Self::Ws { host, port, path }
+        } else {
+            Self::Wss { host, port, path }
+        })
     }
 }
 
@@ -163,11 +179,19 @@ fn parse_authority(authority: &str, whole: &str) -> Result<(String, Option<u16>)
         return Err(EndpointError::UserInfo);
     }
     let (host, port) = if let Some(inner) = authority.strip_prefix('[') {
-        let (host, after) = inner.split_once(']').ok_or_else(|| EndpointError::BadHost(authority.to_owned()))?;
-        let address: Ipv6Addr = host.parse().map_err(|_not_v6| EndpointError::BadHost(host.to_owned()))?;
+        let (host, after) = inner
+            .split_once(']')
+            .ok_or_else(|| EndpointError::BadHost(authority.to_owned()))?;
+        let address: Ipv6Addr = host
+            .parse()
+            .map_err(|_not_v6| EndpointError::BadHost(host.to_owned()))?;
         let port = match after {
             "" => None,
-            after => Some(after.strip_prefix(':').ok_or_else(|| EndpointError::BadHost(authority.to_owned()))?),
+            after => Some(
+                after
+                    .strip_prefix(':')
+                    .ok_or_else(|| EndpointError::BadHost(authority.to_owned()))?,
+            ),
         };
         (address.to_string(), port)
     } else {
@@ -223,7 +247,11 @@ pub(crate) struct Authority<'a>(pub(crate) &'a str, pub(crate) u16);
 impl fmt::Display for Authority<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self(host, port) = self;
-        if host.contains(':') { write!(f, "[{host}]:{port}") } else { write!(f, "{host}:{port}") }
+        if host.contains(':') {
+            write!(f, "[{host}]:{port}")
+        } else {
+            write!(f, "{host}:{port}")
+        }
     }
 }
 
@@ -250,7 +278,10 @@ mod tests {
         check("quic://localhost", "quic://localhost:4433");
         check("quic://localhost:1/", "quic://localhost:1");
         check("ws://10.0.0.1", "ws://10.0.0.1:4480/");
-        check("wss://example.org/a/b?c=d", "wss://example.org:4443/a/b?c=d");
+        check(
+            "wss://example.org/a/b?c=d",
+            "wss://example.org:4443/a/b?c=d",
+        );
         check("wss://example.org?c=d", "wss://example.org:4443/?c=d");
         check("ws://[::1]:0/x", "ws://[::1]:0/x");
         check("quic://[0:0::1]", "quic://[::1]:4433");
@@ -260,20 +291,44 @@ mod tests {
 
     #[test]
     fn errors_name_what_is_wrong() {
-        refuse("localhost:1", "endpoint \"localhost:1\" has no scheme; write quic://HOST, ws://HOST, wss://HOST or memory:NAME");
-        refuse("http://x", "scheme \"http\" is not known; known are quic, ws, wss and memory");
+        refuse(
+            "localhost:1",
+            "endpoint \"localhost:1\" has no scheme; write quic://HOST, ws://HOST, wss://HOST or memory:NAME",
+        );
+        refuse(
+            "http://x",
+            "scheme \"http\" is not known; known are quic, ws, wss and memory",
+        );
         refuse("ws://", "endpoint \"ws://\" names no host");
         refuse("ws://:1", "endpoint \"ws://:1\" names no host");
-        refuse("ws://a b", "host \"a b\" is neither a name, an IPv4 address nor an IPv6 address in brackets");
+        refuse(
+            "ws://a b",
+            "host \"a b\" is neither a name, an IPv4 address nor an IPv6 address in brackets",
+        );
         refuse("ws://::1", "endpoint \"ws://::1\" names no host");
-        refuse("ws://a:65536", "port \"65536\" is not a number from 0 to 65535");
+        refuse(
+            "ws://a:65536",
+            "port \"65536\" is not a number from 0 to 65535",
+        );
         refuse("ws://a:+1", "port \"+1\" is not a number from 0 to 65535");
         refuse("ws://a:", "port \"\" is not a number from 0 to 65535");
-        refuse("ws://u:p@a", "endpoint carries a user name before '@'; give credentials separately");
-        refuse("quic://a/b", "quic endpoints have no path, but \"/b\" was given");
-        refuse("ws://a/b#c", "path \"/b#c\" holds a character that must be percent-encoded, or a fragment");
+        refuse(
+            "ws://u:p@a",
+            "endpoint carries a user name before '@'; give credentials separately",
+        );
+        refuse(
+            "quic://a/b",
+            "quic endpoints have no path, but \"/b\" was given",
+        );
+        refuse(
+            "ws://a/b#c",
+            "path \"/b#c\" holds a character that must be percent-encoded, or a fragment",
+        );
         refuse("memory:", "memory endpoint has no name; write memory:NAME");
-        refuse(&"x".repeat(2049), "endpoint of 2049 bytes is too long (at most 2048)");
+        refuse(
+            &"x".repeat(2049),
+            "endpoint of 2049 bytes is too long (at most 2048)",
+        );
     }
 
     proptest! {

@@ -10,11 +10,32 @@ use crate::limits::Limits;
 /// The first bytes of a hello's fields, so that a peer of another protocol is recognised.
 pub const MAGIC: [u8; 4] = *b"DLTN";
 
+pub(super) const KIND_HELLO: u8 = 0;
+
+/// Whether the body of a hello has the magic bytes behind its kind.
+pub(super) fn has_magic(body: &[u8]) -> bool {
+    body.get(1..)
+        .is_some_and(|fields| fields.starts_with(&MAGIC))
+}
+
+/// The versions that the body of a hello offers, even where the rest cannot be read: the magic
+/// bytes and the two versions stay where they are in every version, so that two ends that share
+/// none can say so (§2.2).
+pub fn offered_versions(body: &[u8]) -> Option<(u16, u16)> {
+    let (&KIND_HELLO, fields) = body.split_first()? else {
+        return None;
+    };
+    postcard::take_from_bytes(fields.strip_prefix(&MAGIC)?)
+        .ok()
+        .map(|(versions, _rest)| versions)
+}
+
 /// What a client says first. Later versions append fields, which older readers skip.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "arbitrary", derive(arbitrary::Arbitrary))]
 pub struct Hello {
     /// [`MAGIC`].
+    #[cfg_attr(feature = "arbitrary", arbitrary(value = MAGIC))]
     pub magic: [u8; 4],
     /// The oldest version that the client speaks.
     pub version_min: u16,

@@ -21,12 +21,13 @@ pub(super) const KIND_DELIVER: u8 = 8;
 
 /// What a user publishes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "arbitrary", derive(arbitrary::Arbitrary))]
 pub struct Message<'a> {
     /// Its name; whoever needs it valid checks it.
     pub subject: &'a str,
     /// Where an answer is to go.
     pub reply: Option<&'a str>,
-    /// How the payload is to be read: 0 MessagePack, 1 JSON; others are the users' own.
+    /// How the payload is to be read: 0 `MessagePack`, 1 JSON; others are the users' own.
     pub encoding: u8,
     /// One JSON object, which the broker never reads. Only the first fragment carries it.
     pub headers: Option<&'a [u8]>,
@@ -50,6 +51,7 @@ pub struct Fragment {
 
 /// A message from a client to the broker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "arbitrary", derive(arbitrary::Arbitrary))]
 pub struct Publish<'a> {
     /// Asks for an acknowledgement under this number; of a fragmented message on its last fragment.
     pub request: Option<RequestId>,
@@ -64,6 +66,7 @@ pub struct Publish<'a> {
 
 /// A message from the broker to a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "arbitrary", derive(arbitrary::Arbitrary))]
 pub struct Deliver<'a> {
     /// The subscription that it is for.
     pub subscription: SubscriptionId,
@@ -100,6 +103,8 @@ pub struct PublishView<'a> {
     pub subject: &'a [u8],
     /// Where an answer is to go.
     pub reply: Option<&'a str>,
+    /// How the payload is to be read, as in [`Message`].
+    pub encoding: u8,
     /// Length of the headers in bytes, 0 without.
     pub headers_len: usize,
     /// Length of the payload in bytes.
@@ -129,13 +134,17 @@ impl<'a> PublishView<'a> {
         if cut.byte()? != KIND_PUBLISH {
             return None;
         }
-        let request = if cut.flag()? { Some(RequestId(cut.varint_u32()?)) } else { None };
+        let request = if cut.flag()? {
+            Some(RequestId(cut.varint_u32()?))
+        } else {
+            None
+        };
         let unreliable = cut.flag()?;
         let fragment = cut_fragment(&mut cut)?;
         let section = cut.0;
         let subject = cut.bytes()?;
         let reply = if cut.flag()? { Some(cut.text()?) } else { None };
-        cut.byte()?;
+        let encoding = cut.byte()?;
         let headers_len = if cut.flag()? { cut.bytes()?.len() } else { 0 };
         Some(Self {
             request,
@@ -143,6 +152,7 @@ impl<'a> PublishView<'a> {
             fragment,
             subject,
             reply,
+            encoding,
             headers_len,
             payload_len: cut.0.len(),
             section,
@@ -155,10 +165,19 @@ impl<'a> Publish<'a> {
         let cut = |body: &'a [u8]| {
             let mut cut = Cut(body);
             cut.byte()?;
-            let request = if cut.flag()? { Some(RequestId(cut.varint_u32()?)) } else { None };
+            let request = if cut.flag()? {
+                Some(RequestId(cut.varint_u32()?))
+            } else {
+                None
+            };
             let unreliable = cut.flag()?;
             let fragment = cut_fragment(&mut cut)?;
-            Some(Self { request, unreliable, fragment, message: cut_message(&mut cut)? })
+            Some(Self {
+                request,
+                unreliable,
+                fragment,
+                message: cut_message(&mut cut)?,
+            })
         };
         cut(body).ok_or(DecodeError::Malformed { kind: "publish" })
     }
@@ -186,7 +205,12 @@ impl<'a> Deliver<'a> {
             let subscription = SubscriptionId(cut.varint_u32()?);
             let unreliable = cut.flag()?;
             let fragment = cut_fragment(&mut cut)?;
-            Some(Self { subscription, unreliable, fragment, message: cut_message(&mut cut)? })
+            Some(Self {
+                subscription,
+                unreliable,
+                fragment,
+                message: cut_message(&mut cut)?,
+            })
         };
         cut(body).ok_or(DecodeError::Malformed { kind: "deliver" })
     }
@@ -233,7 +257,12 @@ pub fn put_deliver_prefix(
 }
 
 #[inline]
-fn put_deliver_head(out: &mut Vec<u8>, subscription: SubscriptionId, unreliable: bool, fragment: Option<Fragment>) {
+fn put_deliver_head(
+    out: &mut Vec<u8>,
+    subscription: SubscriptionId,
+    unreliable: bool,
+    fragment: Option<Fragment>,
+) {
     out.push(KIND_DELIVER);
     put_varint(out, subscription.0.into());
     out.push(unreliable.into());
@@ -249,16 +278,28 @@ pub fn decode_section(section: &[u8]) -> Result<Message<'_>, DecodeError> {
 }
 
 #[inline]
+#[expect(
+    clippy::option_option,
+    reason = "the outer one says whether there was anything to read"
+)]
 fn cut_fragment(cut: &mut Cut<'_>) -> Option<Option<Fragment>> {
     if !cut.flag()? {
         return Some(None);
     }
-    Some(Some(Fragment { id: cut.varint()?, index: cut.varint_u32()?, total_len: cut.varint()? }))
+    Some(Some(Fragment {
+        id: cut.varint()?,
+        index: cut.varint_u32()?,
+        total_len: cut.varint()?,
+    }))
 }
 
 fn put_fragment(out: &mut Vec<u8>, fragment: Option<Fragment>) {
     match fragment {
-        Some(Fragment { id, index, total_len }) => {
+        Some(Fragment {
+            id,
+            index,
+            total_len,
+        }) => {
             out.push(1);
             put_varint(out, id);
             put_varint(out, index.into());
@@ -272,8 +313,18 @@ fn cut_message<'a>(cut: &mut Cut<'a>) -> Option<Message<'a>> {
     let subject = cut.text()?;
     let reply = if cut.flag()? { Some(cut.text()?) } else { None };
     let encoding = cut.byte()?;
-    let headers = if cut.flag()? { Some(cut.bytes()?) } else { None };
-    Some(Message { subject, reply, encoding, headers, payload: cut.0 })
+    let headers = if cut.flag()? {
+        Some(cut.bytes()?)
+    } else {
+        None
+    };
+    Some(Message {
+        subject,
+        reply,
+        encoding,
+        headers,
+        payload: cut.0,
+    })
 }
 
 fn put_message(out: &mut Vec<u8>, message: &Message<'_>) {

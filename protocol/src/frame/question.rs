@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::Code;
+use crate::error::{Code, shortened};
 use crate::frame::Wanted;
 use crate::id::RequestId;
 
@@ -17,15 +17,21 @@ pub struct Refused {
 }
 
 impl Refused {
-    /// A refusal with its text.
+    /// A refusal with its text, shortened to [`TEXT_LEN_MAX`](crate::limits::TEXT_LEN_MAX) bytes.
     pub fn new(code: Code, text: impl Into<String>) -> Self {
-        Self { code, text: text.into() }
+        Self {
+            code,
+            text: shortened(text.into()),
+        }
     }
 }
 
 impl From<crate::error::Violation> for Refused {
     fn from(violation: crate::error::Violation) -> Self {
-        Self { code: violation.code, text: violation.text }
+        Self {
+            code: violation.code,
+            text: violation.text,
+        }
     }
 }
 

@@ -2,9 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::Code;
+use crate::error::{Code, Violation};
 use crate::frame::Refused;
 use crate::id::{RequestId, SubscriptionId};
+use crate::limits::GROUP_LEN_MAX;
+use crate::subject::check_pattern;
 
 /// One subscription that a client wants.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,6 +26,53 @@ pub struct Wanted {
     /// When this many messages wait, the oldest is dropped and counted, instead of the connection
     /// being closed as a slow consumer. 0 turns that off.
     pub drop_oldest: u16,
+}
+
+impl Wanted {
+    /// A plain subscription: no queue group, no tap, nothing dropped. The number is given by
+    /// [`client::Session::add`](crate::session::client::Session::add).
+    pub fn new(pattern: impl Into<String>) -> Self {
+        Self {
+            id: SubscriptionId::INBOX,
+            pattern: pattern.into(),
+            group: None,
+            pick: Pick::Any,
+            tap: false,
+            drop_oldest: 0,
+        }
+    }
+
+    /// Judges what can be judged without knowing the other subscriptions of the connection.
+    ///
+    /// # Errors
+    /// When the number is 0, the pattern is not valid, or the group is empty or longer than
+    /// [`GROUP_LEN_MAX`].
+    pub fn check(&self) -> Result<(), Refused> {
+        if self.id == SubscriptionId::INBOX {
+            return Err(Refused::new(
+                Code::Conflict,
+                "subscription 0 is the connection's inbox",
+            ));
+        }
+        check_pattern(&self.pattern).map_err(Violation::from)?;
+        match self.group.as_ref().map(String::len) {
+            None | Some(1..=GROUP_LEN_MAX) => Ok(()),
+            Some(len) => {
+                let text =
+                    format!("the name of a queue group has 1 to {GROUP_LEN_MAX} bytes, not {len}");
+                Err(Refused::new(Code::InvalidSubject, text))
+            }
+        }
+    }
+
+    /// How many bytes it takes on the wire at most, so that a frame of many can be kept within its
+    /// limit.
+    pub fn wire_len_max(&self) -> usize {
+        // Five for the number, ten for each length, and one each for the group's tag and the tap;
+        // two for the pick, and three for the bound.
+        const FIELDS: usize = 5 + 2 * 10 + 2 + 2 + 3;
+        FIELDS + self.pattern.len() + self.group.as_ref().map_or(0, String::len)
+    }
 }
 
 /// How a queue group chooses the member that gets a message.

@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 
 use super::{Due, Keepalive, Timing};
 use crate::error::{Code, Violation};
-use crate::fragment::{Accepted, Bounds, Table};
+use crate::fragment::{Accepted, Bounds, FragmentError, Table};
 use crate::frame::{
-    Addresses, Close, Credentials, Deliver, Denied, Drain, Dropped, Ended, Frame, Hello, Message, Refused, Subscribe,
-    Wanted, Welcome, handshake,
+    Addresses, Close, Credentials, Deliver, Denied, Drain, Dropped, Ended, Fragment, Frame, Hello,
+    Message, Refused, Subscribe, Wanted, Welcome, handshake,
 };
 use crate::id::{RequestId, SubscriptionId};
-use crate::limits::{Limits, SUBSCRIBE_BATCH_MAX};
+use crate::limits::{HEAD_LEN_MAX, HELLO_LEN_MAX, Limits, SUBSCRIBE_BATCH_MAX};
 use crate::{VERSION, VERSION_MIN};
 
 /// What a client session is made with.
@@ -24,11 +24,11 @@ pub struct Config {
     pub credentials: Credentials,
     /// How long what may take.
     pub timing: Timing,
-    /// Longest message that is put together from fragments, in bytes.
+    /// Longest message that is put together from fragments, in bytes; a longer one is dropped.
     pub message_len_max: u64,
-    /// Most bytes of unfinished messages that are kept.
+    /// Most bytes of unfinished messages that are kept; one that needs more is dropped.
     pub partial_len_max: u64,
-    /// Most unfinished messages that are kept.
+    /// Most unfinished messages that are kept; one more is dropped.
     pub partial_max: usize,
     /// How long an unfinished message may wait for its next fragment.
     pub partial_idle_max: Duration,
@@ -43,7 +43,7 @@ impl Default for Config {
             message_len_max: 1 << 30,
             partial_len_max: 1 << 30,
             partial_max: 1_024,
-            partial_idle_max: Duration::from_secs(120),
+            partial_idle_max: Duration::from_mins(2),
         }
     }
 }
@@ -61,7 +61,8 @@ pub enum Event<'a> {
     Answer(RequestId, Answer),
     /// A subscription was ended by the broker; it is no longer restored.
     Ended(Ended),
-    /// Messages were dropped.
+    /// Messages were dropped: by the broker, or here because unfinished messages took too much
+    /// room or a part of one is missing.
     Dropped(Dropped),
     /// Something was not permitted.
     Denied(Denied),
@@ -71,7 +72,7 @@ pub enum Event<'a> {
     Addresses(Addresses),
     /// A pong with this token must be sent.
     Ping(u64),
-    /// Nothing: the broker is there, or a fragment was kept.
+    /// Nothing: the broker is there, or a fragment was kept, or belongs to a message given up.
     Heard,
     /// The broker ends the connection.
     Close(Close),
@@ -116,7 +117,7 @@ pub struct Session {
     limits: Limits,
     subscriptions: BTreeMap<SubscriptionId, Wanted>,
     partial: Table<Assembled>,
-    partial_len: u64,
+    lost: u64,
     next_subscription: u32,
     next_request: u32,
 }
@@ -126,6 +127,7 @@ enum State {
     Offline,
     AwaitsWelcome,
     Open,
+    Closed,
 }
 
 impl Session {
@@ -142,7 +144,7 @@ impl Session {
             limits: Limits::default(),
             subscriptions: BTreeMap::new(),
             partial: Table::new(bounds),
-            partial_len: 0,
+            lost: 0,
             next_subscription: 1,
             next_request: 1,
             config,
@@ -153,7 +155,7 @@ impl Session {
     pub fn hello(&mut self, now: Instant) -> Frame<'static> {
         self.state = State::AwaitsWelcome;
         self.keepalive = Keepalive::new(self.config.timing, now);
-        self.forget_partial();
+        self.partial.clear();
         Frame::Hello(Hello {
             magic: handshake::MAGIC,
             version_min: VERSION_MIN,
@@ -166,7 +168,7 @@ impl Session {
     /// The connection ended.
     pub fn disconnected(&mut self) {
         self.state = State::Offline;
-        self.forget_partial();
+        self.partial.clear();
     }
 
     /// Whether the handshake is over.
@@ -193,7 +195,11 @@ impl Session {
 
     /// Notes a subscription, to be restored after every reconnect, under a new number.
     pub fn add(&mut self, mut wanted: Wanted) -> Wanted {
-        while self.next_subscription == 0 || self.subscriptions.contains_key(&SubscriptionId(self.next_subscription)) {
+        while self.next_subscription == 0
+            || self
+                .subscriptions
+                .contains_key(&SubscriptionId(self.next_subscription))
+        {
             self.next_subscription = self.next_subscription.wrapping_add(1);
         }
         wanted.id = SubscriptionId(self.next_subscription);
@@ -213,26 +219,55 @@ impl Session {
     }
 
     /// Frames that restore all subscriptions, to be sent after a welcome, each answered with
-    /// [`Answer::Subscribed`].
+    /// [`Answer::Subscribed`]. Each is within the limits of the welcome.
     pub fn restore(&mut self) -> Vec<Subscribe> {
-        let wanted: Vec<Wanted> = self.subscriptions.values().cloned().collect();
-        wanted
-            .chunks(SUBSCRIBE_BATCH_MAX)
-            .map(|batch| Subscribe { request: self.next_request(), wanted: batch.to_vec() })
-            .collect()
+        let mut batches: Vec<Vec<Wanted>> = Vec::new();
+        let mut room = 0_usize;
+        for wanted in self.subscriptions.values() {
+            let len = wanted.wire_len_max();
+            match batches.last_mut() {
+                Some(batch) if len <= room && batch.len() < SUBSCRIBE_BATCH_MAX => {
+                    batch.push(wanted.clone());
+                }
+                Some(_) | None => {
+                    room = self.limits.frame_len_max.saturating_sub(HEAD_LEN_MAX) as usize;
+                    batches.push(vec![wanted.clone()]);
+                }
+            }
+            room = room.saturating_sub(len);
+        }
+        let subscribe = |wanted| Subscribe {
+            request: self.next_request(),
+            wanted,
+        };
+        batches.into_iter().map(subscribe).collect()
+    }
+
+    /// The longest frame that may come next, in bytes after its length field.
+    pub fn frame_len_max(&self) -> u32 {
+        match self.state {
+            State::Offline | State::AwaitsWelcome => HELLO_LEN_MAX,
+            State::Open | State::Closed => self.limits.frame_len_max.saturating_add(HEAD_LEN_MAX),
+        }
+    }
+
+    /// How many messages in fragments were given up so far: because they were too large, took too
+    /// much room, missed a part, or did not go on in time.
+    pub fn lost(&self) -> u64 {
+        self.lost
     }
 
     /// When to call [`on_timeout`](Self::on_timeout) at the latest.
     pub fn next_deadline(&self) -> Instant {
-        self.keepalive.next_deadline()
+        let due = self.keepalive.next_deadline();
+        self.partial
+            .next_expiry()
+            .map_or(due, |expiry| due.min(expiry))
     }
 
     /// What is due at `now`.
     pub fn on_timeout(&mut self, now: Instant) -> Due {
-        let overdue = self.partial.expire(now);
-        if overdue > 0 && self.partial.is_empty() {
-            self.partial_len = 0;
-        }
+        self.lost += self.partial.expire(now) as u64;
         self.keepalive.on_timeout(now)
     }
 
@@ -247,7 +282,11 @@ impl Session {
     /// When the broker breaks the rules; the connection then ends.
     pub fn on_body<'a>(&mut self, body: &'a [u8], now: Instant) -> Result<Event<'a>, Violation> {
         match (self.state, Frame::decode(body)?) {
-            (_, Frame::Close(close)) => Ok(Event::Close(close)),
+            (State::Closed, other) => Err(out_of_place(&other, "a close has come before")),
+            (_, Frame::Close(close)) => {
+                self.state = State::Closed;
+                Ok(Event::Close(close))
+            }
             (State::AwaitsWelcome, Frame::Welcome(welcome)) => self.on_welcome(welcome, now),
             (State::Open, Frame::Deliver(deliver)) => self.on_deliver(deliver, now),
             (State::Open, frame) => self.on_answer(frame),
@@ -257,9 +296,16 @@ impl Session {
         }
     }
 
-    fn on_welcome<'a>(&mut self, welcome: Box<Welcome>, now: Instant) -> Result<Event<'a>, Violation> {
+    fn on_welcome<'a>(
+        &mut self,
+        welcome: Box<Welcome>,
+        now: Instant,
+    ) -> Result<Event<'a>, Violation> {
         if !(VERSION_MIN..=VERSION).contains(&welcome.version) {
-            let text = format!("the broker chose version {}, which was not offered", welcome.version);
+            let text = format!(
+                "the broker chose version {}, which was not offered",
+                welcome.version
+            );
             return Err(Violation::new(Code::UnsupportedVersion, text));
         }
         self.limits = welcome.limits.clone();
@@ -268,6 +314,10 @@ impl Session {
         Ok(Event::Welcome(welcome))
     }
 
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "what is no answer is a notice"
+    )]
     fn on_answer<'a>(&mut self, frame: Frame<'a>) -> Result<Event<'a>, Violation> {
         let (request, answer) = match frame {
             Frame::Subscribed(subscribed) => {
@@ -277,15 +327,25 @@ impl Session {
                 (subscribed.request, Answer::Subscribed(subscribed.refused))
             }
             Frame::Unsubscribed(unsubscribed) => (unsubscribed.request, Answer::Unsubscribed),
-            Frame::Published(published) => (published.request, Answer::Published(published.outcome)),
-            Frame::Interested(interested) => (interested.request, Answer::Interested(interested.answer)),
-            Frame::Listed(listed) => (listed.request, Answer::Listed(listed.subscriptions, listed.more)),
+            Frame::Published(published) => {
+                (published.request, Answer::Published(published.outcome))
+            }
+            Frame::Interested(interested) => {
+                (interested.request, Answer::Interested(interested.answer))
+            }
+            Frame::Listed(listed) => (
+                listed.request,
+                Answer::Listed(listed.subscriptions, listed.more),
+            ),
             other => return self.on_notice(other),
         };
         Ok(Event::Answer(request, answer))
     }
 
-    #[expect(clippy::wildcard_enum_match_arm, reason = "every other kind is out of place alike")]
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "every other kind is out of place alike"
+    )]
     fn on_notice<'a>(&mut self, frame: Frame<'a>) -> Result<Event<'a>, Violation> {
         match frame {
             Frame::Ended(ended) => {
@@ -302,53 +362,84 @@ impl Session {
         }
     }
 
-    fn on_deliver<'a>(&mut self, deliver: Deliver<'a>, now: Instant) -> Result<Event<'a>, Violation> {
+    fn on_deliver<'a>(
+        &mut self,
+        deliver: Deliver<'a>,
+        now: Instant,
+    ) -> Result<Event<'a>, Violation> {
         let (subscription, message) = (deliver.subscription, deliver.message);
-        let Some(fragment) = deliver.fragment else {
-            return Ok(Event::Message(subscription, message));
-        };
-        let len = message.payload.len() as u64;
-        if self.partial_len + len > self.config.partial_len_max {
-            let text = format!("unfinished messages take more than {} bytes", self.config.partial_len_max);
-            return Err(Violation::new(Code::TooLarge, text));
+        match deliver.fragment {
+            None => Ok(Event::Message(subscription, message)),
+            // The rest of a message that was given up, or of which the broker dropped the beginning.
+            Some(Fragment { id, index: 1.., .. }) if !self.partial.contains(id) => Ok(Event::Heard),
+            Some(fragment) => self.on_fragment(subscription, fragment, &message, now),
         }
-        let whole_len = usize::try_from(fragment.total_len).unwrap_or(usize::MAX);
-        match self.partial.accept(fragment, message.payload.len(), now, || Assembled::begin(&message, whole_len))? {
-            Accepted::More(assembled) => {
+    }
+
+    /// A message that finds no room here is dropped like one that finds none at the broker: it is
+    /// its publisher that asks too much, and no reason to end the connection.
+    fn on_fragment<'a>(
+        &mut self,
+        subscription: SubscriptionId,
+        fragment: Fragment,
+        message: &Message<'a>,
+        now: Instant,
+    ) -> Result<Event<'a>, Violation> {
+        self.lost += self.partial.expire(now) as u64;
+        let len = message.payload.len();
+        if self.partial.held_len().saturating_add(len as u64) > self.config.partial_len_max {
+            self.partial.forget(fragment.id);
+            return Ok(self.lose(subscription));
+        }
+        match self.partial.accept(fragment, len, now, || {
+            Assembled::begin(message, fragment.total_len)
+        }) {
+            Ok(Accepted::More(assembled)) => {
                 assembled.payload.extend_from_slice(message.payload);
-                self.partial_len += len;
                 Ok(Event::Heard)
             }
-            Accepted::Last(mut assembled) => {
-                self.partial_len = self.partial_len.saturating_sub(assembled.payload.len() as u64);
+            Ok(Accepted::Last(mut assembled)) => {
                 assembled.payload.extend_from_slice(message.payload);
                 Ok(Event::Assembled(subscription, assembled))
             }
+            Err(
+                FragmentError::TooMany { .. }
+                | FragmentError::OutOfTurn { .. }
+                | FragmentError::TooLong { .. },
+            ) => Ok(self.lose(subscription)),
+            Err(error @ FragmentError::Empty { .. }) => Err(error.into()),
         }
     }
 
-    fn forget_partial(&mut self) {
-        self.partial.clear();
-        self.partial_len = 0;
+    fn lose(&mut self, subscription: SubscriptionId) -> Event<'static> {
+        self.lost += 1;
+        Event::Dropped(Dropped {
+            subscription,
+            count: 1,
+        })
     }
 }
 
-/// Room that is set aside at once for a message in fragments, in bytes; what the first fragment
-/// promises beyond it is taken only as it arrives.
-const PARTIAL_RESERVE_MAX: usize = 16 << 20;
+/// Room that is set aside with the first fragment of a message, as a multiple of that fragment:
+/// enough that growing costs little, and never much more than was sent.
+const RESERVE_FACTOR: usize = 16;
 
 impl Assembled {
-    fn begin(message: &Message<'_>, whole_len: usize) -> Self {
+    fn begin(message: &Message<'_>, total_len: u64) -> Self {
+        let room = message.payload.len().saturating_mul(RESERVE_FACTOR);
         Self {
             subject: message.subject.to_owned(),
             reply: message.reply.map(str::to_owned),
             encoding: message.encoding,
             headers: message.headers.map(<[u8]>::to_vec),
-            payload: Vec::with_capacity(whole_len.min(PARTIAL_RESERVE_MAX)),
+            payload: Vec::with_capacity(usize::try_from(total_len).unwrap_or(room).min(room)),
         }
     }
 }
 
 fn out_of_place(frame: &Frame<'_>, why: &str) -> Violation {
-    Violation::new(Code::BadFrame, format!("a {} frame is out of place: {why}", frame.name()))
+    Violation::new(
+        Code::BadFrame,
+        format!("a {} frame is out of place: {why}", frame.name()),
+    )
 }

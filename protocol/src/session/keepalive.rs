@@ -19,11 +19,15 @@ impl Default for Timing {
     fn default() -> Self {
         Self {
             handshake_max: Duration::from_secs(10),
-            ping_interval: Duration::from_secs(60),
+            ping_interval: Duration::from_mins(1),
             pong_max: Duration::from_secs(20),
         }
     }
 }
+
+/// Longer waits are taken as this one, which no connection outlives, so that a deadline can always
+/// be told: one may turn a wait off with [`Duration::MAX`].
+const WAIT_MAX: Duration = Duration::from_hours(24 * 365);
 
 /// What a deadline asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,7 +59,12 @@ enum Waits {
 impl Keepalive {
     /// For a connection whose handshake begins.
     pub fn new(timing: Timing, now: Instant) -> Self {
-        Self { timing, waits: Waits::Handshake, since: now, token: 0 }
+        Self {
+            timing,
+            waits: Waits::Handshake,
+            since: now,
+            token: 0,
+        }
     }
 
     /// The handshake is over.
@@ -74,12 +83,12 @@ impl Keepalive {
 
     /// When to call [`on_timeout`](Self::on_timeout) at the latest.
     pub fn next_deadline(&self) -> Instant {
-        self.since
-            + match self.waits {
-                Waits::Handshake => self.timing.handshake_max,
-                Waits::Silence => self.timing.ping_interval,
-                Waits::Pong => self.timing.pong_max,
-            }
+        let wait = match self.waits {
+            Waits::Handshake => self.timing.handshake_max,
+            Waits::Silence => self.timing.ping_interval,
+            Waits::Pong => self.timing.pong_max,
+        };
+        self.since + wait.min(WAIT_MAX)
     }
 
     /// What is due at `now`.
@@ -101,7 +110,10 @@ impl Keepalive {
 }
 
 fn gone(what: &str, limit: Duration) -> Due {
-    Due::Gone(Violation::new(Code::Timeout, format!("{what} longer than {} s", limit.as_secs_f64())))
+    Due::Gone(Violation::new(
+        Code::Timeout,
+        format!("{what} longer than {} s", limit.as_secs_f64()),
+    ))
 }
 
 #[cfg(test)]
@@ -118,8 +130,14 @@ mod tests {
     fn a_handshake_must_end_in_time() {
         let (mut keepalive, timing, now) = start();
         keepalive.heard(now + timing.handshake_max / 2);
-        assert_eq!(keepalive.next_deadline(), now + timing.handshake_max, "hearing is not enough");
-        assert!(matches!(keepalive.on_timeout(now + timing.handshake_max), Due::Gone(v) if v.code == Code::Timeout));
+        assert_eq!(
+            keepalive.next_deadline(),
+            now + timing.handshake_max,
+            "hearing is not enough"
+        );
+        assert!(
+            matches!(keepalive.on_timeout(now + timing.handshake_max), Due::Gone(v) if v.code == Code::Timeout)
+        );
     }
 
     #[test]
@@ -127,12 +145,38 @@ mod tests {
         let (mut keepalive, timing, now) = start();
         keepalive.open(now);
         let asked = now + timing.ping_interval;
-        assert_eq!(keepalive.on_timeout(asked - Duration::from_millis(1)), Due::Nothing);
+        assert_eq!(
+            keepalive.on_timeout(now + timing.ping_interval / 2),
+            Due::Nothing
+        );
         assert_eq!(keepalive.on_timeout(asked), Due::Ping(1));
         assert_eq!(keepalive.on_timeout(asked), Due::Nothing);
         keepalive.heard(asked);
         assert_eq!(keepalive.on_timeout(asked + timing.pong_max), Due::Nothing);
-        assert_eq!(keepalive.on_timeout(asked + timing.ping_interval), Due::Ping(2));
-        assert!(matches!(keepalive.on_timeout(asked + timing.ping_interval + timing.pong_max), Due::Gone(_)));
+        assert_eq!(
+            keepalive.on_timeout(asked + timing.ping_interval),
+            Due::Ping(2)
+        );
+        assert!(matches!(
+            keepalive.on_timeout(asked + timing.ping_interval + timing.pong_max),
+            Due::Gone(_)
+        ));
+    }
+
+    #[test]
+    fn a_wait_can_be_turned_off() {
+        let (_, timing, now) = start();
+        let mut keepalive = Keepalive::new(
+            Timing {
+                ping_interval: Duration::MAX,
+                ..timing
+            },
+            now,
+        );
+        keepalive.open(now);
+        assert_eq!(
+            keepalive.on_timeout(now + Duration::from_hours(24 * 364)),
+            Due::Nothing
+        );
     }
 }

@@ -3,13 +3,16 @@
 use std::time::Instant;
 
 use super::{Due, Keepalive, Timing, negotiate};
-use crate::error::{Code, Violation};
+use crate::error::{Code, DecodeError, Violation};
+use crate::frame::handshake::offered_versions;
 use crate::frame::message::PublishView;
-use crate::frame::{Cancel, Close, Frame, Hello, Interest, List, Subscribe, Unsubscribe};
+use crate::frame::{Cancel, Close, Fragment, Frame, Hello, Interest, List, Subscribe, Unsubscribe};
 use crate::limits::{
-    CREDENTIAL_LEN_MAX, HEAD_LEN_MAX, HEADERS_LEN_MAX, HELLO_LEN_MAX, Limits, SUBSCRIBE_BATCH_MAX, TEXT_LEN_MAX,
+    CREDENTIAL_LEN_MAX, HEAD_LEN_MAX, HEADERS_LEN_MAX, HELLO_LEN_MAX, Limits, SUBSCRIBE_BATCH_MAX,
+    TEXT_LEN_MAX,
 };
 use crate::rate::Bucket;
+use crate::subject::SubjectError;
 use crate::{VERSION, VERSION_MIN};
 
 /// What a frame asks the broker to do. Everything in it is within the limits.
@@ -52,6 +55,7 @@ enum State {
     AwaitsHello,
     AwaitsWelcome,
     Open,
+    Closed,
 }
 
 impl Session {
@@ -84,7 +88,7 @@ impl Session {
     pub fn frame_len_max(&self) -> u32 {
         match self.state {
             State::AwaitsHello | State::AwaitsWelcome => HELLO_LEN_MAX,
-            State::Open => self.limits.frame_len_max,
+            State::Open | State::Closed => self.limits.frame_len_max,
         }
     }
 
@@ -113,7 +117,10 @@ impl Session {
             return Ok(());
         }
         let max = self.limits.bytes_per_second_max;
-        Err(Violation::new(Code::TooMany, format!("more than {max} bytes a second")))
+        Err(Violation::new(
+            Code::TooMany,
+            format!("more than {max} bytes a second"),
+        ))
     }
 
     /// Judges the body of a frame.
@@ -125,39 +132,99 @@ impl Session {
         if self.state == State::Open && PublishView::is_publish(body) {
             return self.on_publish(PublishView::decode(body)?, now);
         }
-        self.on_frame(Frame::decode(body)?)
+        let frame = Frame::decode(body).map_err(|error| self.on_undecodable(error, body))?;
+        self.on_frame(frame)
+    }
+
+    /// A hello that only a newer version can read is refused for its version (§2.2).
+    fn on_undecodable(&self, error: DecodeError, body: &[u8]) -> Violation {
+        let versions = if self.state == State::AwaitsHello {
+            offered_versions(body)
+        } else {
+            None
+        };
+        match versions.map(|theirs| negotiate((VERSION_MIN, VERSION), theirs)) {
+            Some(Err(unsupported)) => unsupported,
+            None | Some(Ok(_)) => error.into(),
+        }
     }
 
     #[inline]
-    fn on_publish<'a>(&mut self, publish: PublishView<'a>, now: Instant) -> Result<Step<'a>, Violation> {
+    fn on_publish<'a>(
+        &mut self,
+        publish: PublishView<'a>,
+        now: Instant,
+    ) -> Result<Step<'a>, Violation> {
         if !self.messages.take(1, now) {
             let max = self.limits.messages_per_second_max;
-            return Err(Violation::new(Code::TooMany, format!("more than {max} messages a second")));
+            return Err(Violation::new(
+                Code::TooMany,
+                format!("more than {max} messages a second"),
+            ));
         }
         if publish.headers_len > HEADERS_LEN_MAX {
-            let text = format!("headers of {} bytes are longer than {HEADERS_LEN_MAX}", publish.headers_len);
+            let text = format!(
+                "headers of {} bytes are longer than {HEADERS_LEN_MAX}",
+                publish.headers_len
+            );
             return Err(Violation::new(Code::TooLarge, text));
         }
-        if publish.fragment.is_none() && publish.payload_len as u64 > self.limits.message_len_max {
-            let max = self.limits.message_len_max;
-            let text = format!("a payload of {} bytes is longer than {max}", publish.payload_len);
+        let in_one_frame = u64::from(self.limits.fragment_len_max).min(self.limits.message_len_max);
+        if publish.payload_len as u64 > in_one_frame {
+            let text = format!(
+                "a payload of {} bytes in one frame is longer than {in_one_frame}",
+                publish.payload_len
+            );
             return Err(Violation::new(Code::TooLarge, text));
+        }
+        if let Some(fragment) = publish.fragment {
+            self.check_fragment(fragment, publish.subject)?;
         }
         Ok(Step::Publish(publish))
     }
 
+    fn check_fragment(&self, fragment: Fragment, subject: &[u8]) -> Result<(), Violation> {
+        let Fragment {
+            index, total_len, ..
+        } = fragment;
+        if total_len > self.limits.message_len_max {
+            let max = self.limits.message_len_max;
+            return Err(Violation::new(
+                Code::TooLarge,
+                format!("a message of {total_len} bytes is longer than {max}"),
+            ));
+        }
+        // Only the subject of the first fragment is looked up, but the section of every one is
+        // passed on, and must not make the frame of a receiver malformed.
+        if index > 0 && std::str::from_utf8(subject).is_err() {
+            return Err(SubjectError::NotUtf8.into());
+        }
+        Ok(())
+    }
+
     fn on_frame<'a>(&mut self, frame: Frame<'a>) -> Result<Step<'a>, Violation> {
         match (self.state, frame) {
-            (_, Frame::Close(close)) => Ok(Step::Close(close)),
+            (State::Closed, other) => Err(out_of_place(&other, "a close has come before")),
+            (_, Frame::Close(close)) => {
+                self.state = State::Closed;
+                Ok(Step::Close(close))
+            }
             (State::AwaitsHello, Frame::Hello(hello)) => self.on_hello(hello),
-            (State::AwaitsHello, other) => Err(out_of_place(&other, "the first frame must be a hello")),
-            (State::AwaitsWelcome, other) => Err(out_of_place(&other, "the handshake has not ended")),
+            (State::AwaitsHello, other) => {
+                Err(out_of_place(&other, "the first frame must be a hello"))
+            }
+            (State::AwaitsWelcome, other) => {
+                Err(out_of_place(&other, "the handshake has not ended"))
+            }
             (State::Open, frame) => Self::on_open_frame(frame),
         }
     }
 
     fn on_hello<'a>(&mut self, hello: Hello) -> Result<Step<'a>, Violation> {
-        let version = negotiate((VERSION_MIN, VERSION), (hello.version_min, hello.version_max))?;
+        let version = negotiate(
+            (VERSION_MIN, VERSION),
+            (hello.version_min, hello.version_max),
+        )?;
         check_hello(&hello)?;
         self.state = State::AwaitsWelcome;
         Ok(Step::Hello(version, hello))
@@ -197,8 +264,8 @@ impl Session {
     }
 }
 
-/// The longest head that a frame with a payload needs beside its subjects and headers fits into
-/// [`HEAD_LEN_MAX`]; a frame limit must leave room for it.
+/// The smallest [`Limits::frame_len_max`] at which everything else that these limits grant fits
+/// into a frame: the longest fragment with the longest subjects and headers. In bytes.
 pub fn frame_len_needed(limits: &Limits) -> u64 {
     let texts = 2 * crate::limits::SUBJECT_LEN_MAX as u64 + HEADERS_LEN_MAX as u64;
     u64::from(limits.fragment_len_max) + texts + u64::from(HEAD_LEN_MAX)
@@ -212,10 +279,16 @@ fn check_hello(hello: &Hello) -> Result<(), Violation> {
         Credentials::Password { user, password } => user.len().max(password.len()),
     };
     if longest > CREDENTIAL_LEN_MAX {
-        return Err(Violation::new(Code::TooLarge, format!("credentials are longer than {CREDENTIAL_LEN_MAX} bytes")));
+        return Err(Violation::new(
+            Code::TooLarge,
+            format!("credentials are longer than {CREDENTIAL_LEN_MAX} bytes"),
+        ));
     }
     if hello.client.len() > TEXT_LEN_MAX {
-        return Err(Violation::new(Code::TooLarge, format!("the client's name is longer than {TEXT_LEN_MAX} bytes")));
+        return Err(Violation::new(
+            Code::TooLarge,
+            format!("the client's name is longer than {TEXT_LEN_MAX} bytes"),
+        ));
     }
     Ok(())
 }
@@ -229,5 +302,8 @@ fn check_batch(len: usize) -> Result<(), Violation> {
 }
 
 fn out_of_place(frame: &Frame<'_>, why: &str) -> Violation {
-    Violation::new(Code::BadFrame, format!("a {} frame is out of place: {why}", frame.name()))
+    Violation::new(
+        Code::BadFrame,
+        format!("a {} frame is out of place: {why}", frame.name()),
+    )
 }

@@ -1,0 +1,52 @@
+//! One loop for each listener, with a bound on handshakes in progress.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use dialtone_transport::{Incoming, Listener};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use crate::broker::Shared;
+use crate::connection;
+
+/// How long accepting pauses after an error such as a lack of file descriptors, which only the end
+/// of other connections can mend.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Accepts until `stop` is cancelled.
+pub(crate) async fn run(listener: Listener, shared: Arc<Shared>, stop: CancellationToken) {
+    let handshakes = Arc::new(Semaphore::new(shared.config.handshakes_max as usize));
+    loop {
+        let Ok(permit) = Arc::clone(&handshakes).acquire_owned().await else { return };
+        let accepted = tokio::select! {
+            () = stop.cancelled() => return,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok(incoming) => {
+                let shard = shared.next_shard();
+                let task = establish(incoming, Arc::clone(&shared), permit);
+                shared.tasks.spawn_on(task, &shard);
+            }
+            Err(error) => {
+                tracing::warn!(%error, "accepting failed");
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn establish(incoming: Incoming, shared: Arc<Shared>, permit: tokio::sync::OwnedSemaphorePermit) {
+    let remote = incoming.remote();
+    match incoming.establish().await {
+        Ok(connection) => {
+            shared.metrics.accepted.add(1);
+            connection::serve(connection, shared, Some(permit)).await;
+        }
+        Err(error) => {
+            shared.metrics.handshake_failures.add(1);
+            tracing::debug!(?remote, %error, "handshake failed");
+        }
+    }
+}

@@ -1,0 +1,253 @@
+//! Owns the tables and the tasks: bind, run, stop.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::Instant;
+
+use dialtone_protocol::frame::{Addresses, Close, Drain};
+use dialtone_protocol::{Code, ConnectionId, Frame, Limits};
+use dialtone_transport::{Connection, Endpoint, Listener};
+use parking_lot::RwLock;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::accept;
+use crate::connection;
+use crate::auth::Authenticate;
+use crate::config::Config;
+use crate::error::BindError;
+use crate::interest::Waiting;
+use crate::metrics::Metrics;
+use crate::peer::{Order, Peer};
+use crate::registry::Registry;
+use crate::router::Router;
+
+/// A broker that listens but does not accept yet.
+#[derive(Debug)]
+pub struct Broker {
+    shared: Arc<Shared>,
+    listeners: Vec<Listener>,
+}
+
+/// What other parts of a program do with a running broker. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Handle {
+    pub(crate) shared: Arc<Shared>,
+}
+
+/// What all connections share.
+pub(crate) struct Shared {
+    pub(crate) config: Config,
+    pub(crate) node: Arc<str>,
+    pub(crate) limits: RwLock<Limits>,
+    pub(crate) router: Router<Arc<Peer>>,
+    pub(crate) registry: Registry,
+    pub(crate) waiting: Waiting,
+    pub(crate) metrics: Metrics,
+    pub(crate) auth: Arc<dyn Authenticate>,
+    pub(crate) addresses: RwLock<Vec<String>>,
+    pub(crate) listeners: RwLock<Vec<String>>,
+    pub(crate) ready: AtomicBool,
+    pub(crate) draining: AtomicBool,
+    pub(crate) drain_requested: CancellationToken,
+    pub(crate) started: Instant,
+    pub(crate) next_fragment: AtomicU64,
+    pub(crate) tasks: TaskTracker,
+    next_connection: AtomicU64,
+    next_shard: AtomicUsize,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").field("node", &self.node).finish_non_exhaustive()
+    }
+}
+
+impl Broker {
+    /// Checks the configuration and listens. Everything that can fail at the start fails here.
+    ///
+    /// # Errors
+    /// When the configuration contradicts itself or an address cannot be listened on.
+    pub async fn bind(config: Config, auth: Arc<dyn Authenticate>) -> Result<Self, BindError> {
+        let node = node_name(config.node.as_deref())?;
+        check(&config)?;
+        let mut listeners = Vec::with_capacity(config.listen.len());
+        for listen in &config.listen {
+            let bound = Listener::bind(&listen.endpoint, &listen.options).await;
+            let bound = bound.map_err(|source| BindError::Listen { endpoint: listen.endpoint.clone(), source })?;
+            listeners.push(bound);
+        }
+        let shared = Arc::new(Shared::new(config, node, auth));
+        let urls: Vec<String> = listeners.iter().map(|listener| listener.local_endpoint().to_string()).collect();
+        *shared.listeners.write() = urls;
+        Ok(Self { shared, listeners })
+    }
+
+    /// For the other parts of the program.
+    pub fn handle(&self) -> Handle {
+        Handle { shared: Arc::clone(&self.shared) }
+    }
+
+    /// Where the broker listens, with the ports that were chosen.
+    pub fn endpoints(&self) -> Vec<Endpoint> {
+        self.listeners.iter().map(|listener| listener.local_endpoint().clone()).collect()
+    }
+
+    /// Accepts connections until `stop` is cancelled or a drain is asked for, then tells clients to
+    /// move, gives them the configured grace, writes what is due, and returns.
+    pub async fn run(self, stop: CancellationToken) {
+        let shared = self.shared;
+        let accepting = CancellationToken::new();
+        for listener in self.listeners {
+            shared.tasks.spawn(accept::run(listener, Arc::clone(&shared), accepting.clone()));
+        }
+        shared.ready.store(true, Ordering::Release);
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = shared.drain_requested.cancelled() => {}
+        }
+        shared.draining.store(true, Ordering::Release);
+        accepting.cancel();
+        drain(&shared).await;
+    }
+}
+
+/// Tells every client to move, waits, and closes those that are left.
+async fn drain(shared: &Arc<Shared>) {
+    let grace = shared.config.drain_grace;
+    let grace_ms = u32::try_from(grace.as_millis()).unwrap_or(u32::MAX);
+    let frame = Frame::Drain(Drain { addresses: shared.addresses.read().clone(), grace_ms });
+    broadcast(shared, &frame);
+    shared.tasks.close();
+    if tokio::time::timeout(grace, shared.tasks.wait()).await.is_ok() {
+        return;
+    }
+    for peer in shared.registry.all() {
+        peer.order(Order::Close(Close { code: Code::Draining, text: "the node is going away".into() }));
+    }
+    shared.tasks.wait().await;
+}
+
+fn broadcast(shared: &Shared, frame: &Frame<'_>) {
+    for peer in shared.registry.all() {
+        if peer.outbox.push_frame(frame).claimed {
+            peer.outbox.flush();
+        }
+    }
+}
+
+impl Handle {
+    /// The provider's opinion of a principal has changed; `None` means of everybody. Their
+    /// connections ask again: subscriptions that are no longer permitted end, and connections of
+    /// principals that are refused are closed.
+    pub fn permissions_changed(&self, identity: Option<&str>) {
+        for peer in self.shared.registry.all() {
+            if identity.is_none_or(|identity| *peer.about.identity == *identity) {
+                peer.order(Order::Refresh);
+            }
+        }
+    }
+
+    /// Ends a connection; `false` when there is none of that number.
+    pub fn kick(&self, id: ConnectionId, text: &str) -> bool {
+        let Some(peer) = self.shared.registry.get(id) else { return false };
+        peer.order(Order::Close(Close { code: Code::Kicked, text: text.to_owned() }));
+        true
+    }
+
+    /// What new connections are granted from here on.
+    pub fn set_limits(&self, limits: Limits) {
+        *self.shared.limits.write() = limits;
+    }
+
+    /// Where else the broker can be reached; told to all clients.
+    pub fn set_addresses(&self, addresses: Vec<String>) {
+        (*self.shared.addresses.write()).clone_from(&addresses);
+        broadcast(&self.shared, &Frame::Addresses(Addresses { addresses }));
+    }
+
+    /// Begins to drain, as if the node were stopped.
+    pub fn drain(&self) {
+        self.shared.drain_requested.cancel();
+    }
+
+    /// Serves a connection that was established elsewhere, such as one end of an in-memory pair or
+    /// a WebSocket that somebody else's web server has accepted. Must be called inside a runtime.
+    pub fn serve(&self, connection: Connection) {
+        let shared = Arc::clone(&self.shared);
+        shared.metrics.accepted.add(1);
+        let task = connection::serve(connection, Arc::clone(&shared), None);
+        shared.tasks.spawn(task);
+    }
+
+    /// The node's name.
+    pub fn node(&self) -> &str {
+        &self.shared.node
+    }
+}
+
+impl Shared {
+    fn new(config: Config, node: Arc<str>, auth: Arc<dyn Authenticate>) -> Self {
+        Self {
+            limits: RwLock::new(config.limits.clone()),
+            addresses: RwLock::new(config.advertise.clone()),
+            config,
+            node,
+            router: Router::default(),
+            registry: Registry::default(),
+            waiting: Waiting::default(),
+            metrics: Metrics::default(),
+            auth,
+            listeners: RwLock::new(Vec::new()),
+            ready: AtomicBool::new(false),
+            draining: AtomicBool::new(false),
+            drain_requested: CancellationToken::new(),
+            started: Instant::now(),
+            next_fragment: AtomicU64::new(1),
+            tasks: TaskTracker::new(),
+            next_connection: AtomicU64::new(1),
+            next_shard: AtomicUsize::new(0),
+        }
+    }
+
+    pub(crate) fn next_connection(&self) -> ConnectionId {
+        ConnectionId(self.next_connection.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// The runtime that the next connection lives on.
+    pub(crate) fn next_shard(&self) -> tokio::runtime::Handle {
+        let shards = &self.config.shards;
+        let turn = self.next_shard.fetch_add(1, Ordering::Relaxed);
+        match shards.get(turn % shards.len().max(1)) {
+            Some(shard) => shard.clone(),
+            None => tokio::runtime::Handle::current(),
+        }
+    }
+}
+
+fn node_name(configured: Option<&str>) -> Result<Arc<str>, BindError> {
+    let Some(name) = configured else {
+        return Ok(format!("n{:08x}", rand::random::<u32>()).into());
+    };
+    let allowed = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    if (1..=64).contains(&name.len()) && name.chars().all(allowed) {
+        return Ok(name.into());
+    }
+    Err(BindError::NodeName { name: name.to_owned() })
+}
+
+fn check(config: &Config) -> Result<(), BindError> {
+    let wrong = |what: String| Err(BindError::Config { what });
+    let needed = dialtone_protocol::session::server::frame_len_needed(&config.limits);
+    if needed > u64::from(config.limits.frame_len_max) {
+        return wrong(format!(
+            "frame_len_max must be at least {needed} for fragments of {} bytes with their headers",
+            config.limits.fragment_len_max
+        ));
+    }
+    let outbox = &config.outbox;
+    if !(outbox.low_bytes < outbox.high_bytes && outbox.high_bytes < outbox.max_bytes) {
+        return wrong("outbox bytes must rise from low to high to max".to_owned());
+    }
+    Ok(())
+}

@@ -1,0 +1,319 @@
+//! One peer, from its first byte to its last.
+//!
+//! The task of a connection takes turns: it reads what is there, routes it, writes what that put
+//! into other connections' outboxes, and waits. The files beside this one are the parts of a turn.
+
+use std::collections::BTreeMap;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use ahash::RandomState;
+use dialtone_protocol::fragment::{Bounds, Table};
+use dialtone_protocol::frame::{Action, Close, Ping};
+use dialtone_protocol::session::Due;
+use dialtone_protocol::session::server::Session;
+use dialtone_protocol::{Code, Frame, RequestId, Violation};
+use dialtone_transport::{Connection, Kind, Lane, Reader};
+use hashbrown::HashMap;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Sleep;
+
+use crate::auth::Principal;
+use crate::broker::Shared;
+use crate::peer::{Order, Peer};
+use crate::router::Entry;
+use crate::router::group::Dice;
+
+mod cache;
+mod effects;
+mod handshake;
+pub(crate) use handshake::server_name;
+mod permission;
+mod publish;
+mod questions;
+mod read;
+mod subscribe;
+
+use cache::RouteCache;
+use permission::Decisions;
+
+/// How long a peer is given to take what is due and the goodbye when its connection ends.
+const GOODBYE_MAX: Duration = Duration::from_secs(5);
+
+/// How long a fragmented message may wait for its next fragment.
+const FRAGMENT_IDLE_MAX: Duration = Duration::from_secs(120);
+
+/// A connection as its own task sees it.
+struct Conn {
+    shared: Arc<Shared>,
+    peer: Arc<Peer>,
+    principal: Principal,
+    session: Session,
+    reader: Reader,
+    /// Bytes of a frame that has not arrived whole, for each lane.
+    rest: [Vec<u8>; 2],
+    subscriptions: HashMap<u32, Arc<Entry<Arc<Peer>>>, RandomState>,
+    cache: RouteCache,
+    decisions: Decisions,
+    fragments: Table<publish::Kept>,
+    /// Interest queries that wait, with their deadlines.
+    waits: BTreeMap<RequestId, (Instant, Box<str>)>,
+    dice: Dice,
+}
+
+/// What a turn ends with.
+enum Turn {
+    /// Something was read and routed; these outboxes are full.
+    Read(Vec<Arc<Peer>>),
+    /// The provider must be asked before the lane's bytes can be gone on with.
+    Ask(Lane, Action, String),
+    Order(Order),
+    Deadline,
+    End(Ending),
+}
+
+/// Why a connection ends.
+enum Ending {
+    /// The peer has gone or said goodbye.
+    Peer,
+    /// The broker ends it and says why.
+    Broker(Violation),
+    /// The outbox was closed: a failed write, or a slow consumer.
+    Outbox(Code),
+}
+
+/// Serves a connection from its hello to its end.
+pub(crate) async fn serve(connection: Connection, shared: Arc<Shared>, permit: Option<OwnedSemaphorePermit>) {
+    let Some(mut conn) = handshake::perform(connection, shared).await else { return };
+    drop(permit);
+    // The future of the rest is large only while it runs; the handshake's has ended by here.
+    let ending = conn.run().await;
+    conn.end(ending).await;
+}
+
+impl Conn {
+    fn new(shared: Arc<Shared>, peer: Arc<Peer>, principal: Principal, session: Session, reader: Reader) -> Self {
+        let bounds = Bounds {
+            messages_max: session.limits().fragmented_max.into(),
+            message_len_max: session.limits().message_len_max,
+            idle_max: FRAGMENT_IDLE_MAX,
+        };
+        Self {
+            dice: Dice::new(rand::random()),
+            shared,
+            peer,
+            principal,
+            session,
+            reader,
+            rest: [Vec::new(), Vec::new()],
+            subscriptions: HashMap::default(),
+            cache: RouteCache::default(),
+            decisions: Decisions::default(),
+            fragments: Table::new(bounds),
+            waits: BTreeMap::new(),
+        }
+    }
+
+    async fn run(&mut self) -> Ending {
+        let mut sleep = pin!(tokio::time::sleep_until(self.session.next_deadline().into()));
+        // What came in one packet with the hello.
+        let mut turn = self.go_on(Lane::Interactive);
+        loop {
+            match turn {
+                Turn::Read(full) if full.is_empty() => {}
+                Turn::Read(full) => self.stall(full).await,
+                Turn::Ask(lane, action, subject) => {
+                    self.ask(action, subject).await;
+                    turn = self.go_on(lane);
+                    continue;
+                }
+                Turn::Order(Order::Refresh) => {
+                    if let Err(ending) = self.refresh().await {
+                        return ending;
+                    }
+                }
+                Turn::Order(Order::Close(close)) => return Ending::Broker(Violation::new(close.code, close.text)),
+                Turn::Deadline => {
+                    if let Err(violation) = self.on_deadline() {
+                        return Ending::Broker(violation);
+                    }
+                }
+                Turn::End(ending) => return ending,
+            }
+            self.arm(sleep.as_mut());
+            turn = poll_fn(|cx| self.poll_turn(cx, sleep.as_mut())).await;
+        }
+    }
+
+    fn poll_turn(&mut self, cx: &mut Context<'_>, sleep: Pin<&mut Sleep>) -> Poll<Turn> {
+        if let Poll::Ready(code) = self.peer.outbox.poll_owner(cx) {
+            return Poll::Ready(Turn::End(Ending::Outbox(code)));
+        }
+        if let Some(order) = self.peer.take_order() {
+            return Poll::Ready(Turn::Order(order));
+        }
+        if sleep.poll(cx).is_ready() {
+            return Poll::Ready(Turn::Deadline);
+        }
+        if let Poll::Ready(turn) = self.poll_read(cx, Lane::Interactive) {
+            return Poll::Ready(turn);
+        }
+        if self.peer.about.kind == Kind::Quic {
+            if let Poll::Ready(turn) = self.poll_read(cx, Lane::Bulk) {
+                return Poll::Ready(turn);
+            }
+            return self.poll_datagram(cx);
+        }
+        Poll::Pending
+    }
+
+    /// Sets the one timer to the earliest deadline. It is set only when it has fired or is too
+    /// late, since the session's deadline moves on with everything that is heard.
+    fn arm(&self, sleep: Pin<&mut Sleep>) {
+        let mut deadline = self.session.next_deadline();
+        if let Some(earliest) = self.waits.values().map(|(deadline, _)| *deadline).min() {
+            deadline = deadline.min(earliest);
+        }
+        let deadline = tokio::time::Instant::from_std(deadline);
+        if sleep.is_elapsed() || deadline < sleep.deadline() {
+            sleep.reset(deadline);
+        }
+    }
+
+    fn on_deadline(&mut self) -> Result<(), Violation> {
+        let now = now();
+        self.fragments.expire(now);
+        self.answer_overdue(now);
+        match self.session.on_timeout(now) {
+            Due::Nothing => Ok(()),
+            Due::Ping(token) => {
+                self.say(&Frame::Ping(Ping { token }));
+                Ok(())
+            }
+            Due::Gone(violation) => Err(violation),
+        }
+    }
+
+    /// Sends a frame of the broker's own to this connection's peer, at once.
+    fn say(&self, frame: &Frame<'_>) {
+        if self.peer.outbox.push_frame(frame).claimed {
+            self.peer.outbox.flush();
+        }
+    }
+
+    /// Waits for the receivers that this connection has filled, as long as it can help them; its
+    /// own outbox goes on being written.
+    async fn stall(&mut self, full: Vec<Arc<Peer>>) {
+        self.shared.metrics.stalls.add(1);
+        let mut waiting = pin!(stall(&self.shared, full));
+        poll_fn(|cx| {
+            if self.peer.outbox.poll_owner(cx).is_ready() {
+                return Poll::Ready(());
+            }
+            waiting.as_mut().poll(cx)
+        })
+        .await;
+    }
+
+    async fn end(mut self, ending: Ending) {
+        let goodbye = match ending {
+            Ending::Peer => None,
+            Ending::Broker(violation) => {
+                tracing::debug!(connection = %self.peer.id, %violation, "closing");
+                if matches!(violation.code, Code::BadFrame | Code::TooLarge | Code::TooMany) {
+                    self.shared.metrics.violations.add(1);
+                }
+                Some(Close { code: violation.code, text: violation.text })
+            }
+            Ending::Outbox(code) => {
+                if code == Code::SlowConsumer {
+                    tracing::info!(connection = %self.peer.id, identity = %self.peer.about.identity, "slow consumer");
+                    self.shared.metrics.slow_consumers.add(1);
+                }
+                (code == Code::SlowConsumer).then(|| Close { code, text: "the client read too slowly".into() })
+            }
+        };
+        self.withdraw().await;
+        if let Some(close) = &goodbye {
+            self.say(&Frame::Close(close.clone()));
+        }
+        let goodbye = goodbye.unwrap_or_else(|| Close { code: Code::Normal, text: String::new() });
+        let result = tokio::time::timeout(GOODBYE_MAX, farewell(&self.peer, &goodbye)).await;
+        if result.is_err() {
+            tracing::debug!(connection = %self.peer.id, "the goodbye was not taken");
+        }
+        self.peer.outbox.close(Code::Normal);
+        self.reader_ends();
+    }
+
+    fn reader_ends(&mut self) {
+        self.rest = [Vec::new(), Vec::new()];
+    }
+
+    /// Takes the connection out of every table.
+    async fn withdraw(&mut self) {
+        self.shared.registry.remove(self.peer.id);
+        for (request, (_, subject)) in std::mem::take(&mut self.waits) {
+            self.shared.waiting.remove(&subject, &self.peer, request);
+        }
+        let entries = std::mem::take(&mut self.subscriptions);
+        for (index, (_, entry)) in entries.into_iter().enumerate() {
+            self.shared.router.unsubscribe(&entry, |target| Arc::ptr_eq(&target.peer, &self.peer));
+            if index % 1_000 == 999 {
+                // A connection with very many subscriptions must not hold up its neighbours.
+                tokio::task::yield_now().await;
+            }
+        }
+        self.shared.registry.leave(&self.peer.about.identity);
+    }
+}
+
+async fn farewell(peer: &Peer, close: &Close) {
+    poll_fn(|cx| peer.outbox.poll_finish(cx)).await;
+    let Some(mut writer) = peer.outbox.take_writer() else { return };
+    let closed = poll_fn(|cx| writer.poll_close(cx, close.code.number(), &close.text)).await;
+    if let Err(error) = closed {
+        tracing::debug!(connection = %peer.id, %error, "the goodbye failed");
+    }
+}
+
+async fn stall(shared: &Shared, full: Vec<Arc<Peer>>) {
+    let config = &shared.config.outbox;
+    let end = now() + config.stall_max;
+    for peer in full {
+        while peer.outbox.is_full() {
+            let stuck = peer.outbox.stuck_for();
+            if stuck >= config.slow_max {
+                peer.outbox.close(Code::SlowConsumer);
+                break;
+            }
+            let left = end.saturating_duration_since(now());
+            let patience = config.stall_progress.saturating_sub(stuck).min(left);
+            if patience.is_zero() {
+                break;
+            }
+            // Whether it drained or not is looked at above.
+            drop(tokio::time::timeout(patience, peer.outbox.drained()).await);
+        }
+    }
+}
+
+/// The time, as the runtime has it: tests may stop it.
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
+impl Conn {
+    fn poll_datagram(&mut self, cx: &mut Context<'_>) -> Poll<Turn> {
+        match ready!(self.reader.poll_datagram(cx)) {
+            Ok(datagram) => Poll::Ready(self.on_datagram(&datagram)),
+            Err(error) => {
+                tracing::debug!(connection = %self.peer.id, %error, "datagrams ended");
+                Poll::Ready(Turn::End(Ending::Peer))
+            }
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! What a turn has put into outboxes, carried out at its end: one write for each receiver, however
+//! many messages it got.
+
+use std::sync::Arc;
+
+use dialtone_protocol::Frame;
+
+use crate::broker::Shared;
+use crate::outbox::{Delivery, Pushed};
+use crate::peer::Peer;
+use crate::router::Target;
+
+/// What a turn has done.
+#[derive(Default)]
+pub(super) struct Effects {
+    /// Outboxes that this turn has claimed and must flush.
+    claimed: Vec<Arc<Peer>>,
+    /// Outboxes that are above their high-water mark.
+    full: Vec<Arc<Peer>>,
+    pub(super) messages_in: u64,
+    pub(super) bytes_in: u64,
+    pub(super) unrouted: u64,
+    messages_out: u64,
+    bytes_out: u64,
+}
+
+impl Effects {
+    #[inline]
+    pub(super) fn deliver(&mut self, target: &Target<Arc<Peer>>, delivery: Delivery<'_>) {
+        let pushed = target.peer.outbox.push(target.subscription, target.drop_oldest, delivery);
+        self.messages_out += 1;
+        self.bytes_out += delivery.section.len() as u64;
+        self.note(&target.peer, pushed);
+    }
+
+    pub(super) fn push_frame(&mut self, peer: &Arc<Peer>, frame: &Frame<'_>) {
+        let pushed = peer.outbox.push_frame(frame);
+        self.note(peer, pushed);
+    }
+
+    #[inline]
+    fn note(&mut self, peer: &Arc<Peer>, pushed: Pushed) {
+        if pushed.claimed {
+            self.claimed.push(Arc::clone(peer));
+        }
+        if pushed.full && !self.full.last().is_some_and(|last| Arc::ptr_eq(last, peer)) {
+            self.full.push(Arc::clone(peer));
+        }
+    }
+
+    /// Writes what was claimed and counts what was done; returns who is still full after that.
+    pub(super) fn carry_out(&mut self, shared: &Shared, own: &Peer) -> Vec<Arc<Peer>> {
+        for peer in self.claimed.drain(..) {
+            peer.outbox.flush();
+        }
+        self.count(shared, own);
+        if self.full.is_empty() {
+            return Vec::new();
+        }
+        let mut full: Vec<Arc<Peer>> = self.full.drain(..).filter(|peer| peer.outbox.is_full()).collect();
+        full.sort_unstable_by_key(|peer| peer.id);
+        full.dedup_by_key(|peer| peer.id);
+        full
+    }
+
+    fn count(&mut self, shared: &Shared, own: &Peer) {
+        let metrics = &shared.metrics;
+        if self.messages_in > 0 {
+            own.count_in(self.messages_in, self.bytes_in);
+            metrics.messages_in.add(self.messages_in);
+            metrics.bytes_in.add(self.bytes_in);
+            metrics.messages_out.add(self.messages_out);
+            metrics.bytes_out.add(self.bytes_out);
+            metrics.unrouted.add(self.unrouted);
+        }
+        (self.messages_in, self.bytes_in, self.unrouted) = (0, 0, 0);
+        (self.messages_out, self.bytes_out) = (0, 0);
+    }
+}

@@ -1,0 +1,206 @@
+//! Reading: bytes to frames to steps.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Instant;
+
+use dialtone_protocol::codec;
+use dialtone_protocol::frame::{Action, Pong};
+use dialtone_protocol::session::server::Step;
+use dialtone_protocol::{Frame, Violation};
+use dialtone_transport::Lane;
+
+use super::effects::Effects;
+use super::{Conn, Ending, Turn, now};
+use crate::peer::Peer;
+
+/// Bytes that are read at once. Larger reads make larger writes, which is what throughput depends
+/// on, until the buffer leaves the processor's cache.
+const READ_LEN: usize = 256 << 10;
+
+/// A frame of which more than this has arrived is continued in a buffer of its own instead of
+/// being copied through the shared one with every read.
+const REST_LEN_MAX: usize = 32 << 10;
+
+/// What a connection needs during a turn only, shared by all connections of a thread.
+#[derive(Default)]
+struct Scratch {
+    buffer: Vec<u8>,
+    effects: Effects,
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
+}
+
+/// How far the bytes of a read were understood.
+pub(super) enum Flow {
+    /// To the end, or to a frame that has not arrived whole.
+    On,
+    /// To a frame that needs the provider's answer.
+    Ask(Action, String),
+    /// The peer said goodbye.
+    Bye,
+    /// The peer broke the rules.
+    Wrong(Violation),
+}
+
+impl Conn {
+    pub(super) fn poll_read(&mut self, cx: &mut Context<'_>, lane: Lane) -> Poll<Turn> {
+        SCRATCH.with_borrow_mut(|scratch| {
+            if self.rest[index(lane)].len() <= REST_LEN_MAX {
+                self.poll_read_shared(cx, lane, scratch)
+            } else {
+                self.poll_read_own(cx, lane, &mut scratch.effects)
+            }
+        })
+    }
+
+    /// Reads into the thread's buffer, behind what is left of the last read.
+    fn poll_read_shared(&mut self, cx: &mut Context<'_>, lane: Lane, scratch: &mut Scratch) -> Poll<Turn> {
+        let Scratch { buffer, effects } = scratch;
+        buffer.clear();
+        buffer.reserve(READ_LEN + REST_LEN_MAX);
+        buffer.extend_from_slice(&self.rest[index(lane)]);
+        let received = ready!(self.reader.poll_recv(cx, lane, buffer));
+        let (consumed, turn) = self.on_received(received, lane, buffer, effects);
+        let rest = &mut self.rest[index(lane)];
+        rest.clear();
+        match buffer.get(consumed..) {
+            Some(left) if !left.is_empty() => rest.extend_from_slice(left),
+            _ => *rest = Vec::new(),
+        }
+        Poll::Ready(turn)
+    }
+
+    /// Reads behind what is left, where that is much.
+    fn poll_read_own(&mut self, cx: &mut Context<'_>, lane: Lane, effects: &mut Effects) -> Poll<Turn> {
+        let mut rest = std::mem::take(&mut self.rest[index(lane)]);
+        let frame_len_max = self.session.frame_len_max() as usize;
+        rest.reserve(codec::missing(&rest).clamp(READ_LEN, frame_len_max.max(READ_LEN)));
+        let Poll::Ready(received) = self.reader.poll_recv(cx, lane, &mut rest) else {
+            self.rest[index(lane)] = rest;
+            return Poll::Pending;
+        };
+        let (consumed, turn) = self.on_received(received, lane, &rest, effects);
+        rest.drain(..consumed);
+        if rest.len() <= REST_LEN_MAX {
+            rest.shrink_to_fit();
+        }
+        self.rest[index(lane)] = rest;
+        Poll::Ready(turn)
+    }
+
+    fn on_received(
+        &mut self,
+        received: Result<usize, dialtone_transport::Error>,
+        lane: Lane,
+        bytes: &[u8],
+        effects: &mut Effects,
+    ) -> (usize, Turn) {
+        let now = now();
+        match received {
+            Ok(0) => (0, Turn::End(Ending::Peer)),
+            Ok(len) => match self.session.on_bytes(len, now) {
+                Ok(()) => self.take_turn(lane, bytes, effects, now),
+                Err(violation) => (0, Turn::End(Ending::Broker(violation))),
+            },
+            Err(error) => {
+                tracing::debug!(connection = %self.peer.id, %error, "read failed");
+                (0, Turn::End(Ending::Peer))
+            }
+        }
+    }
+
+    /// Goes on with what was read before: after the provider has answered, and at the start.
+    pub(super) fn go_on(&mut self, lane: Lane) -> Turn {
+        let mut rest = std::mem::take(&mut self.rest[index(lane)]);
+        let (consumed, turn) =
+            SCRATCH.with_borrow_mut(|scratch| self.take_turn(lane, &rest, &mut scratch.effects, now()));
+        rest.drain(..consumed);
+        self.rest[index(lane)] = rest;
+        turn
+    }
+
+    pub(super) fn on_datagram(&mut self, datagram: &[u8]) -> Turn {
+        let now = now();
+        if let Err(violation) = self.session.on_bytes(datagram.len(), now) {
+            return Turn::End(Ending::Broker(violation));
+        }
+        let (_, turn) = SCRATCH
+            .with_borrow_mut(|scratch| self.take_turn(Lane::Interactive, datagram, &mut scratch.effects, now));
+        match turn {
+            // A datagram is not kept until the provider answers; its sender expects losses.
+            Turn::Ask(..) => Turn::Read(Vec::new()),
+            other => other,
+        }
+    }
+
+    /// Processes whole frames and carries out their effects.
+    fn take_turn(&mut self, lane: Lane, bytes: &[u8], effects: &mut Effects, now: Instant) -> (usize, Turn) {
+        let (consumed, flow) = self.process(bytes, effects, now);
+        let full: Vec<Arc<Peer>> = effects.carry_out(&self.shared, &self.peer);
+        let turn = match flow {
+            Flow::On => Turn::Read(full),
+            Flow::Ask(action, subject) => Turn::Ask(lane, action, subject),
+            Flow::Bye => Turn::End(Ending::Peer),
+            Flow::Wrong(violation) => Turn::End(Ending::Broker(violation)),
+        };
+        (consumed, turn)
+    }
+
+    fn process(&mut self, bytes: &[u8], effects: &mut Effects, now: Instant) -> (usize, Flow) {
+        let mut consumed = 0;
+        let frame_len_max = self.session.frame_len_max();
+        while let Some(rest) = bytes.get(consumed..) {
+            let flow = match codec::split_frame(rest, frame_len_max) {
+                Ok(None) => break,
+                Err(error) => Err(error.into()),
+                Ok(Some((body, len))) => self.on_body(body, effects, now).inspect(|flow| {
+                    if !matches!(flow, Flow::Ask(..)) {
+                        consumed += len;
+                    }
+                }),
+            };
+            match flow {
+                Ok(Flow::On) => {}
+                Ok(other) => return (consumed, other),
+                Err(violation) => return (consumed, Flow::Wrong(violation)),
+            }
+        }
+        (consumed, Flow::On)
+    }
+
+    #[inline]
+    fn on_body(&mut self, body: &[u8], effects: &mut Effects, now: Instant) -> Result<Flow, Violation> {
+        match self.session.on_body(body, now)? {
+            Step::Publish(publish) => self.on_publish(&publish, effects, now),
+            step => self.on_step(step, effects, now),
+        }
+    }
+
+    fn on_step(&mut self, step: Step<'_>, effects: &mut Effects, now: Instant) -> Result<Flow, Violation> {
+        match step {
+            Step::Publish(publish) => return self.on_publish(&publish, effects, now),
+            Step::Subscribe(subscribe) => return Ok(self.on_subscribe(&subscribe, effects)),
+            Step::Interest(interest) => return Ok(self.on_interest(interest, effects, now)),
+            Step::Unsubscribe(unsubscribe) => self.on_unsubscribe(&unsubscribe, effects),
+            Step::List(list) => self.on_list(&list, effects),
+            Step::Cancel(cancel) => self.on_cancel(&cancel),
+            Step::Ping(token) => effects.push_frame(&self.peer, &Frame::Pong(Pong { token })),
+            Step::Heard => {}
+            Step::Close(_) => return Ok(Flow::Bye),
+            // The session lets a hello through only before it is open, which it is here.
+            Step::Hello(..) => {}
+        }
+        Ok(Flow::On)
+    }
+}
+
+fn index(lane: Lane) -> usize {
+    match lane {
+        Lane::Interactive => 0,
+        Lane::Bulk => 1,
+    }
+}

@@ -1,0 +1,488 @@
+//! What waits to be written to one peer, and what happens when it does not read.
+//!
+//! Whoever finds the outbox unclaimed when putting something in *claims* it and must flush it at
+//! the end of its turn; until then others only add. When the socket takes no more, the claim goes
+//! to the connection's own task, which waits for the socket. So exactly one thread writes at any
+//! time, and nobody ever waits for another one's write.
+//!
+//! ```text
+//!           push                    flush: all written
+//!   idle ─────────▶ claimed ───────────────────────────▶ idle
+//!                      │ flush: socket full                ▲
+//!                      ▼                                   │
+//!                    owned by the connection's task ───────┘
+//! ```
+
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use dialtone_protocol::frame::{Fragment, message};
+use dialtone_protocol::{Code, Frame, SubscriptionId};
+use dialtone_transport::{Batch, Lane, Writer};
+use futures_util::task::{AtomicWaker, noop_waker_ref};
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use crate::config::OutboxConfig;
+
+mod latest;
+mod queue;
+
+use latest::Latest;
+use queue::Queue;
+
+/// Sections at least this long are shared by their receivers instead of copied for each. Copying
+/// a kilobyte costs less than counting references across threads; at eight it no longer does.
+pub(crate) const SHARE_LEN_MIN: usize = 8 << 10;
+
+/// Most bytes that one write takes of the bulk lane where it shares a stream with small messages.
+const BULK_TURN: usize = 256 << 10;
+
+/// Most bytes that are taken from the queue for one write.
+const WRITE_TURN: usize = 1 << 20;
+
+/// What waits to be written to one peer.
+#[derive(Debug)]
+pub(crate) struct Outbox {
+    queued: Mutex<Queued>,
+    /// Locked by the holder of the claim alone, so that it is never waited for.
+    writing: Mutex<Option<Writing>>,
+    pending: AtomicUsize,
+    open: AtomicBool,
+    owner: AtomicWaker,
+    owner_turn: AtomicBool,
+    finishing: AtomicBool,
+    /// Nanoseconds since `epoch` at which the peer last took something.
+    progress: AtomicU64,
+    dropped: AtomicU64,
+    epoch: Instant,
+    /// Publishers that wait for the outbox to drain.
+    drained: Notify,
+    bounds: OutboxBounds,
+}
+
+/// The part of [`OutboxConfig`] that a push needs.
+#[derive(Debug, Clone, Copy)]
+struct OutboxBounds {
+    high: usize,
+    low: usize,
+    max: usize,
+    datagrams: usize,
+}
+
+#[derive(Debug)]
+struct Queued {
+    claimed: bool,
+    closed: Option<Code>,
+    interactive: Queue,
+    bulk: Queue,
+    datagrams: Vec<Bytes>,
+    /// Longest datagram that the transport takes, in bytes; `None` where there are none.
+    datagram_len_max: Option<usize>,
+    latest: Option<Box<Latest>>,
+    messages_out: u64,
+    bytes_out: u64,
+}
+
+#[derive(Debug)]
+struct Writing {
+    writer: Writer,
+    interactive: Batch,
+    bulk: Batch,
+    has_bulk_lane: bool,
+    /// A transport that could not write everything may hold bytes of its own after the batch is
+    /// empty: it is asked again until it is ready.
+    interactive_blocked: bool,
+    bulk_blocked: bool,
+}
+
+/// What a push leaves to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Pushed {
+    /// The caller has the claim and must flush.
+    pub(crate) claimed: bool,
+    /// The outbox is above its high-water mark.
+    pub(crate) full: bool,
+}
+
+/// A delivery to be pushed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Delivery<'a> {
+    pub(crate) unreliable: bool,
+    pub(crate) fragment: Option<Fragment>,
+    pub(crate) section: &'a [u8],
+    /// The section again, when it is to be shared.
+    pub(crate) shared: Option<&'a Bytes>,
+}
+
+impl Outbox {
+    pub(crate) fn new(writer: Writer, has_bulk_lane: bool, config: &OutboxConfig) -> Self {
+        let bounds = OutboxBounds {
+            high: config.high_bytes,
+            low: config.low_bytes,
+            max: config.max_bytes,
+            datagrams: config.datagrams_max,
+        };
+        let writing = Writing {
+            writer,
+            interactive: Batch::new(),
+            bulk: Batch::new(),
+            has_bulk_lane,
+            interactive_blocked: false,
+            bulk_blocked: false,
+        };
+        Self {
+            queued: Mutex::new(Queued::new()),
+            writing: Mutex::new(Some(writing)),
+            pending: AtomicUsize::new(0),
+            open: AtomicBool::new(true),
+            owner: AtomicWaker::new(),
+            owner_turn: AtomicBool::new(false),
+            finishing: AtomicBool::new(false),
+            progress: AtomicU64::new(0),
+            dropped: AtomicU64::new(0),
+            epoch: now(),
+            drained: Notify::new(),
+            bounds,
+        }
+    }
+
+    /// Bytes that wait, including those handed to the transport but not taken by the socket.
+    #[inline]
+    pub(crate) fn pending(&self) -> usize {
+        self.pending.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        self.open.load(Ordering::Relaxed)
+    }
+
+    /// Puts in a delivery.
+    #[inline]
+    pub(crate) fn push(&self, subscription: SubscriptionId, drop_oldest: u16, delivery: Delivery<'_>) -> Pushed {
+        let mut queued = self.queued.lock();
+        if queued.closed.is_some() {
+            return Pushed::default();
+        }
+        let Delivery { unreliable, fragment, section, shared } = delivery;
+        queued.messages_out += 1;
+        queued.bytes_out += section.len() as u64;
+        if unreliable && fragment.is_none() && self.push_datagram(&mut queued, subscription, section) {
+            return self.pushed(&mut queued, 0);
+        }
+        if drop_oldest > 0 && fragment.is_none() && self.holds_back(&queued) {
+            let added = self.hold(&mut queued, subscription, drop_oldest, section, unreliable);
+            return self.pushed(&mut queued, added);
+        }
+        let queue = if fragment.is_some() { &mut queued.bulk } else { &mut queued.interactive };
+        let before = queue.len();
+        match shared {
+            Some(shared) => {
+                let head = |out: &mut Vec<u8>| {
+                    message::put_deliver_prefix(out, subscription, unreliable, fragment, section.len());
+                };
+                queue.push_shared(head, shared.clone());
+            }
+            None => {
+                let out = queue.tail(section.len() + 40);
+                message::put_deliver(out, subscription, unreliable, fragment, section);
+            }
+        }
+        let added = queue.len() - before;
+        self.pushed(&mut queued, added)
+    }
+
+    /// Puts in a frame of the broker's own.
+    pub(crate) fn push_frame(&self, frame: &Frame<'_>) -> Pushed {
+        let mut queued = self.queued.lock();
+        if queued.closed.is_some() {
+            return Pushed::default();
+        }
+        let before = queued.interactive.len();
+        frame.encode(queued.interactive.tail(64));
+        let added = queued.interactive.len() - before;
+        self.pushed(&mut queued, added)
+    }
+
+    #[inline]
+    fn pushed(&self, queued: &mut Queued, added: usize) -> Pushed {
+        let pending = self.pending.fetch_add(added, Ordering::Relaxed) + added;
+        if pending > self.bounds.max {
+            self.close_locked(queued, Code::SlowConsumer);
+            return Pushed::default();
+        }
+        let claimed = !queued.claimed;
+        queued.claimed = true;
+        let full = pending > self.bounds.high;
+        if full && pending - added <= self.bounds.high {
+            // From here on it matters whether the peer takes anything.
+            self.progress.store(self.elapsed_nanos(), Ordering::Relaxed);
+        }
+        Pushed { claimed, full }
+    }
+
+    fn push_datagram(&self, queued: &mut Queued, subscription: SubscriptionId, section: &[u8]) -> bool {
+        let Some(len_max) = queued.datagram_len_max else { return false };
+        if section.len() + 40 > len_max {
+            return false;
+        }
+        if queued.datagrams.len() >= self.bounds.datagrams {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+            return true;
+        }
+        let mut frame = Vec::with_capacity(section.len() + 40);
+        message::put_deliver(&mut frame, subscription, true, None, section);
+        queued.datagrams.push(Bytes::from(frame));
+        true
+    }
+
+    /// Whether drop-oldest messages are kept back: as soon as the peer lags at all, since what
+    /// has been queued for writing can no longer be dropped.
+    fn holds_back(&self, queued: &Queued) -> bool {
+        queued.latest.as_ref().is_some_and(|latest| !latest.is_empty()) || self.pending() > latest::BEGIN_LEN
+    }
+
+    fn hold(
+        &self,
+        queued: &mut Queued,
+        subscription: SubscriptionId,
+        limit: u16,
+        section: &[u8],
+        unreliable: bool,
+    ) -> usize {
+        let mut frame = Vec::with_capacity(section.len() + 40);
+        message::put_deliver(&mut frame, subscription, unreliable, None, section);
+        let added = frame.len();
+        let (freed, dropped) = queued.latest.get_or_insert_default().push(subscription, limit, Bytes::from(frame));
+        self.dropped.fetch_add(dropped, Ordering::Relaxed);
+        self.release(freed);
+        added
+    }
+
+    /// Writes until nothing waits or the socket is full. To be called by the holder of the claim.
+    pub(crate) fn flush(&self) {
+        let mut cx = Context::from_waker(noop_waker_ref());
+        if self.poll_write(&mut cx).is_pending() {
+            self.owner_turn.store(true, Ordering::Release);
+            self.owner.wake();
+        }
+    }
+
+    /// The owner's part: finishes what others could not write. Pending while there is nothing to
+    /// do. Ready when the outbox was closed by somebody, with the code.
+    pub(crate) fn poll_owner(&self, cx: &mut Context<'_>) -> Poll<Code> {
+        self.owner.register(cx.waker());
+        if self.owner_turn.load(Ordering::Acquire) && self.poll_write(cx).is_ready() {
+            self.owner_turn.store(false, Ordering::Release);
+        }
+        if self.is_open() {
+            return Poll::Pending;
+        }
+        Poll::Ready(self.queued.lock().closed.unwrap_or(Code::Normal))
+    }
+
+    pub(crate) fn wake_owner(&self) {
+        self.owner.wake();
+    }
+
+    fn poll_write(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut guard = self.writing.lock();
+        let Some(writing) = guard.as_mut() else { return Poll::Ready(()) };
+        loop {
+            if self.refill(writing) {
+                return Poll::Ready(());
+            }
+            let before = writing.interactive.len() + writing.bulk.len();
+            let result = writing.poll(cx);
+            let left = writing.interactive.len() + writing.bulk.len();
+            self.account(before - left);
+            match result {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(error)) => {
+                    tracing::debug!(%error, "write failed");
+                    self.close(Code::Normal);
+                    return Poll::Ready(());
+                }
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+
+    /// Moves what waits to the writer; `true`, and the claim is given up, when there is nothing.
+    fn refill(&self, writing: &mut Writing) -> bool {
+        let mut queued = self.queued.lock();
+        if !queued.datagrams.is_empty() {
+            for datagram in std::mem::take(&mut queued.datagrams) {
+                // Unreliable by request: what the transport does not take is lost.
+                let sent = writing.writer.send_datagram(datagram);
+                if !matches!(sent, Ok(true)) {
+                    self.dropped.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+        }
+        if let Some(latest) = &mut queued.latest
+            && writing.interactive.is_empty()
+        {
+            let (frames, added) = latest.take();
+            self.pending.fetch_add(added, Ordering::Relaxed);
+            frames.into_iter().for_each(|frame| queued.interactive.push(frame));
+        }
+        queued.interactive.move_to(&mut writing.interactive, WRITE_TURN);
+        if writing.has_bulk_lane {
+            queued.bulk.move_to(&mut writing.bulk, WRITE_TURN);
+        } else if writing.interactive.len() < BULK_TURN {
+            queued.bulk.move_to(&mut writing.interactive, BULK_TURN);
+        }
+        let idle = writing.is_idle();
+        if idle {
+            queued.claimed = false;
+        }
+        idle
+    }
+
+    fn account(&self, written: usize) {
+        if written == 0 {
+            return;
+        }
+        let before = self.release(written);
+        if before > self.bounds.low {
+            // The clock is read only where it can matter: for a peer that lags.
+            self.progress.store(self.elapsed_nanos(), Ordering::Relaxed);
+            if before.saturating_sub(written) <= self.bounds.low {
+                self.drained.notify_waiters();
+            }
+        }
+        if before <= written && self.finishing.load(Ordering::Acquire) {
+            self.owner.wake();
+        }
+    }
+
+    /// Takes bytes off the account; returns what was on it. Saturates, because closing clears the
+    /// account while a write may be under way.
+    fn release(&self, len: usize) -> usize {
+        let result = self.pending.fetch_update(Ordering::AcqRel, Ordering::Acquire, |pending| {
+            Some(pending.saturating_sub(len))
+        });
+        result.unwrap_or_else(|pending| pending)
+    }
+
+    /// The owner's last part: ready when everything has been written or the outbox was closed.
+    pub(crate) fn poll_finish(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.finishing.store(true, Ordering::Release);
+        if self.poll_owner(cx).is_ready() || self.pending() == 0 {
+            return Poll::Ready(());
+        }
+        Poll::Pending
+    }
+
+    fn elapsed_nanos(&self) -> u64 {
+        u64::try_from(now().saturating_duration_since(self.epoch).as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    /// Whether the outbox is above its high-water mark.
+    pub(crate) fn is_full(&self) -> bool {
+        self.is_open() && self.pending() > self.bounds.high
+    }
+
+    /// For how long the peer has taken nothing.
+    pub(crate) fn stuck_for(&self) -> Duration {
+        let progress = Duration::from_nanos(self.progress.load(Ordering::Relaxed));
+        now().saturating_duration_since(self.epoch).saturating_sub(progress)
+    }
+
+    /// Waits until the outbox has drained to its low-water mark or was closed.
+    pub(crate) async fn drained(&self) {
+        let mut notified = std::pin::pin!(self.drained.notified());
+        notified.as_mut().enable();
+        if self.is_open() && self.pending() > self.bounds.low {
+            notified.await;
+        }
+    }
+
+    /// Closes the outbox: what waits is dropped and nothing more is taken.
+    pub(crate) fn close(&self, code: Code) {
+        self.close_locked(&mut self.queued.lock(), code);
+    }
+
+    fn close_locked(&self, queued: &mut Queued, code: Code) {
+        if queued.closed.is_none() {
+            queued.closed = Some(code);
+            queued.clear();
+            self.open.store(false, Ordering::Release);
+            self.pending.store(0, Ordering::Relaxed);
+            self.drained.notify_waiters();
+            self.owner.wake();
+        }
+    }
+
+    /// Takes the writer out, so that the connection can say goodbye with it.
+    pub(crate) fn take_writer(&self) -> Option<Writer> {
+        self.writing.lock().take().map(|writing| writing.writer)
+    }
+
+    /// Lets unreliable deliveries of up to this many bytes travel as datagrams.
+    pub(crate) fn set_datagram_len_max(&self, len_max: Option<usize>) {
+        self.queued.lock().datagram_len_max = len_max;
+    }
+
+    /// Deliveries and their bytes so far.
+    pub(crate) fn sent(&self) -> (u64, u64) {
+        let queued = self.queued.lock();
+        (queued.messages_out, queued.bytes_out)
+    }
+
+    /// Deliveries dropped so far.
+    pub(crate) fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+}
+
+/// The time, as the runtime has it: tests may stop it.
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
+impl Queued {
+    fn new() -> Self {
+        Self {
+            claimed: false,
+            closed: None,
+            interactive: Queue::default(),
+            bulk: Queue::default(),
+            datagrams: Vec::new(),
+            datagram_len_max: None,
+            latest: None,
+            messages_out: 0,
+            bytes_out: 0,
+        }
+    }
+
+    fn clear(&mut self) {
+        self.interactive = Queue::default();
+        self.bulk = Queue::default();
+        self.datagrams = Vec::new();
+        self.latest = None;
+    }
+}
+
+impl Writing {
+    fn is_idle(&self) -> bool {
+        let written = self.interactive.is_empty() && self.bulk.is_empty();
+        written && !self.interactive_blocked && !self.bulk_blocked
+    }
+
+    /// Writes both lanes; ready when both have been written, pending when one is blocked.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), dialtone_transport::Error>> {
+        if !self.interactive.is_empty() || self.interactive_blocked {
+            let sent = self.writer.poll_send(cx, Lane::Interactive, &mut self.interactive)?;
+            self.interactive_blocked = sent.is_pending();
+        }
+        if !self.bulk.is_empty() || self.bulk_blocked {
+            let sent = self.writer.poll_send(cx, Lane::Bulk, &mut self.bulk)?;
+            self.bulk_blocked = sent.is_pending();
+        }
+        if self.interactive_blocked || self.bulk_blocked { Poll::Pending } else { Poll::Ready(Ok(())) }
+    }
+}

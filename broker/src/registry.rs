@@ -1,0 +1,86 @@
+//! Who is connected, and how many connections each principal has.
+
+use std::sync::Arc;
+
+use ahash::RandomState;
+use dashmap::DashMap;
+use dialtone_protocol::frame::Refused;
+use dialtone_protocol::{Code, ConnectionId};
+use hashbrown::HashMap;
+use parking_lot::Mutex;
+
+use crate::auth::Principal;
+use crate::peer::Peer;
+
+/// Who is connected.
+#[derive(Debug, Default)]
+pub(crate) struct Registry {
+    peers: DashMap<u64, Arc<Peer>, RandomState>,
+    seats: Mutex<Seats>,
+}
+
+#[derive(Debug, Default)]
+struct Seats {
+    total: u32,
+    by_identity: HashMap<Arc<str>, u32, RandomState>,
+}
+
+/// Bounds on connections.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SeatLimits {
+    pub(crate) total: u32,
+    pub(crate) per_identity: u32,
+}
+
+impl Registry {
+    /// Takes a place for a connection of `principal`; [`leave`](Self::leave) gives it back.
+    pub(crate) fn enter(&self, principal: &Principal, limits: SeatLimits) -> Result<(), Refused> {
+        let mut seats = self.seats.lock();
+        if seats.total >= limits.total {
+            let text = format!("the node has its limit of {} connections", limits.total);
+            return Err(Refused::new(Code::TooMany, text));
+        }
+        let max = principal.connections_max.unwrap_or(limits.per_identity);
+        let taken = seats.by_identity.entry(Arc::clone(&principal.identity)).or_insert(0);
+        if *taken >= max {
+            let text = format!("{} has its limit of {max} connections", principal.identity);
+            return Err(Refused::new(Code::TooMany, text));
+        }
+        *taken += 1;
+        seats.total += 1;
+        Ok(())
+    }
+
+    pub(crate) fn leave(&self, identity: &str) {
+        let mut seats = self.seats.lock();
+        seats.total -= 1;
+        if let Some(taken) = seats.by_identity.get_mut(identity) {
+            *taken -= 1;
+            if *taken == 0 {
+                seats.by_identity.remove(identity);
+            }
+        }
+    }
+
+    pub(crate) fn insert(&self, peer: &Arc<Peer>) {
+        self.peers.insert(peer.id.0, Arc::clone(peer));
+    }
+
+    pub(crate) fn remove(&self, id: ConnectionId) {
+        self.peers.remove(&id.0);
+    }
+
+    #[inline]
+    pub(crate) fn get(&self, id: ConnectionId) -> Option<Arc<Peer>> {
+        self.peers.get(&id.0).map(|peer| Arc::clone(peer.value()))
+    }
+
+    /// Everybody, at some moment.
+    pub(crate) fn all(&self) -> Vec<Arc<Peer>> {
+        self.peers.iter().map(|peer| Arc::clone(peer.value())).collect()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.peers.len()
+    }
+}

@@ -1,0 +1,79 @@
+//! What the handle says about the running broker.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::{Acquire, Relaxed};
+
+use dialtone_transport::Kind;
+
+use crate::broker::Handle;
+use crate::connection::server_name;
+use crate::peer::Peer;
+use crate::status::{ConnectionStatus, Status};
+
+impl Handle {
+    /// The broker as a whole.
+    pub fn status(&self) -> Status {
+        let (shared, metrics) = (&self.shared, &self.shared.metrics);
+        let draining = shared.draining.load(Acquire);
+        Status {
+            node: shared.node.to_string(),
+            server: server_name(),
+            uptime_s: shared.started.elapsed().as_secs(),
+            ready: shared.ready.load(Acquire) && !draining,
+            draining,
+            listeners: shared.listeners.read().clone(),
+            connections: shared.registry.len() as u64,
+            subscriptions: shared.router.len() as u64,
+            patterns: shared.router.patterns() as u64,
+            interest_waiting: shared.waiting.len() as u64,
+            outbox_bytes: shared.registry.all().iter().map(|peer| peer.outbox.pending() as u64).sum(),
+            accepted_total: metrics.accepted.get(),
+            handshake_failures_total: metrics.handshake_failures.get(),
+            auth_failures_total: metrics.auth_failures.get(),
+            limit_refusals_total: metrics.limit_refusals.get(),
+            denied_total: metrics.denied.get(),
+            slow_consumers_total: metrics.slow_consumers.get(),
+            violations_total: metrics.violations.get(),
+            stalls_total: metrics.stalls.get(),
+            messages_in_total: metrics.messages_in.get(),
+            bytes_in_total: metrics.bytes_in.get(),
+            messages_out_total: metrics.messages_out.get(),
+            bytes_out_total: metrics.bytes_out.get(),
+            unrouted_total: metrics.unrouted.get(),
+            dropped_total: metrics.dropped.get(),
+        }
+    }
+
+    /// The first `max` connections by number.
+    pub fn all_connections(&self, max: usize) -> Vec<ConnectionStatus> {
+        let mut peers = self.shared.registry.all();
+        peers.sort_unstable_by_key(|peer| peer.id);
+        peers.iter().take(max).map(|peer| describe(peer)).collect()
+    }
+}
+
+pub(crate) fn describe(peer: &Arc<Peer>) -> ConnectionStatus {
+    let (messages_out, bytes_out) = peer.outbox.sent();
+    let about = &peer.about;
+    ConnectionStatus {
+        id: peer.id.0,
+        identity: about.identity.to_string(),
+        client: about.client.clone(),
+        transport: match about.kind {
+            Kind::Quic => "quic",
+            Kind::WebSocket => "websocket",
+            Kind::Memory => "memory",
+        },
+        encrypted: about.encrypted,
+        remote: about.remote.map(|remote| remote.to_string()),
+        age_s: about.since.elapsed().as_secs(),
+        subscriptions: peer.subscriptions.load(Relaxed).into(),
+        messages_in: peer.messages_in.load(Relaxed),
+        bytes_in: peer.bytes_in.load(Relaxed),
+        messages_out,
+        bytes_out,
+        pending_bytes: peer.outbox.pending() as u64,
+        dropped: peer.outbox.dropped(),
+        slow: peer.outbox.is_full(),
+    }
+}

@@ -1,0 +1,214 @@
+//! One pattern and its subscribers.
+
+use std::borrow::Borrow;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+use dialtone_protocol::SubscriptionId;
+use dialtone_protocol::frame::Pick;
+use parking_lot::Mutex;
+use smallvec::SmallVec;
+
+/// A receiver: the peer and its number for the subscription.
+#[derive(Debug, Clone)]
+pub struct Target<P> {
+    /// Who receives.
+    pub peer: P,
+    /// The number that deliveries carry.
+    pub subscription: SubscriptionId,
+    /// Most messages that wait before the oldest is dropped; 0 turns that off.
+    pub drop_oldest: u16,
+}
+
+/// A subscription to be added.
+#[derive(Debug)]
+pub struct Member<P> {
+    /// Who receives.
+    pub target: Target<P>,
+    /// The queue group and how its member is chosen.
+    pub group: Option<(Box<str>, Pick)>,
+    /// Invisible to counts and to interest; a tap is in no group.
+    pub tap: bool,
+}
+
+/// A pattern's subscribers at some moment. Shared by all routes that contain the pattern.
+#[derive(Debug)]
+pub struct Snapshot<P> {
+    /// Each of these gets every message and counts.
+    pub targets: Box<[Target<P>]>,
+    /// Each of these gets every message and does not count.
+    pub taps: Box<[Target<P>]>,
+    /// One member of each of these gets a message.
+    pub groups: Box<[Group<P>]>,
+}
+
+/// A queue group at some moment.
+#[derive(Debug, Clone)]
+pub struct Group<P> {
+    /// Its name.
+    pub name: Box<str>,
+    /// How a member is chosen.
+    pub pick: Pick,
+    /// Never empty.
+    pub members: Vec<Target<P>>,
+}
+
+impl<P> Snapshot<P> {
+    /// How many deliveries a message counts for.
+    pub fn count(&self) -> u32 {
+        u32::try_from(self.targets.len() + self.groups.len()).unwrap_or(u32::MAX)
+    }
+}
+
+/// One pattern and its subscribers.
+#[derive(Debug)]
+pub struct Entry<P> {
+    name: Box<str>,
+    members: Mutex<Members<P>>,
+}
+
+/// Kept small, since a node may hold a million of them: most patterns have one plain subscriber.
+#[derive(Debug)]
+struct Members<P> {
+    plain: SmallVec<[Target<P>; 1]>,
+    others: Option<Box<Others<P>>>,
+    /// Made when a route asks for it, so that a storm of subscriptions does not copy the list for
+    /// each of them.
+    snapshot: Option<Arc<Snapshot<P>>>,
+}
+
+#[derive(Debug)]
+struct Others<P> {
+    taps: Vec<Target<P>>,
+    groups: Vec<Group<P>>,
+}
+
+impl<P> Entry<P> {
+    pub(super) fn new(name: &str) -> Self {
+        let members = Members { plain: SmallVec::new(), others: None, snapshot: None };
+        Self { name: Box::from(name), members: Mutex::new(members) }
+    }
+
+    /// The pattern.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        let members = self.members.lock();
+        members.plain.is_empty() && members.others.is_none()
+    }
+
+    pub(super) fn add(&self, member: Member<P>) {
+        let mut members = self.members.lock();
+        members.snapshot = None;
+        if member.group.is_none() && !member.tap {
+            members.plain.push(member.target);
+            return;
+        }
+        let others =
+            members.others.get_or_insert_with(|| Box::new(Others { taps: Vec::new(), groups: Vec::new() }));
+        match member.group {
+            Some((name, pick)) if !member.tap => others.join(name, pick, member.target),
+            _ => others.taps.push(member.target),
+        }
+    }
+
+    /// Removes the subscription that `is_it` recognises; whether there was one.
+    pub(super) fn remove(&self, is_it: impl Fn(&Target<P>) -> bool) -> bool {
+        let mut members = self.members.lock();
+        members.snapshot = None;
+        if let Some(index) = members.plain.iter().position(&is_it) {
+            members.plain.remove(index);
+            if members.plain.is_empty() {
+                members.plain.shrink_to_fit();
+            }
+            return true;
+        }
+        let Some(others) = members.others.as_deref_mut() else { return false };
+        let removed = others.remove(is_it);
+        if others.taps.is_empty() && others.groups.is_empty() {
+            members.others = None;
+        }
+        removed
+    }
+
+    /// The group and tap settings of a subscription, for listings.
+    pub fn describe(&self, is_it: impl Fn(&Target<P>) -> bool) -> (Option<(Box<str>, Pick)>, bool) {
+        let members = self.members.lock();
+        let Some(others) = members.others.as_deref() else { return (None, false) };
+        let group = others.groups.iter().find(|group| group.members.iter().any(&is_it));
+        let tap = others.taps.iter().any(&is_it);
+        (group.map(|group| (group.name.clone(), group.pick)), tap)
+    }
+}
+
+impl<P: Clone> Entry<P> {
+    pub(super) fn snapshot(&self) -> Arc<Snapshot<P>>
+    where
+        P: Clone,
+    {
+        let mut members = self.members.lock();
+        if let Some(snapshot) = &members.snapshot {
+            return Arc::clone(snapshot);
+        }
+        let (taps, groups) = match members.others.as_deref() {
+            Some(others) => (others.taps.as_slice().into(), others.groups.as_slice().into()),
+            None => (Box::default(), Box::default()),
+        };
+        let snapshot = Arc::new(Snapshot { targets: members.plain.as_slice().into(), taps, groups });
+        members.snapshot = Some(Arc::clone(&snapshot));
+        snapshot
+    }
+}
+
+impl<P> Others<P> {
+    fn join(&mut self, name: Box<str>, pick: Pick, target: Target<P>) {
+        match self.groups.iter_mut().find(|group| group.name == name) {
+            Some(group) => group.members.push(target),
+            None => self.groups.push(Group { name, pick, members: vec![target] }),
+        }
+    }
+
+    fn remove(&mut self, is_it: impl Fn(&Target<P>) -> bool) -> bool {
+        if let Some(index) = self.taps.iter().position(&is_it) {
+            self.taps.remove(index);
+            return true;
+        }
+        for index in 0..self.groups.len() {
+            let members = &mut self.groups[index].members;
+            if let Some(found) = members.iter().position(&is_it) {
+                members.remove(found);
+                if members.is_empty() {
+                    self.groups.remove(index);
+                }
+                return true;
+            }
+        }
+        false
+    }
+}
+
+/// An entry as a key of the map: found by its pattern, which is thus kept once.
+#[derive(Debug)]
+pub(super) struct Key<P>(pub(super) Arc<Entry<P>>);
+
+impl<P> Borrow<str> for Key<P> {
+    fn borrow(&self) -> &str {
+        &self.0.name
+    }
+}
+
+impl<P> PartialEq for Key<P> {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.name == other.0.name
+    }
+}
+
+impl<P> Eq for Key<P> {}
+
+impl<P> Hash for Key<P> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.name.hash(state);
+    }
+}

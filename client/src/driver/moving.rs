@@ -1,0 +1,132 @@
+//! Leaving a node that drains: the next connection is made while the old one still serves, then the client changes over.
+//!
+//! For the change no answer may be awaited on the old connection, and it must have delivered all it will: a message may
+//! be missed in between, but none comes twice.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use dialtone_protocol::RequestId;
+use dialtone_protocol::frame::Drain;
+use tokio::time::Instant;
+
+use super::link::Link;
+use super::{Driver, Opened};
+
+/// The client changes over after this part of the time that the broker gives, even if answers are awaited.
+const PATIENCE: f64 = 0.6;
+
+/// How long the old connection may take for its last deliveries.
+const SWITCH_MAX: Duration = Duration::from_secs(2);
+
+type Dialling = Pin<Box<dyn Future<Output = Opened> + Send>>;
+
+/// A move to another node.
+pub(super) struct Moving {
+    dialling: Option<Dialling>,
+    opened: Option<Box<Opened>>,
+    /// When answers are awaited no longer, and then when the old connection is left whatever it has said.
+    deadline: Instant,
+    switching: Option<Switching>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Switching {
+    /// The old connection still delivers.
+    Awaits(RequestId),
+    Done,
+}
+
+impl fmt::Debug for Moving {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Moving").field("opened", &self.opened).field("switching", &self.switching).finish_non_exhaustive()
+    }
+}
+
+impl Moving {
+    /// Whether nothing more is sent on the old connection.
+    pub(super) fn is_switching(&self) -> bool {
+        self.switching.is_some()
+    }
+
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.opened.is_some().then_some(self.deadline)
+    }
+}
+
+impl Driver {
+    /// The node asks to leave.
+    pub(super) fn on_drain(&mut self, drain: &Drain) {
+        let elsewhere = self.addresses.elsewhere(&drain.addresses);
+        if elsewhere.is_empty() || self.moving.is_some() || self.leaving.is_some() {
+            return;
+        }
+        tracing::info!(grace_ms = drain.grace_ms, "the broker drains, moving elsewhere");
+        let (dialer, reconnect) = (Arc::clone(&self.dialer), self.reconnect.clone());
+        let dialling = Box::pin(async move {
+            let mut attempt = 0;
+            // Ends with the old connection at the latest, which drops it.
+            loop {
+                match dialer.round(elsewhere.clone()).await {
+                    Ok(opened) => return opened,
+                    Err(error) => {
+                        tracing::debug!(attempt, error = &error as &dyn std::error::Error, "cannot move yet");
+                        tokio::time::sleep(reconnect.delay(attempt, rand::random())).await;
+                        attempt = attempt.saturating_add(1);
+                    }
+                }
+            }
+        });
+        let patience = Duration::from_millis(drain.grace_ms.into()).mul_f64(PATIENCE);
+        let deadline = Instant::now() + patience;
+        self.moving = Some(Moving { dialling: Some(dialling), opened: None, deadline, switching: None });
+    }
+
+    pub(super) fn poll_moving(&mut self, cx: &mut Context<'_>, link: &Link) {
+        let Some(moving) = &mut self.moving else { return };
+        if let Some(dialling) = &mut moving.dialling
+            && let Poll::Ready(opened) = dialling.as_mut().poll(cx)
+        {
+            moving.dialling = None;
+            moving.opened = Some(Box::new(opened));
+        }
+        let now = Instant::now();
+        let is_ready = moving.opened.is_some() && !moving.is_switching();
+        if is_ready && (now >= moving.deadline || self.is_quiet(link)) {
+            self.shared.outgoing.lock().pause();
+            let switching = self.pause_subscriptions().map_or(Switching::Done, Switching::Awaits);
+            if let Some(moving) = &mut self.moving {
+                moving.switching = Some(switching);
+                moving.deadline = now + SWITCH_MAX;
+            }
+        }
+    }
+
+    /// Whether nothing is under way on the connection that would be lost with it.
+    fn is_quiet(&self, link: &Link) -> bool {
+        link.is_idle() && !self.shared.outgoing.lock().has_bulk() && self.shared.pending.lock().is_empty()
+    }
+
+    /// An answer to the question that ends the deliveries on the old connection.
+    pub(super) fn on_paused(&mut self, request: RequestId) {
+        if let Some(moving) = &mut self.moving
+            && matches!(moving.switching, Some(Switching::Awaits(awaited)) if awaited == request)
+        {
+            moving.switching = Some(Switching::Done);
+        }
+    }
+
+    /// The connection to go on with, once the old one has nothing more to give.
+    pub(super) fn take_moved(&mut self, link: &Link) -> Option<Box<Opened>> {
+        let moving = self.moving.as_mut()?;
+        let overdue = Instant::now() >= moving.deadline;
+        match moving.switching? {
+            Switching::Done if link.is_idle() || overdue => moving.opened.take(),
+            Switching::Awaits(_) if overdue => moving.opened.take(),
+            Switching::Done | Switching::Awaits(_) => None,
+        }
+    }
+}

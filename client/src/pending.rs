@@ -1,0 +1,210 @@
+//! Who waits for which answer.
+
+use std::sync::Arc;
+
+use dialtone_protocol::frame::{Refused, Wanted};
+use dialtone_protocol::session::client::Answer;
+use dialtone_protocol::{Code, RequestId};
+use hashbrown::HashMap;
+use tokio::sync::oneshot;
+
+use crate::error::{AskError, PublishError, Reason, RequestError};
+use crate::message::Message;
+use crate::queue::{Ending, Queue};
+
+/// Why no answer will come.
+#[derive(Debug, Clone)]
+pub(crate) enum Lost {
+    /// The connection that it would have come on has ended.
+    Disconnected,
+    /// The client has ended.
+    Closed(Reason),
+}
+
+impl From<Lost> for AskError {
+    fn from(lost: Lost) -> Self {
+        match lost {
+            Lost::Disconnected => Self::Disconnected,
+            Lost::Closed(reason) => Self::Closed(reason),
+        }
+    }
+}
+
+impl From<Lost> for PublishError {
+    fn from(lost: Lost) -> Self {
+        match lost {
+            Lost::Disconnected => Self::Disconnected,
+            Lost::Closed(reason) => Self::Closed(reason),
+        }
+    }
+}
+
+impl From<Lost> for RequestError {
+    fn from(lost: Lost) -> Self {
+        match lost {
+            Lost::Disconnected => Self::Disconnected,
+            Lost::Closed(reason) => PublishError::Closed(reason).into(),
+        }
+    }
+}
+
+/// Who waits for the broker's answer to a question.
+#[derive(Debug)]
+pub(crate) enum Waiter {
+    Answer(oneshot::Sender<Result<Answer, Lost>>),
+    /// The acknowledgement of a request: only a refusal matters, and that nobody subscribes.
+    Request { subject: String },
+    List { listed: Vec<Wanted>, done: oneshot::Sender<Result<Vec<Wanted>, Lost>> },
+}
+
+/// Who waits for messages at a number of the inbox.
+#[derive(Debug)]
+pub(crate) enum Recipient {
+    One(oneshot::Sender<Result<Message, RequestError>>),
+    Many(Arc<Queue>),
+}
+
+/// See the module. Its size is bounded by the tasks that wait.
+#[derive(Debug, Default)]
+pub(crate) struct Pending {
+    waiters: HashMap<RequestId, Waiter, ahash::RandomState>,
+    inbox: HashMap<u32, Recipient, ahash::RandomState>,
+    pongs: HashMap<u64, oneshot::Sender<Result<(), Lost>>, ahash::RandomState>,
+    closed: Option<Reason>,
+}
+
+impl Pending {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.waiters.is_empty() && self.pongs.is_empty() && !self.has_requests()
+    }
+
+    fn has_requests(&self) -> bool {
+        self.inbox.values().any(|recipient| matches!(recipient, Recipient::One(_)))
+    }
+
+    pub(crate) fn wait(&mut self, request: RequestId, waiter: Waiter) -> Result<(), Reason> {
+        self.check()?;
+        self.waiters.insert(request, waiter);
+        Ok(())
+    }
+
+    pub(crate) fn wait_inbox(&mut self, number: u32, recipient: Recipient) -> Result<(), Reason> {
+        self.check()?;
+        self.inbox.insert(number, recipient);
+        Ok(())
+    }
+
+    pub(crate) fn wait_pong(&mut self, token: u64, done: oneshot::Sender<Result<(), Lost>>) -> Result<(), Reason> {
+        self.check()?;
+        self.pongs.insert(token, done);
+        Ok(())
+    }
+
+    fn check(&self) -> Result<(), Reason> {
+        self.closed.clone().map_or(Ok(()), Err)
+    }
+
+    /// Nobody waits any more; returns whether an answer was still awaited.
+    pub(crate) fn forget(&mut self, request: RequestId) -> bool {
+        self.waiters.remove(&request).is_some()
+    }
+
+    pub(crate) fn forget_inbox(&mut self, number: u32) {
+        self.inbox.remove(&number);
+    }
+
+    pub(crate) fn forget_pong(&mut self, token: u64) {
+        self.pongs.remove(&token);
+    }
+
+    /// An answer came; one that nobody waits for is dropped.
+    pub(crate) fn on_answer(&mut self, request: RequestId, answer: Answer) {
+        match self.waiters.remove(&request) {
+            // The waiter may have gone in the meantime, which is its own affair.
+            Some(Waiter::Answer(done)) => drop(done.send(Ok(answer))),
+            Some(Waiter::Request { subject }) => self.on_acknowledged(request, subject, answer),
+            Some(Waiter::List { mut listed, done }) => {
+                if let Answer::Listed(part, more) = answer {
+                    listed.extend(part);
+                    if more {
+                        self.waiters.insert(request, Waiter::List { listed, done });
+                    } else {
+                        drop(done.send(Ok(listed)));
+                    }
+                }
+            }
+            None => {}
+        }
+    }
+
+    fn on_acknowledged(&mut self, request: RequestId, subject: String, answer: Answer) {
+        let refused = match answer {
+            Answer::Published(Ok(0)) => None,
+            Answer::Published(Err(refused)) => Some(refused),
+            Answer::Published(Ok(_))
+            | Answer::Subscribed(_)
+            | Answer::Unsubscribed
+            | Answer::Interested(_)
+            | Answer::Listed(..) => return,
+        };
+        match self.inbox.remove(&request.0) {
+            Some(Recipient::One(done)) => {
+                let error = match refused {
+                    None => RequestError::NoSubscribers { subject },
+                    Some(refused) => PublishError::Refused(refused).into(),
+                };
+                drop(done.send(Err(error)));
+            }
+            Some(Recipient::Many(queue)) => {
+                let nobody = || Refused::new(Code::NoSubscribers, format!("nobody subscribes to {subject}"));
+                queue.end(Ending::Refused(refused.unwrap_or_else(nobody)));
+            }
+            None => {}
+        }
+    }
+
+    /// A message came to a number of the inbox; returns whether the driver must stop reading.
+    pub(crate) fn on_inbox(&mut self, number: u32, message: Message) -> Option<Arc<Queue>> {
+        match self.inbox.get(&number)? {
+            Recipient::One(_) => {
+                if let Some(Recipient::One(done)) = self.inbox.remove(&number) {
+                    drop(done.send(Ok(message)));
+                }
+                None
+            }
+            Recipient::Many(queue) => queue.append(&mut vec![message]).then(|| Arc::clone(queue)),
+        }
+    }
+
+    pub(crate) fn on_pong(&mut self, token: u64) {
+        if let Some(done) = self.pongs.remove(&token) {
+            drop(done.send(Ok(())));
+        }
+    }
+
+    /// Tells everybody that no answer will come.
+    pub(crate) fn fail(&mut self, lost: &Lost) {
+        if let Lost::Closed(reason) = lost {
+            self.closed = Some(reason.clone());
+        }
+        for (_, waiter) in self.waiters.drain() {
+            match waiter {
+                Waiter::Answer(done) => drop(done.send(Err(lost.clone()))),
+                Waiter::List { done, .. } => drop(done.send(Err(lost.clone()))),
+                Waiter::Request { .. } => {}
+            }
+        }
+        for (_, recipient) in self.inbox.drain() {
+            match recipient {
+                Recipient::One(done) => drop(done.send(Err(lost.clone().into()))),
+                Recipient::Many(queue) => queue.end(match lost {
+                    Lost::Disconnected => Ending::Disconnected,
+                    Lost::Closed(reason) => Ending::Closed(reason.clone()),
+                }),
+            }
+        }
+        for (_, done) in self.pongs.drain() {
+            drop(done.send(Err(lost.clone())));
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! The command line.
+
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
+
+use crate::config::Format;
+
+mod client;
+pub(crate) use client::{
+    ConnectArgs, Interest, PayloadArgs, Publish, Reply, Request, Rtt, Subscribe, SubscribeFlags, Top, TlsArgs,
+};
+
+mod local;
+pub(crate) use local::{Completions, Config, ConfigCheck, ConfigCommand, Context, ContextAdd, ContextNamed, Passwd};
+
+mod serve;
+pub(crate) use serve::{Broker, Serve, Up};
+
+/// Everything that can stand behind `dialtone`.
+#[derive(Debug, Parser)]
+#[command(
+    name = "dialtone",
+    version,
+    about = "Dialtone: publish, subscribe, request and reply, over QUIC and WebSocket",
+    max_term_width = 100,
+    disable_help_subcommand = true,
+    subcommand_required = true,
+    arg_required_else_help = true
+)]
+pub(crate) struct Cli {
+    /// What to log.
+    #[command(flatten)]
+    pub(crate) log: LogArgs,
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What to log; understood by every subcommand.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct LogArgs {
+    /// What to log on standard error: error, warn, info, debug, trace, or directives [env: DIALTONE_LOG]
+    #[arg(long, global = true, value_name = "LEVEL", help_heading = "Logs")]
+    pub(crate) log_level: Option<String>,
+    /// How to log it [env: DIALTONE_LOG_FORMAT]
+    #[arg(long, global = true, value_name = "FORMAT", value_enum, help_heading = "Logs")]
+    pub(crate) log_format: Option<Format>,
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run everything on this machine, ready to be tried
+    Up(Up),
+    /// Run a broker
+    Broker(Broker),
+    /// Show, check and explain the configuration of a broker
+    Config(Config),
+    /// Make the hash of a password or token for a users file
+    Passwd(Passwd),
+
+    /// Publish messages
+    #[command(visible_alias = "publish")]
+    Pub(Publish),
+    /// Subscribe to a pattern and print what arrives
+    #[command(visible_alias = "subscribe")]
+    Sub(Subscribe),
+    /// Send a request and print the answer
+    #[command(visible_alias = "req")]
+    Request(Request),
+    /// Answer requests
+    Reply(Reply),
+    /// Ask whether somebody subscribes to a subject
+    Interest(Interest),
+
+    /// Measure the round trip to the broker
+    Rtt(Rtt),
+    /// Watch connections, rates and slow consumers
+    Top(Top),
+
+    /// Keep brokers and credentials under names
+    #[command(visible_alias = "ctx", subcommand)]
+    Context(Context),
+    /// Print a completion script for a shell
+    Completions(Completions),
+    /// Print the version
+    Version,
+}
+
+/// The groups of the overview, with the subcommands of each in order.
+const GROUPS: [(&str, &[&str]); 4] = [
+    ("Run", &["up", "broker", "config", "passwd"]),
+    ("Use", &["pub", "sub", "request", "reply", "interest"]),
+    ("Watch and measure", &["rtt", "top"]),
+    ("Set up", &["context", "completions", "version"]),
+];
+
+const NEXT: &str = "\
+Try it:
+  dialtone up                                  in one terminal
+  dialtone sub 'greet.>'                       in another
+  dialtone pub greet.world hello               in a third
+
+`dialtone COMMAND --help` says more about each, with examples.
+Exit codes: 0 success, 1 failure, 2 usage, 4 no subscriber, 5 timeout, 6 denied.";
+
+/// The command line, with the subcommands of the overview in groups.
+pub(crate) fn command() -> clap::Command {
+    let command = Cli::command();
+    let mut overview = String::from("{about}\n\n{usage-heading} {usage}\n");
+    for (title, names) in GROUPS {
+        overview.push_str(&format!("\n{title}:\n"));
+        for sub in names.iter().filter_map(|name| command.find_subcommand(name)) {
+            let about = sub.get_about().map(ToString::to_string).unwrap_or_default();
+            overview.push_str(&format!("  {:<12} {about}\n", sub.get_name()));
+        }
+    }
+    overview.push_str("\nOptions:\n{options}\n\n");
+    overview.push_str(NEXT);
+    command.help_template(overview)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn every_subcommand_is_in_one_group() {
+        let mut grouped: Vec<_> = GROUPS.iter().flat_map(|(_, names)| names.iter().map(ToString::to_string)).collect();
+        let mut all: Vec<_> = Cli::command().get_subcommands().map(|sub| sub.get_name().to_owned()).collect();
+        grouped.sort_unstable();
+        all.sort_unstable();
+        assert_eq!(grouped, all);
+    }
+}

@@ -1,0 +1,64 @@
+//! The subcommands, one file each.
+
+use crate::args::{Cli, Command, LogArgs};
+use crate::config::{Environment, Format, Strings};
+use crate::exit::Outcome;
+use crate::print::Output;
+use crate::{serve, shards, telemetry};
+
+mod config;
+mod context;
+mod interest;
+mod passwd;
+mod publish;
+mod reply;
+mod request;
+mod rtt;
+mod show;
+mod subscribe;
+mod top;
+
+/// Does what the command line says.
+pub(crate) fn run(cli: Cli) -> Outcome {
+    let Cli { log, command } = cli;
+    match command {
+        Command::Up(args) => serve::up(args, &log),
+        Command::Broker(args) => serve::broker(args, &log),
+        Command::Config(args) => config::run(args, &log),
+        Command::Passwd(args) => passwd::run(&args),
+        Command::Context(args) => context::run(args),
+        Command::Completions(args) => completions(&args),
+        Command::Version => Ok(Output::stdout().line(concat!("dialtone ", env!("CARGO_PKG_VERSION")))?),
+        Command::Pub(args) => client(&log, publish::run(args)),
+        Command::Sub(args) => client(&log, subscribe::run(args)),
+        Command::Request(args) => client(&log, request::run(args)),
+        Command::Reply(args) => client(&log, reply::run(args)),
+        Command::Interest(args) => client(&log, interest::run(args)),
+        Command::Rtt(args) => client(&log, rtt::run(args)),
+        Command::Top(args) => client(&log, top::run(args)),
+    }
+}
+
+/// Runs a subcommand that talks to a broker: one thread, and few words about itself.
+fn client(log: &LogArgs, work: impl Future<Output = Outcome>) -> Outcome {
+    start_logs(log)?;
+    let runtime = shards::current_thread()?;
+    let outcome = runtime.block_on(work);
+    // Reading standard input cannot be cancelled, so that waiting for it could last for ever.
+    runtime.shutdown_background();
+    outcome
+}
+
+fn start_logs(log: &LogArgs) -> Outcome {
+    let level = log.log_level.clone().or_else(|| Environment.get("DIALTONE_LOG"));
+    telemetry::start(level.as_deref().unwrap_or("warn"), log.log_format.unwrap_or(Format::Text))?;
+    Ok(())
+}
+
+fn completions(args: &crate::args::Completions) -> Outcome {
+    let mut out = Output::stdout();
+    let mut script = Vec::new();
+    clap_complete::generate(args.shell, &mut crate::args::command(), "dialtone", &mut script);
+    std::io::Write::write_all(&mut out, &script)?;
+    Ok(std::io::Write::flush(&mut out)?)
+}

@@ -1,0 +1,61 @@
+//! `dialtone config`: the resolved configuration and what is wrong with it, and the sample.
+
+use std::io::Write as _;
+
+use crate::args::{Config, ConfigCheck, ConfigCommand, LogArgs};
+use crate::config::{Environment, Layer, Loaded, resolved, sample};
+use crate::exit::{Exit, Failure, Outcome};
+use crate::print::{Output, Paint, note};
+use crate::{assemble, serve};
+
+/// `dialtone config`
+pub(super) fn run(args: Config, log: &LogArgs) -> Outcome {
+    match args.command {
+        ConfigCommand::Check(args) => check(args, log),
+        ConfigCommand::Sample => {
+            let mut out = Output::stdout();
+            out.write_all(sample().as_bytes())?;
+            Ok(out.flush()?)
+        }
+    }
+}
+
+fn check(args: ConfigCheck, log: &LogArgs) -> Outcome {
+    let sources = serve::sources(args.config.as_deref(), args.settings, log, Layer::default());
+    let loaded = sources.load(&Environment);
+    let mut out = Output::stdout();
+    out.write_all(resolved(&loaded.settings).as_bytes())?;
+    out.flush()?;
+    let paint = Paint::stderr();
+    for warning in &loaded.warnings {
+        note(format_args!("{} {warning}", paint.bold("warning:")));
+    }
+    let problems = problems(&loaded);
+    for problem in &problems {
+        note(format_args!("{} {problem}", paint.red("wrong:")));
+    }
+    match problems.len() {
+        0 => Ok(()),
+        1 => Err(Failure::new(Exit::Failure, anyhow::anyhow!("one thing is wrong with the configuration"))),
+        count => Err(Failure::new(Exit::Failure, anyhow::anyhow!("{count} things are wrong with the configuration"))),
+    }
+}
+
+/// What is wrong with the settings, and with the files that they name.
+fn problems(loaded: &Loaded) -> Vec<String> {
+    let mut problems: Vec<_> = loaded.problems.iter().map(ToString::to_string).collect();
+    let settings = &loaded.settings;
+    if settings.users.value.is_some()
+        && let Err(error) = assemble::auth(settings)
+    {
+        problems.push(format!("{error:#}"));
+    }
+    // A development certificate is made when it is needed; nothing can be wrong with it before.
+    if settings.tls_cert.value.is_some()
+        && settings.tls_key.value.is_some()
+        && let Err(error) = assemble::tls(settings)
+    {
+        problems.push(format!("{error:#}"));
+    }
+    problems
+}

@@ -1,0 +1,123 @@
+//! How messages look: for people, for programs, and raw.
+
+use std::io::{self, Write as _};
+use std::time::SystemTime;
+
+use dialtone_client::{Headers, Message};
+use serde_json::{Map, Value};
+
+use crate::payload::{self, Shown, hex};
+use crate::print::{Output, bytes, harmless, time};
+
+/// What is printed of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Style {
+    /// A line with subject, size and time, and the payload below.
+    People,
+    /// As for people, with headers and reply subject.
+    Headers,
+    /// One JSON object per line.
+    Json,
+    /// The payload's bytes, without anything between them.
+    Raw,
+}
+
+impl Style {
+    /// What the flags ask for.
+    pub(super) fn new(raw: bool, json: bool, headers: bool) -> Self {
+        match (raw, json, headers) {
+            (true, ..) => Self::Raw,
+            (_, true, _) => Self::Json,
+            (_, _, true) => Self::Headers,
+            _ => Self::People,
+        }
+    }
+}
+
+/// Prints a message.
+pub(super) fn message(out: &mut Output, style: Style, message: &Message) -> io::Result<()> {
+    match style {
+        Style::Raw => out.write_all(message.payload()),
+        Style::Json => out.json(&object(message)),
+        Style::People | Style::Headers => block(out, style, message),
+    }
+}
+
+fn block(out: &mut Output, style: Style, message: &Message) -> io::Result<()> {
+    let paint = out.paint;
+    let now = time(SystemTime::now());
+    let clock = now.split_once('T').map_or(now.as_str(), |(_, clock)| clock).trim_end_matches('Z');
+    let size = bytes(message.payload().len() as u64);
+    let subject = paint.cyan(harmless(message.subject().as_str()));
+    out.line(format_args!("{subject}  {}", paint.dim(format_args!("{size}  {clock}"))))?;
+    if style == Style::Headers {
+        if let Some(reply) = message.reply() {
+            out.line(format_args!("{} {}", paint.dim("reply"), harmless(reply)))?;
+        }
+        match message.headers() {
+            Ok(headers) => {
+                for (name, value) in headers.iter() {
+                    out.line(format_args!("{} {}", paint.dim(format_args!("{}:", harmless(name))), harmless(&value.to_string())))?;
+                }
+            }
+            Err(error) => out.line(paint.dim(format_args!("({error})")))?,
+        }
+    }
+    match payload::show(message.encoding().number(), message.payload()) {
+        Shown::Value(value) => out.line(harmless(&value.to_string()))?,
+        Shown::Text(text) => out.line(harmless(&text))?,
+        Shown::Bytes(bytes) => hex_dump(out, &bytes)?,
+    }
+    out.line("")
+}
+
+/// At most this much of bytes that are no text is shown to people.
+const DUMP_LEN_MAX: usize = 256;
+
+fn hex_dump(out: &mut Output, bytes: &[u8]) -> io::Result<()> {
+    for row in bytes.chunks(16).take(DUMP_LEN_MAX / 16) {
+        let digits: Vec<String> = row.iter().map(|byte| format!("{byte:02x}")).collect();
+        let text: String = row.iter().map(|byte| if byte.is_ascii_graphic() { char::from(*byte) } else { '.' }).collect();
+        out.line(format_args!("{:47}  {text}", digits.join(" ")))?;
+    }
+    match bytes.len().checked_sub(DUMP_LEN_MAX) {
+        Some(more) if more > 0 => out.line(format_args!("({more} more bytes; --raw prints all)")),
+        _ => Ok(()),
+    }
+}
+
+fn object(message: &Message) -> Value {
+    let mut object = Map::new();
+    let mut put = |name: &str, value: Value| drop(object.insert(name.to_owned(), value));
+    put("subject", message.subject().as_str().into());
+    put("time", time(SystemTime::now()).into());
+    put("size", message.payload().len().into());
+    put("encoding", message.encoding().number().into());
+    if let Some(reply) = message.reply() {
+        put("reply", reply.into());
+    }
+    if let Ok(headers) = message.headers()
+        && !headers.is_empty()
+    {
+        put("headers", headers.iter().map(|(name, value)| (name.to_owned(), value.clone())).collect::<Map<_, _>>().into());
+    }
+    match payload::show(message.encoding().number(), message.payload()) {
+        Shown::Value(value) => put("payload", value),
+        Shown::Text(text) => put("payload_text", text.into()),
+        Shown::Bytes(bytes) => put("payload_hex", hex(&bytes).into()),
+    }
+    Value::Object(object)
+}
+
+/// Reads `--header NAME=VALUE`: a value that is JSON is that, any other is a text.
+pub(super) fn headers(given: &[String]) -> Result<Headers, crate::exit::Failure> {
+    let mut headers = Headers::new();
+    for header in given {
+        let Some((name, value)) = header.split_once('=').filter(|(name, _)| !name.is_empty()) else {
+            return Err(crate::exit::Failure::usage(format_args!("header {header:?} is not NAME=VALUE")));
+        };
+        let value = serde_json::from_str(value).unwrap_or_else(|_| Value::from(value));
+        drop(headers.insert(name, value));
+    }
+    Ok(headers)
+}

@@ -1,0 +1,244 @@
+//! The table of settings: name, key, type, default and documentation of each.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use dialtone_broker::Config as Broker;
+use dialtone_transport::Endpoint;
+
+use super::value::{Raw, Size, Span, Value};
+use super::{Given, Origin, PREFIX};
+
+/// One line of the table, without its type.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Field {
+    /// The key in a file, with dots between tables.
+    pub(crate) key: &'static str,
+    /// What it does, in one paragraph.
+    pub(crate) doc: &'static str,
+    /// What stands for its value in help texts.
+    pub(crate) value_name: &'static str,
+    /// Whether it is a list.
+    pub(crate) list: bool,
+    /// Whether its flag needs no value.
+    pub(crate) switch: bool,
+    /// A value other than the default, as a text; for tests and examples.
+    #[cfg_attr(not(test), expect(dead_code, reason = "each setting is tried with it"))]
+    pub(crate) example: &'static str,
+}
+
+impl Field {
+    /// The flag, without the dashes in front. The most used ones are short.
+    pub(crate) fn flag(&self) -> String {
+        self.key.replace(['.', '_'], "-")
+    }
+
+    /// The environment variable.
+    pub(crate) fn env(&self) -> String {
+        match self.key {
+            "log.level" => format!("{PREFIX}LOG"),
+            key => format!("{PREFIX}{}", key.replace('.', "_").to_uppercase()),
+        }
+    }
+
+    /// The table in a file; empty for the top level.
+    pub(crate) fn table(&self) -> &'static str {
+        self.key.rsplit_once('.').map_or("", |(table, _)| table)
+    }
+
+    /// The key within its table.
+    pub(crate) fn leaf(&self) -> &'static str {
+        self.key.rsplit_once('.').map_or(self.key, |(_, leaf)| leaf)
+    }
+}
+
+macro_rules! settings {
+    ($($name:ident: $type:ty, $key:literal, $default:expr, $example:literal, $doc:literal;)+) => {
+        /// Every setting, in the order of the sample file.
+        pub(crate) const FIELDS: &[Field] = &[$(Field {
+            key: $key,
+            doc: $doc,
+            value_name: <$type as Value>::NAME,
+            list: <$type as Value>::LIST,
+            switch: <$type as Value>::SWITCH,
+            example: $example,
+        }),+];
+
+        /// What one source says; `None` where it says nothing.
+        #[derive(Debug, Clone, Default)]
+        pub(crate) struct Layer {
+            $($name: Option<Given<$type>>,)+
+        }
+
+        impl Layer {
+            /// Reads the setting of this key; the text says what is wrong.
+            pub(crate) fn set(&mut self, key: &str, raw: Raw<'_>, origin: Origin) -> Result<(), String> {
+                match key {
+                    $($key => self.$name = Some(Given { value: <$type as Value>::read(raw)?, origin }),)+
+                    _ => return Err("no setting has this name".to_owned()),
+                }
+                Ok(())
+            }
+
+            /// This source, with what it does not say taken from another.
+            pub(crate) fn or(self, lower: Self) -> Self {
+                Self { $($name: self.$name.or(lower.$name),)+ }
+            }
+
+            /// This source, with what it does not say taken from the defaults.
+            pub(crate) fn resolve(self) -> Settings {
+                let default = Broker::default();
+                Settings {
+                    $($name: self.$name.unwrap_or_else(|| Given {
+                        value: ($default)(&default),
+                        origin: Origin::Default,
+                    }),)+
+                }
+            }
+        }
+
+        /// Every setting with its value.
+        #[derive(Debug, Clone)]
+        #[expect(missing_docs, reason = "the table documents them")]
+        pub(crate) struct Settings {
+            $(pub(crate) $name: Given<$type>,)+
+        }
+
+        impl Settings {
+            /// Takes some settings, chosen by their keys, over from another reading.
+            pub(crate) fn take(&mut self, newer: Self, wanted: impl Fn(&str) -> bool) {
+                $(if wanted($key) {
+                    self.$name = newer.$name;
+                })+
+            }
+
+            /// Every setting as TOML, in the order of [`FIELDS`].
+            pub(crate) fn shown(&self) -> Vec<(toml::Value, &Origin)> {
+                vec![$((self.$name.value.to_toml(), &self.$name.origin)),+]
+            }
+        }
+    };
+}
+
+settings! {
+    node: Option<String>, "node", |_: &Broker| None, "node-7",
+        "Name of this node, for people and for links to other nodes. Empty: one is made up.";
+    listen: Vec<Endpoint>, "listen", |_: &Broker| vec![plain()], "ws://127.0.0.1:4999/",
+        "Where to listen: quic://HOST:PORT, ws://HOST:PORT/PATH or wss://HOST:PORT/PATH. Port 0 takes any free port.";
+    advertise: Vec<Endpoint>, "advertise", |_: &Broker| Vec::new(), "wss://broker.example.org:4443/",
+        "URLs under which clients reach this broker and its neighbours, told to clients when they connect and when the broker drains.";
+    monitor: Option<SocketAddr>, "monitor", |_: &Broker| None, "127.0.0.1:4999",
+        "Address of the monitoring server (/healthz, /readyz, /metrics, /varz, /connz, /subsz). Empty: none.";
+    users: Option<PathBuf>, "users", |_: &Broker| None, "/etc/dialtone/users.toml",
+        "File with the users, their password hashes, tokens and permissions. Without one, everybody on this machine may do everything, and nobody else may connect.";
+    open_to_everyone: bool, "open_to_everyone", |_: &Broker| false, "true",
+        "Without a users file: let everybody do everything, from wherever they connect.";
+    threads: u16, "threads", |_: &Broker| 0, "3",
+        "Threads that carry connections. 0: one for each core.";
+    drain_grace: Span, "drain_grace", |d: &Broker| Span(d.drain_grace), "7s",
+        "How long a drain may take before the remaining connections are cut.";
+    tls_cert: Option<PathBuf>, "tls.cert", |_: &Broker| None, "/etc/dialtone/cert.pem",
+        "Certificate chain for wss and quic, as PEM.";
+    tls_key: Option<PathBuf>, "tls.key", |_: &Broker| None, "/etc/dialtone/key.pem",
+        "Private key of the certificate, as PEM.";
+    tls_client_ca: Option<PathBuf>, "tls.client_ca", |_: &Broker| None, "/etc/dialtone/clients.pem",
+        "Certificates, as PEM, that sign the certificates of clients. With it, clients may prove who they are by a certificate.";
+    tls_dev: Option<PathBuf>, "tls.dev", |_: &Broker| None, "/tmp/dialtone",
+        "Folder for a development certificate, made when there is none, used where no certificate is given.";
+    allowed_origins: Vec<String>, "websocket.allowed_origins", |_: &Broker| Vec::new(), "https://example.org",
+        "Web origins whose pages may connect with cookies. Empty: pages of the same host only.";
+    connections_max: u32, "limits.connections_max", |d: &Broker| d.connections_max, "11",
+        "Most connections at the same time.";
+    connections_per_identity_max: u32, "limits.connections_per_identity_max",
+        |d: &Broker| d.connections_per_identity_max, "12",
+        "Most connections of one identity at the same time.";
+    handshakes_max: u32, "limits.handshakes_max", |d: &Broker| d.handshakes_max, "13",
+        "Most handshakes in progress on each listener; further peers wait in the kernel's queue.";
+    interest_waiting_max: u32, "limits.interest_waiting_max", |d: &Broker| d.interest_waiting_max, "14",
+        "Most questions that wait for a subscriber to come, over all connections.";
+    frame_len_max: Size, "limits.frame_len_max", |d: &Broker| Size(d.limits.frame_len_max.into()), "2 MiB",
+        "Longest frame that is read.";
+    message_len_max: Size, "limits.message_len_max", |d: &Broker| Size(d.limits.message_len_max), "3 MiB",
+        "Longest payload of a message.";
+    fragment_len_max: Size, "limits.fragment_len_max", |d: &Broker| Size(d.limits.fragment_len_max.into()), "96 KiB",
+        "Longest payload that is sent in one piece; longer ones are cut into such pieces.";
+    fragmented_max: u16, "limits.fragmented_max", |d: &Broker| d.limits.fragmented_max, "15",
+        "Most messages in pieces that a connection may have in flight.";
+    subscriptions_max: u32, "limits.subscriptions_max", |d: &Broker| d.limits.subscriptions_max, "16",
+        "Most subscriptions of a connection.";
+    requests_max: u32, "limits.requests_max", |d: &Broker| d.limits.requests_max, "17",
+        "Most answers that a connection may be waiting for.";
+    messages_per_second_max: u32, "limits.messages_per_second_max",
+        |d: &Broker| d.limits.messages_per_second_max, "18",
+        "Messages that a connection may publish a second. 0: without a limit.";
+    bytes_per_second_max: Size, "limits.bytes_per_second_max", |d: &Broker| Size(d.limits.bytes_per_second_max), "19 MiB",
+        "Bytes that a connection may send a second. 0: without a limit.";
+    outbox_high: Size, "outbox.high", |d: &Broker| size(d.outbox.high_bytes), "512 KiB",
+        "Above this much unsent data for one connection, whoever publishes to it is slowed down.";
+    outbox_low: Size, "outbox.low", |d: &Broker| size(d.outbox.low_bytes), "128 KiB",
+        "Below this much unsent data, they go on at full speed.";
+    outbox_max: Size, "outbox.max", |d: &Broker| size(d.outbox.max_bytes), "512 MiB",
+        "A connection with more unsent data than this is closed as a slow consumer.";
+    stall_max: Span, "outbox.stall_max", |d: &Broker| Span(d.outbox.stall_max), "123ms",
+        "Longest time that a publisher is slowed down at a time for one slow consumer.";
+    stall_progress: Span, "outbox.stall_progress", |d: &Broker| Span(d.outbox.stall_progress), "124ms",
+        "A consumer that has taken nothing for this long is not waited for, since its neighbours would suffer.";
+    slow_max: Span, "outbox.slow_max", |d: &Broker| Span(d.outbox.slow_max), "12s",
+        "A consumer above outbox.high that has taken nothing for this long is closed.";
+    handshake_max: Span, "timing.handshake_max", |d: &Broker| Span(d.timing.handshake_max), "21s",
+        "How long a new connection may take to introduce itself.";
+    ping_interval: Span, "timing.ping_interval", |d: &Broker| Span(d.timing.ping_interval), "22s",
+        "How long a connection may be silent before it is asked whether it is there.";
+    pong_max: Span, "timing.pong_max", |d: &Broker| Span(d.timing.pong_max), "23s",
+        "How long its answer may take.";
+    log_level: String, "log.level", |_: &Broker| "info".to_owned(), "debug",
+        "What is logged: error, warn, info, debug or trace, or directives such as info,dialtone_broker=debug.";
+    log_format: Format, "log.format", |_: &Broker| Format::Text, "json",
+        "How it is logged: text or json.";
+}
+
+fn size(bytes: usize) -> Size {
+    Size(bytes as u64)
+}
+
+/// The default listener: WebSocket on this machine only.
+fn plain() -> Endpoint {
+    Endpoint::Ws { host: "127.0.0.1".to_owned(), port: dialtone_transport::PORT_WS, path: "/".to_owned() }
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Format {
+    /// For people.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+impl Value for Format {
+    const NAME: &'static str = "FORMAT";
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        match text {
+            "text" => Ok(Self::Text),
+            "json" => Ok(Self::Json),
+            other => Err(format!("expected text or json, found {other:?}")),
+        }
+    }
+
+    fn to_toml(&self) -> toml::Value {
+        match self {
+            Self::Text => "text".into(),
+            Self::Json => "json".into(),
+        }
+    }
+}
+
+/// Used by the conversion to the broker's own types.
+impl Span {
+    /// The time itself.
+    pub(crate) fn get(self) -> Duration {
+        self.0
+    }
+}

@@ -1,0 +1,122 @@
+//! Connecting to a broker as flags, environment and contexts say.
+
+use dialtone_client::{Client, ConnectError, Options};
+use dialtone_protocol::Code;
+use dialtone_transport::tls::{ClientCertificate, ClientTls, Roots};
+use dialtone_transport::{DialError, Endpoint};
+
+use crate::args::ConnectArgs;
+use crate::config::{Environment, Strings};
+use crate::contexts::Contexts;
+use crate::exit::{Exit, Failure};
+use crate::profile::{Profile, merge};
+
+/// Where a broker is when nobody says where.
+pub(crate) const URL_DEFAULT: &str = "ws://127.0.0.1:4480/";
+
+/// Connects, or says why not and what could be done.
+pub(crate) async fn connect(args: &ConnectArgs) -> Result<Client, Failure> {
+    let options = options(args, &Environment)?;
+    let urls = options.urls.join(", ");
+    options.connect().await.map_err(|error| explain(error, &urls))
+}
+
+fn options(args: &ConnectArgs, strings: &dyn Strings) -> Result<Options, Failure> {
+    let profile = merge(args, Profile::from_environment(strings), context(args.context.as_deref(), strings)?);
+    let mut options = Options::default().name(concat!("dialtone/", env!("CARGO_PKG_VERSION"))).tls(tls(&profile)?);
+    options.urls = if profile.url.is_empty() { vec![URL_DEFAULT.to_owned()] } else { profile.url.clone() };
+    if let Some(limit) = args.connect_timeout {
+        options.connect_timeout = limit.get();
+    }
+    options = match (&profile.credentials, &profile.user, &profile.token) {
+        (Some(path), _, _) => options
+            .credentials_file(path)
+            .map_err(|error| Failure::from(anyhow::Error::from(error)))?,
+        (None, Some(user), None) => {
+            let password = profile.password.as_ref();
+            let password = password.ok_or_else(|| Failure::usage("a user name was given, but no password"))?;
+            options.password(user, password)
+        }
+        (None, None, Some(token)) => options.token(token),
+        (None, Some(_), Some(_)) => return Err(Failure::usage("both a user name and a token were given")),
+        (None, None, None) => options,
+    };
+    warn_about_clear_text(&options);
+    Ok(options)
+}
+
+/// The profile of the context that is named, or of the one in use.
+pub(crate) fn context(named: Option<&str>, strings: &dyn Strings) -> Result<Option<Profile>, Failure> {
+    let named = named.map(str::to_owned).or_else(|| strings.get("DIALTONE_CONTEXT"));
+    let contexts = match Contexts::open(strings) {
+        Ok(contexts) => contexts,
+        // Without a home there are no contexts, which matters only if one was asked for.
+        Err(error) if named.is_some() => return Err(error.into()),
+        Err(error) => {
+            tracing::warn!("contexts are not used: {error:#}");
+            return Ok(None);
+        }
+    };
+    match named.as_deref().or(contexts.current()) {
+        Some(name) => contexts.get(name).cloned().map(Some),
+        None => Ok(None),
+    }
+}
+
+fn tls(profile: &Profile) -> Result<ClientTls, Failure> {
+    let roots = if profile.insecure {
+        Roots::Insecure
+    } else if let Some(text) = &profile.fingerprint {
+        Roots::Fingerprint(text.parse().map_err(|error| Failure::usage(format_args!("--fingerprint: {error}")))?)
+    } else if let Some(path) = &profile.ca {
+        Roots::Pem(path.clone())
+    } else {
+        Roots::Platform
+    };
+    let own = match (&profile.cert, &profile.key) {
+        (Some(cert), Some(key)) => {
+            let read = ClientCertificate::from_pem_files(cert, key);
+            Some(read.map_err(|error| Failure::from(anyhow::Error::from(error)))?)
+        }
+        (Some(_), None) | (None, Some(_)) => return Err(Failure::usage("a certificate needs its key, and a key its certificate")),
+        (None, None) => None,
+    };
+    Ok(ClientTls::with_certificate(roots, own))
+}
+
+fn warn_about_clear_text(options: &Options) {
+    let secret = options.credentials != dialtone_client::Credentials::None;
+    for url in options.urls.iter().filter(|_| secret) {
+        if let Ok(Endpoint::Ws { host, .. }) = url.parse()
+            && !crate::config::is_loopback(&host)
+        {
+            tracing::warn!("the credentials travel to {host} in clear; use wss:// or quic://");
+        }
+    }
+}
+
+fn explain(error: ConnectError, urls: &str) -> Failure {
+    let code = error.code();
+    let hint = match &error {
+        ConnectError::Unreachable { source: DialError::Connect { .. } | DialError::TimedOut(_), .. } => {
+            Some(format!("is a broker running at {urls}? `dialtone up` starts one on this machine; --url names another"))
+        }
+        ConnectError::Unreachable { source: DialError::TlsHandshake(_) | DialError::Quic(_), .. } => {
+            Some("a certificate that is not trusted is the usual reason; --fingerprint HEX, --ca FILE or --insecure trust it".to_owned())
+        }
+        ConnectError::Refused { .. } if code == Code::Unauthenticated => {
+            Some("--user and --password, --token or --credentials say who you are".to_owned())
+        }
+        _ => None,
+    };
+    let exit = match error {
+        ConnectError::BadAddress { .. } => Exit::Usage,
+        ConnectError::Unreachable { source: DialError::TimedOut(_), .. } => Exit::Timeout,
+        _ => Exit::of(code),
+    };
+    let failure = Failure::new(exit, error);
+    match hint {
+        Some(hint) => failure.hint(hint),
+        None => failure,
+    }
+}

@@ -1,0 +1,97 @@
+//! Signals: the first one drains, the second one or the end of the grace period stops hard, and
+//! `SIGHUP` reloads.
+
+use std::io;
+use std::time::Duration;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+/// What asks a running program to stop or to reload.
+#[derive(Debug)]
+pub(crate) struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+/// What a signal asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Asked {
+    /// `SIGTERM` or `SIGINT`.
+    Stop,
+    /// `SIGHUP`.
+    Reload,
+}
+
+impl Signals {
+    /// Takes the signals over; from here on they do not end the process by themselves.
+    pub(crate) fn new() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// The next signal.
+    pub(crate) async fn next(&mut self) -> Asked {
+        tokio::select! {
+            _ = self.terminate.recv() => Asked::Stop,
+            _ = self.interrupt.recv() => Asked::Stop,
+            _ = self.hangup.recv() => Asked::Reload,
+        }
+    }
+}
+
+/// How a service ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// In good order.
+    Drained,
+    /// Because somebody was impatient, or the grace period was over.
+    Cut,
+    /// By itself, though nobody asked for it.
+    Unasked,
+}
+
+/// Runs a service until it has ended. `stop` asks it to drain; dropping it stops it hard.
+///
+/// `grace` is how long a drain may take; `reload` is called for each `SIGHUP`.
+pub(crate) async fn supervise(
+    service: impl Future<Output = ()>,
+    mut signals: Signals,
+    stop: CancellationToken,
+    grace: Duration,
+    mut reload: impl FnMut(),
+) -> Ended {
+    let mut service = std::pin::pin!(service);
+    loop {
+        tokio::select! {
+            () = &mut service => return Ended::Unasked,
+            asked = signals.next() => match asked {
+                Asked::Reload => reload(),
+                Asked::Stop => break,
+            }
+        }
+    }
+    tracing::info!(grace_s = grace.as_secs_f64(), "draining; another signal stops at once");
+    stop.cancel();
+    let deadline = tokio::time::sleep(grace);
+    let mut deadline = std::pin::pin!(deadline);
+    loop {
+        tokio::select! {
+            () = &mut service => return Ended::Drained,
+            () = &mut deadline => {
+                tracing::warn!("the grace period is over");
+                return Ended::Cut;
+            }
+            asked = signals.next() => {
+                if asked == Asked::Stop {
+                    tracing::warn!("stopped before the drain was over");
+                    return Ended::Cut;
+                }
+            }
+        }
+    }
+}

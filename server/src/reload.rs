@@ -1,0 +1,112 @@
+//! What `SIGHUP` does: reads certificates, users, limits and the log level again. Whatever cannot be
+//! used is logged and stays as it was; connections stay in any case.
+
+use std::sync::Arc;
+
+use dialtone_broker::Handle;
+use dialtone_broker::auth::file::FileAuth;
+use dialtone_transport::tls::ServerTls;
+
+use crate::assemble;
+use crate::config::{Environment, FIELDS, Settings, Sources};
+use crate::telemetry::Logs;
+
+/// Everything that can be read again.
+pub(crate) struct Reload {
+    /// Where the configuration came from, and comes from again.
+    pub(crate) sources: Sources,
+    /// The configuration in use.
+    pub(crate) settings: Settings,
+    /// The certificate.
+    pub(crate) tls: Option<ServerTls>,
+    /// The users.
+    pub(crate) users: Option<Arc<FileAuth>>,
+    /// The logs.
+    pub(crate) logs: Logs,
+    /// The broker.
+    pub(crate) broker: Handle,
+}
+
+/// Settings that are taken over while the broker runs. Files keep their names, and are read again.
+const LIVE: [&str; 9] = [
+    "limits.frame_len_max",
+    "limits.message_len_max",
+    "limits.fragment_len_max",
+    "limits.fragmented_max",
+    "limits.subscriptions_max",
+    "limits.requests_max",
+    "limits.messages_per_second_max",
+    "limits.bytes_per_second_max",
+    "log.level",
+];
+
+impl Reload {
+    /// Reads everything again.
+    pub(crate) fn run(&mut self) {
+        tracing::info!("reloading");
+        self.settings();
+        self.certificate();
+        self.users();
+        tracing::info!("reloaded");
+    }
+
+    fn settings(&mut self) {
+        let loaded = self.sources.load(&Environment);
+        if !loaded.problems.is_empty() {
+            for problem in &loaded.problems {
+                tracing::error!("{problem}");
+            }
+            tracing::error!("the configuration stays as it was");
+            return;
+        }
+        self.warn_about_fixed(&loaded.settings);
+        let limits = assemble::limits(&loaded.settings);
+        if limits != assemble::limits(&self.settings) {
+            self.broker.set_limits(limits);
+            tracing::info!("new limits apply to new connections");
+        }
+        let level = &loaded.settings.log_level.value;
+        if *level != self.settings.log_level.value {
+            match self.logs.set_level(level) {
+                Ok(()) => tracing::info!(level, "log level changed"),
+                Err(error) => tracing::error!("{error:#}"),
+            }
+        }
+        self.settings.take(loaded.settings, |key| LIVE.contains(&key));
+    }
+
+    fn warn_about_fixed(&self, newer: &Settings) {
+        let pairs = self.settings.shown().into_iter().zip(newer.shown());
+        for (field, ((old, _), (new, _))) in FIELDS.iter().zip(pairs) {
+            if old != new && !LIVE.contains(&field.key) {
+                tracing::warn!(key = field.key, "this setting changes with the next start only");
+            }
+        }
+    }
+
+    fn certificate(&self) {
+        let Some(tls) = &self.tls else { return };
+        let before = tls.fingerprint();
+        match tls.reload() {
+            Ok(()) if tls.fingerprint() == before => tracing::info!("certificate read again, unchanged"),
+            Ok(()) => tracing::info!(fingerprint = %tls.fingerprint(), "certificate replaced"),
+            Err(error) => {
+                tracing::error!("{:#}", anyhow::Error::from(error).context("the certificate stays as it was"));
+            }
+        }
+    }
+
+    fn users(&self) {
+        let Some(users) = &self.users else { return };
+        match users.reload_with(assemble::limits(&self.settings)) {
+            Ok(changed) => {
+                for identity in changed.affected() {
+                    self.broker.permissions_changed(Some(identity));
+                }
+                let (added, removed) = (changed.added.len(), changed.removed.len());
+                tracing::info!(added, changed = changed.changed.len(), removed, "users read again");
+            }
+            Err(error) => tracing::error!("{:#}", anyhow::Error::from(error).context("the users stay as they were")),
+        }
+    }
+}
