@@ -1,7 +1,8 @@
 //! Functions that must hold for any bytes whatever.
 //!
 //! Each target is one function here, one binary in `fuzz_targets/` and one folder of inputs in
-//! `corpus/`. `cargo fuzz run -s none decode` looks for new inputs; `tests/replay.rs` runs the kept
+//! `corpus/`. `cargo fuzz run -s none decode` looks for new inputs and keeps all of them; give it a
+//! scratch folder before `fuzz/corpus/decode` to keep them apart. `tests/replay.rs` runs the kept
 //! ones with the ordinary tests; `cargo run -p dialtone-fuzz --bin decode -- FILE` runs one file.
 
 #![expect(

@@ -6,7 +6,8 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::scenario::{
-    Bulk, Connect, Direction, Idle, Large, Overload, Pace, Paced, PubSub, Request, Scenario, Subscriptions,
+    Bulk, Connect, Direction, Idle, Large, Overload, Pace, Paced, PubSub, Request, Scenario,
+    Subscriptions,
 };
 
 /// Put load on a broker, or compare it with nats-server.
@@ -41,13 +42,22 @@ pub struct PaceArgs {
 
 impl From<PaceArgs> for Pace {
     fn from(args: PaceArgs) -> Self {
-        Self { warm: Duration::from_secs_f64(args.warm), measured: Duration::from_secs_f64(args.secs) }
+        Self {
+            warm: Duration::from_secs_f64(args.warm),
+            measured: Duration::from_secs_f64(args.secs),
+        }
     }
 }
 
 fn seconds(text: &str) -> Result<f64, String> {
-    let secs: f64 = text.parse().map_err(|_: std::num::ParseFloatError| format!("{text:?} is not a number"))?;
-    if (0.0..=3600.0).contains(&secs) { Ok(secs) } else { Err("must be between 0 and 3600".to_owned()) }
+    let secs: f64 = text
+        .parse()
+        .map_err(|error: std::num::ParseFloatError| format!("{text:?}: {error}"))?;
+    if (0.0..=3600.0).contains(&secs) {
+        Ok(secs)
+    } else {
+        Err("must be between 0 and 3600".to_owned())
+    }
 }
 
 /// Arguments of `dialtone bench run`.
@@ -195,12 +205,29 @@ impl ScenarioArgs {
         Ok(match self {
             Self::Pubsub(args) => Scenario::PubSub(args.into()),
             &Self::Request { in_flight, size } => Scenario::Request(Request { in_flight, size }),
-            &Self::Paced { rate, size, subscribers } => Scenario::Paced(Paced { rate, size, subscribers }),
-            &Self::Overload { rate } => Scenario::Overload(Overload { rate, ..Overload::default() }),
-            &Self::Bulk { direction } => Scenario::Bulk(Bulk { direction: direction.into(), ..Bulk::default() }),
+            &Self::Paced {
+                rate,
+                size,
+                subscribers,
+            } => Scenario::Paced(Paced {
+                rate,
+                size,
+                subscribers,
+            }),
+            &Self::Overload { rate } => Scenario::Overload(Overload {
+                rate,
+                ..Overload::default()
+            }),
+            &Self::Bulk { direction } => Scenario::Bulk(Bulk {
+                direction: direction.into(),
+                ..Bulk::default()
+            }),
             &Self::Large { size } => Scenario::Large(Large { size }),
             &Self::Connect { threads } => Scenario::Connect(Connect { threads }),
-            &Self::Idle { connections } => Scenario::Idle(Idle { connections, ..Idle::default() }),
+            &Self::Idle { connections } => Scenario::Idle(Idle {
+                connections,
+                ..Idle::default()
+            }),
             &Self::Subscriptions { count, connections } => {
                 Scenario::Subscriptions(Subscriptions { count, connections })
             }
@@ -211,8 +238,28 @@ impl ScenarioArgs {
 
 impl From<&PubSubArgs> for PubSub {
     fn from(args: &PubSubArgs) -> Self {
-        let &PubSubArgs { publishers, subscribers, size, subjects, wildcard, group, churn, stalled, window } = args;
-        Self { publishers, subscribers, size, subjects, wildcard, group, churn, stalled, window }
+        let &PubSubArgs {
+            publishers,
+            subscribers,
+            size,
+            subjects,
+            wildcard,
+            group,
+            churn,
+            stalled,
+            window,
+        } = args;
+        Self {
+            publishers,
+            subscribers,
+            size,
+            subjects,
+            wildcard,
+            group,
+            churn,
+            stalled,
+            window,
+        }
     }
 }
 
@@ -267,10 +314,20 @@ mod tests {
 
     #[test]
     fn arguments_become_scenarios() {
-        let args = BenchArgs::parse_from(["bench", "run", "pubsub", "--stalled", "2", "--secs", "0.5"]);
-        let BenchCommand::Run(run) = args.command else { panic!("not a run") };
+        let args =
+            BenchArgs::parse_from(["bench", "run", "pubsub", "--stalled", "2", "--secs", "0.5"]);
+        let BenchCommand::Run(run) = args.command else {
+            panic!("not a run")
+        };
         let scenario = run.scenario.scenario();
-        assert!(matches!(scenario, Ok(Scenario::PubSub(PubSub { stalled: 2, size: 128, .. }))));
+        assert!(matches!(
+            scenario,
+            Ok(Scenario::PubSub(PubSub {
+                stalled: 2,
+                size: 128,
+                ..
+            }))
+        ));
         assert_eq!(Pace::from(run.pace).measured, Duration::from_millis(500));
         assert!(BenchArgs::try_parse_from(["bench", "run", "--secs", "-1", "pubsub"]).is_err());
     }

@@ -6,7 +6,8 @@ use serde::Serialize;
 
 use crate::report::Report;
 use crate::scenario::{
-    Bulk, Connect, Direction, Idle, Large, Overload, Paced, PubSub, Request, Scenario, Subscriptions,
+    Bulk, Connect, Direction, Idle, Large, Overload, Paced, PubSub, Request, Scenario,
+    Subscriptions,
 };
 use crate::target::Scheme;
 
@@ -67,8 +68,14 @@ impl Metric {
             Self::P99Growth => report.p99_growth(),
             Self::Kept => report.kept,
             Self::BytesEach => report.bytes_each,
-            Self::Cores => report.usage.server.map(|server| server.cpu_secs / report.usage.secs),
-            Self::PeakMemory => report.usage.server.map(|server| server.rss_peak_kib as f64 * 1024.0),
+            Self::Cores => report
+                .usage
+                .server
+                .map(|server| server.cpu_secs / report.usage.secs),
+            Self::PeakMemory => report
+                .usage
+                .server
+                .map(|server| server.rss_peak_kib as f64 * 1024.0),
             Self::PerSecond => Some(report.per_sec),
             Self::BulkRate => report.bulk_bytes_per_sec,
         }
@@ -139,97 +146,272 @@ pub struct Sizes {
 
 impl Default for Sizes {
     fn default() -> Self {
-        Self { connections: 10_000, subscriptions: 100_000, watched: Duration::from_secs(10) }
+        Self {
+            connections: 10_000,
+            subscriptions: 100_000,
+            watched: Duration::from_secs(10),
+        }
     }
 }
 
 /// All cells, in the order in which they are run.
 pub fn all(sizes: Sizes) -> Vec<Cell> {
-    [throughput(), encrypted(), fans(), requests(), disturbances(), memory(sizes), bulk()].concat()
+    [
+        throughput(),
+        encrypted(),
+        fans(),
+        requests(),
+        disturbances(),
+        memory(sizes),
+        bulk(),
+    ]
+    .concat()
 }
 
-const fn cell(name: &'static str, scenario: Scenario, ours: Scheme, goals: Vec<(Metric, Bound)>) -> Cell {
+const fn cell(
+    name: &'static str,
+    scenario: Scenario,
+    ours: Scheme,
+    goals: Vec<(Metric, Bound)>,
+) -> Cell {
     let theirs = match ours {
         Scheme::Wss | Scheme::Quic | Scheme::NatsTls => Scheme::NatsTls,
         Scheme::Ws | Scheme::Nats => Scheme::Nats,
     };
-    Cell { name, scenario, ours, theirs, goals }
+    Cell {
+        name,
+        scenario,
+        ours,
+        theirs,
+        goals,
+    }
 }
 
 fn pubsub(name: &'static str, ours: Scheme, bound: Bound, scenario: PubSub) -> Cell {
-    cell(name, Scenario::PubSub(scenario), ours, vec![(Metric::PerCpuSecond, bound), (Metric::PerSecond, Bound::Shown)])
+    cell(
+        name,
+        Scenario::PubSub(scenario),
+        ours,
+        vec![
+            (Metric::PerCpuSecond, bound),
+            (Metric::PerSecond, Bound::Shown),
+        ],
+    )
 }
 
 fn throughput() -> Vec<Cell> {
     let one = |name, size, times| {
-        pubsub(name, Scheme::Ws, Bound::TimesAtLeast(times), PubSub { size, ..PubSub::default() })
+        pubsub(
+            name,
+            Scheme::Ws,
+            Bound::TimesAtLeast(times),
+            PubSub {
+                size,
+                ..PubSub::default()
+            },
+        )
     };
-    vec![one("1to1-16", 16, 2.5), one("1to1-128", 128, 2.5), one("1to1-1k", 1024, 2.5), one("1to1-64k", 64 << 10, 2.0)]
+    vec![
+        one("1to1-16", 16, 2.5),
+        one("1to1-128", 128, 2.5),
+        one("1to1-1k", 1024, 2.5),
+        one("1to1-64k", 64 << 10, 2.0),
+    ]
 }
 
 fn encrypted() -> Vec<Cell> {
-    let ten = PubSub { subscribers: 10, ..PubSub::default() };
+    let ten = PubSub {
+        subscribers: 10,
+        ..PubSub::default()
+    };
     vec![
-        pubsub("wss-1to1-128", Scheme::Wss, Bound::TimesAtLeast(3.0), PubSub::default()),
-        pubsub("quic-1to1-128", Scheme::Quic, Bound::TimesAtLeast(2.5), PubSub::default()),
+        pubsub(
+            "wss-1to1-128",
+            Scheme::Wss,
+            Bound::TimesAtLeast(3.0),
+            PubSub::default(),
+        ),
+        pubsub(
+            "quic-1to1-128",
+            Scheme::Quic,
+            Bound::TimesAtLeast(2.5),
+            PubSub::default(),
+        ),
         pubsub("quic-fan10", Scheme::Quic, Bound::AtLeast(3e6), ten),
     ]
 }
 
 fn fans() -> Vec<Cell> {
-    let plain = |name, times, scenario| pubsub(name, Scheme::Ws, Bound::TimesAtLeast(times), scenario);
+    let plain =
+        |name, times, scenario| pubsub(name, Scheme::Ws, Bound::TimesAtLeast(times), scenario);
     let one = PubSub::default;
     vec![
-        plain("fan10", 3.0, PubSub { subscribers: 10, ..one() }),
-        plain("fan100", 3.0, PubSub { subscribers: 100, ..one() }),
-        plain("fanin8", 2.5, PubSub { publishers: 8, ..one() }),
-        plain("group8", 2.5, PubSub { subscribers: 8, group: true, ..one() }),
-        plain("subjects-100k", 8.0, PubSub { subjects: 100_000, ..one() }),
-        plain("subjects-100k-wild", 3.0, PubSub { subjects: 100_000, wildcard: true, ..one() }),
-        pubsub("churn", Scheme::Ws, Bound::Shown, PubSub { churn: 10_000, ..one() }),
+        plain(
+            "fan10",
+            3.0,
+            PubSub {
+                subscribers: 10,
+                ..one()
+            },
+        ),
+        plain(
+            "fan100",
+            3.0,
+            PubSub {
+                subscribers: 100,
+                ..one()
+            },
+        ),
+        plain(
+            "fanin8",
+            2.5,
+            PubSub {
+                publishers: 8,
+                ..one()
+            },
+        ),
+        plain(
+            "group8",
+            2.5,
+            PubSub {
+                subscribers: 8,
+                group: true,
+                ..one()
+            },
+        ),
+        plain(
+            "subjects-100k",
+            8.0,
+            PubSub {
+                subjects: 100_000,
+                ..one()
+            },
+        ),
+        plain(
+            "subjects-100k-wild",
+            3.0,
+            PubSub {
+                subjects: 100_000,
+                wildcard: true,
+                ..one()
+            },
+        ),
+        pubsub(
+            "churn",
+            Scheme::Ws,
+            Bound::Shown,
+            PubSub {
+                churn: 10_000,
+                ..one()
+            },
+        ),
     ]
 }
 
 fn requests() -> Vec<Cell> {
-    let of = |in_flight| Scenario::Request(Request { in_flight, size: 128 });
-    let latency = |times| vec![(Metric::P50, Bound::TimesAtMost(times)), (Metric::P99, Bound::TimesAtMost(times))];
-    let single = [latency(0.9), vec![(Metric::CpuEach, Bound::TimesAtMost(0.7))]].concat();
-    let many = vec![(Metric::PerCpuSecond, Bound::TimesAtLeast(2.0)), (Metric::PerSecond, Bound::Shown)];
-    let paced = vec![(Metric::P50, Bound::Shown), (Metric::P99, Bound::Shown), (Metric::CpuEach, Bound::Shown)];
+    let of = |in_flight| {
+        Scenario::Request(Request {
+            in_flight,
+            size: 128,
+        })
+    };
+    let latency = |times| {
+        vec![
+            (Metric::P50, Bound::TimesAtMost(times)),
+            (Metric::P99, Bound::TimesAtMost(times)),
+        ]
+    };
+    let single = [
+        latency(0.9),
+        vec![(Metric::CpuEach, Bound::TimesAtMost(0.7))],
+    ]
+    .concat();
+    let many = vec![
+        (Metric::PerCpuSecond, Bound::TimesAtLeast(2.0)),
+        (Metric::PerSecond, Bound::Shown),
+    ];
+    let paced = vec![
+        (Metric::P50, Bound::Shown),
+        (Metric::P99, Bound::Shown),
+        (Metric::CpuEach, Bound::Shown),
+    ];
     vec![
         cell("req-1", of(1), Scheme::Ws, single),
         cell("req-64", of(64), Scheme::Ws, many),
-        cell("paced-1k", Scenario::Paced(Paced::default()), Scheme::Ws, paced),
+        cell(
+            "paced-1k",
+            Scenario::Paced(Paced::default()),
+            Scheme::Ws,
+            paced,
+        ),
     ]
 }
 
 fn disturbances() -> Vec<Cell> {
-    let stalled = PubSub { subscribers: 2, stalled: 1, ..PubSub::default() };
+    let stalled = PubSub {
+        subscribers: 2,
+        stalled: 1,
+        ..PubSub::default()
+    };
     let latency = vec![
         (Metric::P99Growth, Bound::AtMost(2.0)),
         (Metric::P99, Bound::Shown),
         (Metric::PeakMemory, Bound::Shown),
     ];
-    let full = Overload { rate: 0, ..Overload::default() };
-    let shown = latency.iter().map(|&(metric, _)| (metric, Bound::Shown)).collect();
+    let full = Overload {
+        rate: 0,
+        ..Overload::default()
+    };
+    let shown = latency
+        .iter()
+        .map(|&(metric, _)| (metric, Bound::Shown))
+        .collect();
     vec![
         cell(
             "stalled",
             Scenario::PubSub(stalled),
             Scheme::Ws,
-            vec![(Metric::Kept, Bound::AtLeast(0.95)), (Metric::PerSecond, Bound::Shown), (Metric::PeakMemory, Bound::Shown)],
+            vec![
+                (Metric::Kept, Bound::AtLeast(0.95)),
+                (Metric::PerSecond, Bound::Shown),
+                (Metric::PeakMemory, Bound::Shown),
+            ],
         ),
-        cell("overload-latency", Scenario::Overload(Overload::default()), Scheme::Ws, latency),
-        cell("overload-latency-full", Scenario::Overload(full), Scheme::Ws, shown),
+        cell(
+            "overload-latency",
+            Scenario::Overload(Overload::default()),
+            Scheme::Ws,
+            latency,
+        ),
+        cell(
+            "overload-latency-full",
+            Scenario::Overload(full),
+            Scheme::Ws,
+            shown,
+        ),
     ]
 }
 
 fn memory(sizes: Sizes) -> Vec<Cell> {
-    let idle = Scenario::Idle(Idle { connections: sizes.connections, watched: sizes.watched });
-    let goals = |bytes| vec![(Metric::BytesEach, Bound::AtMost(bytes)), (Metric::Cores, Bound::AtMost(0.005))];
-    let subscriptions = Subscriptions { count: sizes.subscriptions, ..Subscriptions::default() };
+    let idle = Scenario::Idle(Idle {
+        connections: sizes.connections,
+        watched: sizes.watched,
+    });
+    let goals = |bytes| {
+        vec![
+            (Metric::BytesEach, Bound::AtMost(bytes)),
+            (Metric::Cores, Bound::AtMost(0.005)),
+        ]
+    };
+    let subscriptions = Subscriptions {
+        count: sizes.subscriptions,
+        ..Subscriptions::default()
+    };
     let connect = |name, scheme| {
-        let goals = vec![(Metric::CpuEach, Bound::TimesAtMost(0.5)), (Metric::PerSecond, Bound::Shown)];
+        let goals = vec![
+            (Metric::CpuEach, Bound::TimesAtMost(0.5)),
+            (Metric::PerSecond, Bound::Shown),
+        ];
         cell(name, Scenario::Connect(Connect::default()), scheme, goals)
     };
     vec![
@@ -240,7 +422,10 @@ fn memory(sizes: Sizes) -> Vec<Cell> {
             "subs-1m",
             Scenario::Subscriptions(subscriptions),
             Scheme::Ws,
-            vec![(Metric::BytesEach, Bound::AtMost(250.0)), (Metric::CpuEach, Bound::Shown)],
+            vec![
+                (Metric::BytesEach, Bound::AtMost(250.0)),
+                (Metric::CpuEach, Bound::Shown),
+            ],
         ),
     ]
 }
@@ -253,17 +438,33 @@ fn bulk() -> Vec<Cell> {
     ];
     let beside = |name, direction| Cell {
         name,
-        scenario: Scenario::Bulk(Bulk { direction, ..Bulk::default() }),
+        scenario: Scenario::Bulk(Bulk {
+            direction,
+            ..Bulk::default()
+        }),
         ours: Scheme::Quic,
         theirs: Scheme::Ws,
         goals: goals.clone(),
     };
-    let large = vec![(Metric::PerSecond, Bound::Shown), (Metric::PeakMemory, Bound::Shown)];
+    let large = vec![
+        (Metric::PerSecond, Bound::Shown),
+        (Metric::PeakMemory, Bound::Shown),
+    ];
     vec![
         beside("quic-bulk", Direction::Up),
         beside("quic-bulk-down", Direction::Down),
-        cell("large", Scenario::Large(Large::default()), Scheme::Ws, large.clone()),
-        cell("quic-large", Scenario::Large(Large::default()), Scheme::Quic, large),
+        cell(
+            "large",
+            Scenario::Large(Large::default()),
+            Scheme::Ws,
+            large.clone(),
+        ),
+        cell(
+            "quic-large",
+            Scenario::Large(Large::default()),
+            Scheme::Quic,
+            large,
+        ),
     ]
 }
 
@@ -273,9 +474,15 @@ mod tests {
 
     #[test]
     fn bounds_are_judged_by_ratio_or_by_value() {
-        assert_eq!(Bound::TimesAtLeast(2.0).met(Some(4.0), Some(2.0)), Some(true));
+        assert_eq!(
+            Bound::TimesAtLeast(2.0).met(Some(4.0), Some(2.0)),
+            Some(true)
+        );
         assert_eq!(Bound::TimesAtLeast(2.0).met(Some(4.0), None), None);
-        assert_eq!(Bound::TimesAtMost(0.5).met(Some(4.0), Some(2.0)), Some(false));
+        assert_eq!(
+            Bound::TimesAtMost(0.5).met(Some(4.0), Some(2.0)),
+            Some(false)
+        );
         assert_eq!(Bound::AtLeast(3.0).met(Some(3.0), None), Some(true));
         assert_eq!(Bound::AtMost(3.0).met(Some(3.5), Some(9.0)), Some(false));
         assert_eq!(Bound::Shown.met(Some(1.0), Some(1.0)), None);

@@ -3,21 +3,26 @@
 use std::ffi::OsString;
 use std::io::Write;
 
-use crate::args::{BenchArgs, BenchCommand, CompareArgs, RunArgs};
+pub use crate::args::BenchArgs;
+use crate::args::{BenchCommand, CompareArgs, RunArgs};
 use crate::cell::{self, Cell, Sizes};
 use crate::compare::{self, Row};
 use crate::error::LoadError;
 use crate::scenario::{self, Scenario};
 use crate::server::{Programs, raise_file_limit};
-use crate::target::Target;
 use crate::table;
+use crate::target::Target;
 
 /// Does what the arguments say: results go to `out`, progress to `progress`.
 ///
 /// # Errors
 /// When nothing could be measured, or a run of a comparison failed; what was measured is printed
 /// before.
-pub fn main(args: &BenchArgs, out: &mut dyn Write, progress: &mut dyn Write) -> Result<(), LoadError> {
+pub fn main(
+    args: &BenchArgs,
+    out: &mut dyn Write,
+    progress: &mut dyn Write,
+) -> Result<(), LoadError> {
     raise_file_limit()?;
     match &args.command {
         BenchCommand::Run(args) => run(args, out),
@@ -45,17 +50,30 @@ fn named(name: &str) -> Result<Scenario, LoadError> {
     Ok(cell.scenario)
 }
 
-fn compare(args: &CompareArgs, out: &mut dyn Write, progress: &mut dyn Write) -> Result<(), LoadError> {
-    let sizes = Sizes { connections: args.connections, subscriptions: args.subscriptions, ..Sizes::default() };
+fn compare(
+    args: &CompareArgs,
+    out: &mut dyn Write,
+    progress: &mut dyn Write,
+) -> Result<(), LoadError> {
+    let sizes = Sizes {
+        connections: args.connections,
+        subscriptions: args.subscriptions,
+        ..Sizes::default()
+    };
     let program: OsString = match &args.broker {
         Some(program) => program.into(),
-        None => std::env::current_exe().map_err(LoadError::io("find this program"))?.into(),
+        None => std::env::current_exe()
+            .map_err(LoadError::io("find this program"))?
+            .into(),
     };
     let config = compare::Config {
         cells: select(cell::all(sizes), &args.cells)?,
         rounds: args.rounds,
         pace: args.pace.into(),
-        programs: Programs { nats_server: args.nats_server.clone(), broker: vec![program, "broker".into()] },
+        programs: Programs {
+            nats_server: args.nats_server.clone(),
+            broker: vec![program, "broker".into()],
+        },
     };
     let rows = compare::compare(&config, progress)?;
     if args.json {
@@ -63,17 +81,29 @@ fn compare(args: &CompareArgs, out: &mut dyn Write, progress: &mut dyn Write) ->
     } else {
         table::comparison(out, &rows).map_err(LoadError::io("print"))?;
     }
-    let failed = rows.iter().filter(|row: &&Row| !row.failures().is_empty()).count();
+    let failed = rows
+        .iter()
+        .filter(|row: &&Row| !row.failures().is_empty())
+        .count();
     if failed > 0 {
-        return Err(LoadError::Unsupported(format!("runs of {failed} of {} cells failed", rows.len())));
+        return Err(LoadError::Unsupported(format!(
+            "runs of {failed} of {} cells failed",
+            rows.len()
+        )));
     }
     Ok(())
 }
 
 fn list(out: &mut dyn Write) -> Result<(), LoadError> {
     for cell in cell::all(Sizes::default()) {
-        writeln!(out, "{:<22} {} / {}", cell.name, cell.ours.name(), cell.theirs.name())
-            .map_err(LoadError::io("print"))?;
+        writeln!(
+            out,
+            "{:<22} {} / {}",
+            cell.name,
+            cell.ours.name(),
+            cell.theirs.name()
+        )
+        .map_err(LoadError::io("print"))?;
     }
     Ok(())
 }
@@ -83,16 +113,29 @@ fn select(cells: Vec<Cell>, names: &[String]) -> Result<Vec<Cell>, LoadError> {
     if names.is_empty() {
         return Ok(cells);
     }
-    names.iter().map(|name| cells.iter().find(|cell| cell.name == name).cloned().ok_or_else(|| unknown(name))).collect()
+    names
+        .iter()
+        .map(|name| {
+            cells
+                .iter()
+                .find(|cell| cell.name == name)
+                .cloned()
+                .ok_or_else(|| unknown(name))
+        })
+        .collect()
 }
 
 fn unknown(name: &str) -> LoadError {
-    LoadError::Unsupported(format!("there is no cell {name:?}; `dialtone bench cells` lists them"))
+    LoadError::Unsupported(format!(
+        "there is no cell {name:?}; `dialtone bench cells` lists them"
+    ))
 }
 
 fn json(out: &mut dyn Write, value: &impl serde::Serialize) -> Result<(), LoadError> {
-    serde_json::to_writer_pretty(&mut *out, value)
-        .map_err(|error| LoadError::Io { what: "print", source: error.into() })?;
+    serde_json::to_writer_pretty(&mut *out, value).map_err(|error| LoadError::Io {
+        what: "print",
+        source: error.into(),
+    })?;
     writeln!(out).map_err(LoadError::io("print"))
 }
 
@@ -104,8 +147,16 @@ mod tests {
     fn cells_are_selected_by_name() {
         let cells = || cell::all(Sizes::default());
         let names = |cells: Vec<Cell>| cells.into_iter().map(|cell| cell.name).collect::<Vec<_>>();
-        assert_eq!(names(select(cells(), &["fan10".into(), "1to1-16".into()]).unwrap()), ["fan10", "1to1-16"]);
+        assert_eq!(
+            names(select(cells(), &["fan10".into(), "1to1-16".into()]).unwrap()),
+            ["fan10", "1to1-16"]
+        );
         assert_eq!(select(cells(), &[]).unwrap().len(), cells().len());
-        assert!(select(cells(), &["fan11".into()]).unwrap_err().to_string().contains("fan11"));
+        assert!(
+            select(cells(), &["fan11".into()])
+                .unwrap_err()
+                .to_string()
+                .contains("fan11")
+        );
     }
 }

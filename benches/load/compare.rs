@@ -80,17 +80,32 @@ pub fn compare(config: &Config, progress: &mut dyn Write) -> Result<Vec<Row>, Lo
     for cell in &config.cells {
         let (mut our_rounds, mut their_rounds) = (Vec::new(), Vec::new());
         for round in 1..=config.rounds {
-            for (scheme, rounds) in [(cell.ours, &mut our_rounds), (cell.theirs, &mut their_rounds)] {
+            for (scheme, rounds) in [
+                (cell.ours, &mut our_rounds),
+                (cell.theirs, &mut their_rounds),
+            ] {
                 let result = one(config, cell, scheme);
-                say(progress, cell, scheme, round, &result).map_err(LoadError::io("write progress"))?;
+                say(progress, cell, scheme, round, &result)
+                    .map_err(LoadError::io("write progress"))?;
                 rounds.push(match result {
                     Ok(report) => Round::Done(Box::new(report)),
                     Err(error) => Round::Failed(describe(&error)),
                 });
             }
         }
-        let figures = cell.goals.iter().map(|&goal| figure(goal, &our_rounds, &their_rounds)).collect();
-        rows.push(Row { cell: cell.name, ours: cell.ours, theirs: cell.theirs, figures, our_rounds, their_rounds });
+        let figures = cell
+            .goals
+            .iter()
+            .map(|&goal| figure(goal, &our_rounds, &their_rounds))
+            .collect();
+        rows.push(Row {
+            cell: cell.name,
+            ours: cell.ours,
+            theirs: cell.theirs,
+            figures,
+            our_rounds,
+            their_rounds,
+        });
     }
     Ok(rows)
 }
@@ -113,11 +128,20 @@ fn say(
         Ok(report) => {
             for &(metric, _) in &cell.goals {
                 if let Some(value) = metric.of(report) {
-                    write!(progress, "{} {}, ", crate::table::number(value), metric.name())?;
+                    write!(
+                        progress,
+                        "{} {}, ",
+                        crate::table::number(value),
+                        metric.name()
+                    )?;
                 }
             }
             let usage = report.usage;
-            writeln!(progress, "client {:.2} and others {:.2} cores", usage.client_cores, usage.other_cores)
+            writeln!(
+                progress,
+                "client {:.2} and others {:.2} cores",
+                usage.client_cores, usage.other_cores
+            )
         }
         Err(error) => writeln!(progress, "failed: {}", describe(error)),
     }
@@ -125,7 +149,14 @@ fn say(
 
 fn figure((metric, bound): (Metric, Bound), ours: &[Round], theirs: &[Round]) -> Figure {
     let (ours, theirs) = (value(metric, ours), value(metric, theirs));
-    Figure { metric, ours, theirs, ratio: ratio(ours, theirs), bound, met: bound.met(ours, theirs) }
+    Figure {
+        metric,
+        ours,
+        theirs,
+        ratio: ratio(ours, theirs),
+        bound,
+        met: bound.met(ours, theirs),
+    }
 }
 
 fn value(metric: Metric, rounds: &[Round]) -> Option<f64> {
@@ -135,8 +166,11 @@ fn value(metric: Metric, rounds: &[Round]) -> Option<f64> {
             Round::Failed(_) => None,
         })
     };
-    let quiet = reports().filter(|report| !is_noisy(report)).filter_map(|report| metric.of(report));
-    median(quiet.collect()).or_else(|| median(reports().filter_map(|report| metric.of(report)).collect()))
+    let quiet = reports()
+        .filter(|report| !is_noisy(report))
+        .filter_map(|report| metric.of(report));
+    median(quiet.collect())
+        .or_else(|| median(reports().filter_map(|report| metric.of(report)).collect()))
 }
 
 /// Whether so much else ran on the machine that wall figures mean little.
@@ -172,7 +206,8 @@ impl Row {
     /// How many of the runs were noisy, and how many there are.
     pub fn noise(&self) -> (usize, usize) {
         let rounds = || self.our_rounds.iter().chain(&self.their_rounds);
-        let noisy = rounds().filter(|round| matches!(round, Round::Done(report) if is_noisy(report)));
+        let noisy =
+            rounds().filter(|round| matches!(round, Round::Done(report) if is_noisy(report)));
         (noisy.count(), rounds().count())
     }
 }
@@ -183,7 +218,11 @@ mod tests {
     use crate::meter::Usage;
 
     fn round(count: u64, other_cores: f64) -> Round {
-        let usage = Usage { secs: 1.0, other_cores, ..Usage::default() };
+        let usage = Usage {
+            secs: 1.0,
+            other_cores,
+            ..Usage::default()
+        };
         Round::Done(Box::new(Report::new("deliveries", count, usage)))
     }
 
@@ -196,10 +235,22 @@ mod tests {
 
     #[test]
     fn noisy_rounds_count_only_when_there_are_no_others() {
-        let rounds = [round(10, 0.0), round(1, 1.0), round(20, 0.1), Round::Failed("x".to_owned())];
+        let rounds = [
+            round(10, 0.0),
+            round(1, 1.0),
+            round(20, 0.1),
+            Round::Failed("x".to_owned()),
+        ];
         assert_eq!(value(Metric::PerSecond, &rounds), Some(15.0));
-        assert_eq!(value(Metric::PerSecond, rounds.get(1..2).unwrap()), Some(1.0));
-        let figure = figure((Metric::PerSecond, Bound::TimesAtLeast(2.0)), &rounds, &[round(5, 0.0)]);
+        assert_eq!(
+            value(Metric::PerSecond, rounds.get(1..2).unwrap()),
+            Some(1.0)
+        );
+        let figure = figure(
+            (Metric::PerSecond, Bound::TimesAtLeast(2.0)),
+            &rounds,
+            &[round(5, 0.0)],
+        );
         assert_eq!((figure.ratio, figure.met), (Some(3.0), Some(true)));
     }
 }

@@ -61,7 +61,9 @@ impl Conn {
             inbox: String::new(),
             limits: Limits::default(),
         };
-        conn.wait("the transport's handshake", scratch, |conn| conn.link.is_up())?;
+        conn.wait("the transport's handshake", scratch, |conn| {
+            conn.link.is_up()
+        })?;
         if target.scheme.is_websocket() {
             conn.upgrade(target, scratch)?;
         }
@@ -99,7 +101,8 @@ impl Conn {
     }
 
     fn upgrade(&mut self, target: &Target, scratch: &mut [u8]) -> Result<(), LoadError> {
-        self.pending.extend_from_slice(websocket::upgrade_request(&target.address.to_string()).as_bytes());
+        self.pending
+            .extend_from_slice(websocket::upgrade_request(&target.address.to_string()).as_bytes());
         self.flush()?;
         let end = Instant::now() + ANSWER_MAX;
         let mut answer = Vec::new();
@@ -115,7 +118,16 @@ impl Conn {
         };
         let mut deframer = Deframer::default();
         let early = answer.get(len..).unwrap_or_default();
-        deframer.feed(early, &mut |_| Err(LoadError::Peer("the server spoke before the hello".to_owned())))?;
+        deframer.feed(early, &mut |piece| match piece {
+            Piece::Ping(payload) => {
+                websocket::pong(&mut self.pending, payload);
+                Ok(())
+            }
+            Piece::Data(_) => Err(LoadError::Peer(
+                "the server spoke before the hello".to_owned(),
+            )),
+            Piece::Close(why) => Err(LoadError::Peer(format!("closed: {why}"))),
+        })?;
         self.websocket = Some(deframer);
         Ok(())
     }
@@ -149,7 +161,10 @@ impl Conn {
     pub(crate) fn flush(&mut self) -> Result<(), LoadError> {
         self.link.flush().map_err(LoadError::io("send"))?;
         while self.may_flush() {
-            let sent = self.link.write(Lane::Interactive, &self.pending).map_err(LoadError::io("send"))?;
+            let sent = self
+                .link
+                .write(Lane::Interactive, &self.pending)
+                .map_err(LoadError::io("send"))?;
             if sent == 0 {
                 break;
             }
@@ -209,7 +224,11 @@ impl Conn {
     }
 
     /// Reads once what is there; `on` is called with each delivery, whole.
-    pub(crate) fn recv(&mut self, scratch: &mut [u8], mut on: impl FnMut(&[u8])) -> Result<(), LoadError> {
+    pub(crate) fn recv(
+        &mut self,
+        scratch: &mut [u8],
+        mut on: impl FnMut(&[u8]),
+    ) -> Result<(), LoadError> {
         let mut heard = Heard::default();
         let (websocket, splitters) = (&mut self.websocket, &mut self.splitters);
         let mut cut = |lane: Lane, bytes: &[u8]| {
@@ -240,7 +259,11 @@ impl Conn {
             self.on_control(&frame)?;
         }
         read?;
-        if self.may_flush() || self.link.wants_write() { self.flush() } else { Ok(()) }
+        if self.may_flush() || self.link.wants_write() {
+            self.flush()
+        } else {
+            Ok(())
+        }
     }
 
     fn on_control(&mut self, frame: &[u8]) -> Result<(), LoadError> {
@@ -257,7 +280,9 @@ impl Conn {
                 self.fenced = true;
                 Ok(())
             }
-            _ if line.starts_with(b"-ERR") => Err(LoadError::Peer(String::from_utf8_lossy(line).trim().to_owned())),
+            _ if line.starts_with(b"-ERR") => Err(LoadError::Peer(
+                String::from_utf8_lossy(line).trim().to_owned(),
+            )),
             _ => Ok(()),
         }
     }
@@ -281,8 +306,22 @@ impl Conn {
             Frame::Close(close) => refused(&close),
             Frame::Denied(denied) => refused(&denied),
             Frame::Ended(ended) => refused(&ended),
-            other if other.name() == "hello" => refused(&other),
-            _ => Ok(()),
+            Frame::Hello(_)
+            | Frame::Subscribe(_)
+            | Frame::Subscribed(_)
+            | Frame::Unsubscribe(_)
+            | Frame::Unsubscribed(_)
+            | Frame::Publish(_)
+            | Frame::Published(_)
+            | Frame::Deliver(_)
+            | Frame::Interest(_)
+            | Frame::Interested(_)
+            | Frame::List(_)
+            | Frame::Listed(_)
+            | Frame::Dropped(_)
+            | Frame::Drain(_)
+            | Frame::Addresses(_)
+            | Frame::Cancel(_) => Ok(()),
         }
     }
 
@@ -316,7 +355,10 @@ impl Conn {
     fn poll(&mut self, end: Instant, what: &'static str) -> Result<(), LoadError> {
         let now = Instant::now();
         if now >= end {
-            return Err(LoadError::Timeout { what, secs: ANSWER_MAX.as_secs() });
+            return Err(LoadError::Timeout {
+                what,
+                secs: ANSWER_MAX.as_secs(),
+            });
         }
         let due = self.link.deadline().filter(|&due| due < end);
         let mut flags = PollFlags::IN;
@@ -335,7 +377,11 @@ impl Conn {
 
     /// Does what the transport has due.
     pub(crate) fn on_deadline(&mut self) -> Result<(), LoadError> {
-        if self.link.deadline().is_some_and(|due| due <= Instant::now()) {
+        if self
+            .link
+            .deadline()
+            .is_some_and(|due| due <= Instant::now())
+        {
             self.link.on_deadline().map_err(LoadError::io("send"))?;
         }
         Ok(())

@@ -95,6 +95,9 @@ impl LoadError {
 
 impl From<rustix::io::Errno> for LoadError {
     fn from(errno: rustix::io::Errno) -> Self {
-        Self::Io { what: "wait for sockets", source: errno.into() }
+        Self::Io {
+            what: "wait for sockets",
+            source: errno.into(),
+        }
     }
 }

@@ -29,6 +29,7 @@ pub struct Percentiles {
 
 impl Latencies {
     /// None yet.
+    #[expect(clippy::missing_panics_doc, reason = "the bounds are constants")]
     pub fn new() -> Self {
         let histogram = Histogram::new_with_bounds(1, NANOS_MAX, 3);
         Self(histogram.expect("the bounds are in order and three digits are supported"))
@@ -36,7 +37,8 @@ impl Latencies {
 
     /// Adds one.
     pub fn record(&mut self, latency: Duration) {
-        self.0.saturating_record(u64::try_from(latency.as_nanos()).unwrap_or(NANOS_MAX));
+        self.0
+            .saturating_record(u64::try_from(latency.as_nanos()).unwrap_or(NANOS_MAX));
     }
 
     /// Forgets all, as after a warm-up.
@@ -75,7 +77,10 @@ impl Default for Latencies {
     }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "values are at most a minute in nanoseconds")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "values are at most a minute in nanoseconds"
+)]
 fn micros(nanos: u64) -> f64 {
     nanos as f64 / 1e3
 }
@@ -91,9 +96,15 @@ mod tests {
         (1..=1000).for_each(|micros| latencies.record(Duration::from_micros(micros)));
         let figures = latencies.percentiles().unwrap();
         let near = |value: f64, expected: f64| (value / expected - 1.0).abs() < 0.002;
-        assert!(near(figures.p50_us, 500.0) && near(figures.p99_us, 990.0), "{figures:?}");
-        assert!(near(figures.p999_us, 999.0) && near(figures.max_us, 1000.0), "{figures:?}");
-        latencies.record(Duration::from_secs(3600));
+        assert!(
+            near(figures.p50_us, 500.0) && near(figures.p99_us, 990.0),
+            "{figures:?}"
+        );
+        assert!(
+            near(figures.p999_us, 999.0) && near(figures.max_us, 1000.0),
+            "{figures:?}"
+        );
+        latencies.record(Duration::from_hours(1));
         assert!(near(latencies.percentiles().unwrap().max_us, 60e6));
     }
 }

@@ -43,15 +43,23 @@ impl Link {
         if target.scheme == Scheme::Quic {
             return Ok(Self::Quic(Box::new(QuicLink::connect(target)?)));
         }
-        let mut socket =
-            TcpStream::connect_timeout(&target.address, ANSWER_MAX).map_err(LoadError::io("connect"))?;
-        socket.set_nodelay(true).map_err(LoadError::io("set TCP_NODELAY"))?;
+        let mut socket = TcpStream::connect_timeout(&target.address, ANSWER_MAX)
+            .map_err(LoadError::io("connect"))?;
+        socket
+            .set_nodelay(true)
+            .map_err(LoadError::io("set TCP_NODELAY"))?;
         if target.scheme == Scheme::NatsTls {
             read_line(&mut socket, greeting)?;
         }
-        socket.set_nonblocking(true).map_err(LoadError::io("set a socket to non-blocking"))?;
+        socket
+            .set_nonblocking(true)
+            .map_err(LoadError::io("set a socket to non-blocking"))?;
         match &target.tls {
-            Some(config) => Ok(Self::Tls(Box::new(TlsLink::new(socket, config, &target.host)?))),
+            Some(config) => Ok(Self::Tls(Box::new(TlsLink::new(
+                socket,
+                config,
+                &target.host,
+            )?))),
             None => Ok(Self::Tcp(socket)),
         }
     }
@@ -76,7 +84,10 @@ impl Link {
                 Ok(0) => Err(closed()),
                 Ok(len) => on(Lane::Interactive, scratch.get(..len).unwrap_or_default()),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
-                Err(source) => Err(LoadError::Io { what: "receive", source }),
+                Err(source) => Err(LoadError::Io {
+                    what: "receive",
+                    source,
+                }),
             },
             Self::Tls(link) => link.read(scratch, on),
             Self::Quic(link) => link.read(scratch, on),
@@ -165,10 +176,14 @@ fn unless_blocked(result: io::Result<usize>) -> io::Result<usize> {
 
 /// Reads up to the end of a line from a socket that still blocks.
 fn read_line(socket: &mut TcpStream, line: &mut Vec<u8>) -> Result<(), LoadError> {
-    socket.set_read_timeout(Some(ANSWER_MAX)).map_err(LoadError::io("set a timeout"))?;
+    socket
+        .set_read_timeout(Some(ANSWER_MAX))
+        .map_err(LoadError::io("set a timeout"))?;
     let mut byte = [0];
     while line.last() != Some(&b'\n') && line.len() < 64 << 10 {
-        socket.read_exact(&mut byte).map_err(LoadError::io("receive the server's greeting"))?;
+        socket
+            .read_exact(&mut byte)
+            .map_err(LoadError::io("receive the server's greeting"))?;
         line.extend_from_slice(&byte);
     }
     Ok(())

@@ -95,7 +95,9 @@ impl Meter {
 fn difference(before: Process, after: Process) -> ServerUse {
     ServerUse {
         cpu_secs: nanos_to_secs(after.cpu_ns.saturating_sub(before.cpu_ns)),
-        context_switches: after.context_switches.saturating_sub(before.context_switches),
+        context_switches: after
+            .context_switches
+            .saturating_sub(before.context_switches),
         rss_kib: after.rss_kib,
         rss_growth_kib: after.rss_kib.cast_signed() - before.rss_kib.cast_signed(),
         rss_peak_kib: after.rss_peak_kib,
@@ -119,8 +121,15 @@ fn process(pid: u32) -> Result<Process, LoadError> {
     };
     for entry in fs::read_dir(format!("/proc/{pid}/task")).map_err(failed)? {
         let path = entry.map_err(failed)?.path();
-        let Some(schedstat) = if_alive(fs::read_to_string(path.join("schedstat"))).map_err(failed)? else { continue };
-        let Some(status) = if_alive(fs::read_to_string(path.join("status"))).map_err(failed)? else { continue };
+        let Some(schedstat) =
+            if_alive(fs::read_to_string(path.join("schedstat"))).map_err(failed)?
+        else {
+            continue;
+        };
+        let Some(status) = if_alive(fs::read_to_string(path.join("status"))).map_err(failed)?
+        else {
+            continue;
+        };
         total.cpu_ns += first_number(&schedstat);
         total.context_switches += status_field(&status, "voluntary_ctxt_switches:").unwrap_or(0)
             + status_field(&status, "nonvoluntary_ctxt_switches:").unwrap_or(0);
@@ -133,13 +142,18 @@ fn if_alive(read: io::Result<String>) -> io::Result<Option<String>> {
     const ESRCH: i32 = 3;
     match read {
         Ok(text) => Ok(Some(text)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(ESRCH) => Ok(None),
+        Err(error)
+            if error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(ESRCH) =>
+        {
+            Ok(None)
+        }
         Err(error) => Err(error),
     }
 }
 
 fn own_cpu_ns() -> Result<u64, LoadError> {
-    let stat = fs::read_to_string("/proc/self/stat").map_err(LoadError::io("read /proc/self/stat"))?;
+    let stat =
+        fs::read_to_string("/proc/self/stat").map_err(LoadError::io("read /proc/self/stat"))?;
     Ok(ticks_to_ns(stat_ticks(&stat).unwrap_or(0)))
 }
 
@@ -153,7 +167,10 @@ fn ticks_to_ns(ticks: u64) -> u64 {
 }
 
 fn first_number(text: &str) -> u64 {
-    text.split_ascii_whitespace().next().and_then(|word| word.parse().ok()).unwrap_or(0)
+    text.split_ascii_whitespace()
+        .next()
+        .and_then(|word| word.parse().ok())
+        .unwrap_or(0)
 }
 
 /// The number behind a name at the beginning of a line.
@@ -176,7 +193,10 @@ fn stat_ticks(stat: &str) -> Option<u64> {
 fn busy_ticks(stat: &str) -> u64 {
     let line = stat.lines().next().unwrap_or_default();
     let fields = line.split_ascii_whitespace().skip(1).take(8).enumerate();
-    fields.filter(|(index, _)| !matches!(index, 3 | 4)).filter_map(|(_, word)| word.parse::<u64>().ok()).sum()
+    fields
+        .filter(|(index, _)| !matches!(index, 3 | 4))
+        .filter_map(|(_, word)| word.parse::<u64>().ok())
+        .sum()
 }
 
 #[cfg(test)]
@@ -187,24 +207,53 @@ mod tests {
     fn proc_files_are_understood() {
         let stat = "1 (a) b) S 1 2 3 4 5 6 7 8 9 10 100 23 0 0 20";
         assert_eq!(stat_ticks(stat), Some(123));
-        assert_eq!(busy_ticks("cpu  1 2 4 1000 1000 8 16 32 64 64\ncpu0 1\n"), 63);
-        assert_eq!(status_field("Name:\tx\nVmHWM:\t  77 kB\n", "VmHWM:"), Some(77));
-        assert_eq!(status_field("voluntary_ctxt_switches:\t5\n", "voluntary_ctxt_switches:"), Some(5));
+        assert_eq!(
+            busy_ticks("cpu  1 2 4 1000 1000 8 16 32 64 64\ncpu0 1\n"),
+            63
+        );
+        assert_eq!(
+            status_field("Name:\tx\nVmHWM:\t  77 kB\n", "VmHWM:"),
+            Some(77)
+        );
+        assert_eq!(
+            status_field("voluntary_ctxt_switches:\t5\n", "voluntary_ctxt_switches:"),
+            Some(5)
+        );
         assert_eq!(first_number("12345 6 7\n"), 12_345);
     }
 
     #[test]
     fn differences_may_shrink_in_memory_alone() {
-        let before = Process { cpu_ns: 5, context_switches: 1, rss_kib: 100, rss_peak_kib: 200 };
-        let after = Process { cpu_ns: 1_000_000_005, context_switches: 3, rss_kib: 60, rss_peak_kib: 200 };
+        let before = Process {
+            cpu_ns: 5,
+            context_switches: 1,
+            rss_kib: 100,
+            rss_peak_kib: 200,
+        };
+        let after = Process {
+            cpu_ns: 1_000_000_005,
+            context_switches: 3,
+            rss_kib: 60,
+            rss_peak_kib: 200,
+        };
         let used = difference(before, after);
-        assert_eq!((used.context_switches, used.rss_growth_kib, used.rss_peak_kib), (2, -40, 200));
+        assert_eq!(
+            (
+                used.context_switches,
+                used.rss_growth_kib,
+                used.rss_peak_kib
+            ),
+            (2, -40, 200)
+        );
         assert!((used.cpu_secs - 1.0).abs() < 1e-9);
     }
 
     #[test]
     fn this_process_can_be_observed() {
-        let usage = Meter::start(Some(std::process::id())).unwrap().read().unwrap();
+        let usage = Meter::start(Some(std::process::id()))
+            .unwrap()
+            .read()
+            .unwrap();
         assert!(usage.server.unwrap().rss_kib > 0);
     }
 }

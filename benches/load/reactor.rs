@@ -53,7 +53,12 @@ impl Reactor {
     pub(crate) fn open(&mut self, target: &Target) -> Result<usize, LoadError> {
         let conn = Conn::open(target, &mut self.scratch)?;
         let index = self.slots.len();
-        epoll::add(&self.epoll, &conn, EventData::new_u64(index as u64), EventFlags::IN)?;
+        epoll::add(
+            &self.epoll,
+            &conn,
+            EventData::new_u64(index as u64),
+            EventFlags::IN,
+        )?;
         self.timers |= target.scheme == Scheme::Quic;
         self.slots.push(Slot { conn, room: false });
         Ok(index)
@@ -62,7 +67,12 @@ impl Reactor {
     /// Replaces a connection that has ended.
     pub(crate) fn reopen(&mut self, index: usize, target: &Target) -> Result<(), LoadError> {
         let conn = Conn::open(target, &mut self.scratch)?;
-        epoll::add(&self.epoll, &conn, EventData::new_u64(index as u64), EventFlags::IN)?;
+        epoll::add(
+            &self.epoll,
+            &conn,
+            EventData::new_u64(index as u64),
+            EventFlags::IN,
+        )?;
         // The old socket leaves the epoll set by being closed.
         *self.slot(index) = Slot { conn, room: false };
         Ok(())
@@ -74,7 +84,9 @@ impl Reactor {
     }
 
     fn slot(&mut self, index: usize) -> &mut Slot {
-        self.slots.get_mut(index).expect("indices come from `open` and connections are never removed")
+        self.slots
+            .get_mut(index)
+            .expect("indices come from `open` and connections are never removed")
     }
 
     /// The connection at an index that [`open`](Self::open) returned.
@@ -108,7 +120,10 @@ impl Reactor {
 
     /// As [`Conn::fence`].
     pub(crate) fn fence(&mut self, index: usize) -> Result<(), LoadError> {
-        let slot = self.slots.get_mut(index).expect("indices come from `open` and connections are never removed");
+        let slot = self
+            .slots
+            .get_mut(index)
+            .expect("indices come from `open` and connections are never removed");
         slot.conn.fence(&mut self.scratch)
     }
 
@@ -118,7 +133,12 @@ impl Reactor {
         };
         let mut flags = EventFlags::IN;
         flags.set(EventFlags::OUT, slot.room);
-        Ok(epoll::modify(&self.epoll, &slot.conn, EventData::new_u64(index as u64), flags)?)
+        Ok(epoll::modify(
+            &self.epoll,
+            &slot.conn,
+            EventData::new_u64(index as u64),
+            flags,
+        )?)
     }
 
     /// Waits up to `timeout` and handles what happens: `on` gets the index of the connection and
@@ -137,9 +157,13 @@ impl Reactor {
         };
         for &mut Event { flags, data } in events {
             let index = usize::try_from(data.u64()).unwrap_or(usize::MAX);
-            let Some(slot) = self.slots.get_mut(index) else { continue };
+            let Some(slot) = self.slots.get_mut(index) else {
+                continue;
+            };
             if flags.intersects(EventFlags::IN | EventFlags::HUP | EventFlags::ERR) {
-                slot.conn.recv(&mut self.scratch, |frame| on(index, frame)).map_err(|error| (index, error))?;
+                slot.conn
+                    .recv(&mut self.scratch, |frame| on(index, frame))
+                    .map_err(|error| (index, error))?;
             }
             if flags.contains(EventFlags::OUT) {
                 slot.conn.flush().map_err(|error| (index, error))?;
@@ -149,7 +173,10 @@ impl Reactor {
     }
 
     /// Handles timers, registers changed interests, and says how long to wait.
-    fn prepare(&mut self, timeout: Duration) -> Result<rustix::event::Timespec, (usize, LoadError)> {
+    fn prepare(
+        &mut self,
+        timeout: Duration,
+    ) -> Result<rustix::event::Timespec, (usize, LoadError)> {
         let mut end = None;
         for index in 0..self.slots.len() {
             if self.timers {

@@ -38,9 +38,15 @@ pub struct Report {
 
 impl Report {
     /// With what follows from a count and the use of resources.
-    #[expect(clippy::cast_precision_loss, reason = "counts of a run are far below 2^53")]
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "counts of a run are far below 2^53"
+    )]
     pub fn new(unit: &'static str, count: u64, usage: Usage) -> Self {
-        let cpu = usage.server.map(|server| server.cpu_secs).filter(|&secs| secs > 0.0 && count > 0);
+        let cpu = usage
+            .server
+            .map(|server| server.cpu_secs)
+            .filter(|&secs| secs > 0.0 && count > 0);
         Self {
             unit,
             count,
@@ -59,7 +65,10 @@ impl Report {
     }
 
     /// Adds the memory for each, from the growth while they were made.
-    #[expect(clippy::cast_precision_loss, reason = "memory and counts are far below 2^53")]
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "memory and counts are far below 2^53"
+    )]
     #[must_use]
     pub fn with_memory(mut self, growth_kib: Option<i64>) -> Self {
         if self.count > 0 {
@@ -81,10 +90,20 @@ mod tests {
 
     #[test]
     fn figures_follow_from_counts() {
-        let server = ServerUse { cpu_secs: 0.5, ..ServerUse::default() };
-        let usage = Usage { secs: 2.0, server: Some(server), ..Usage::default() };
+        let server = ServerUse {
+            cpu_secs: 0.5,
+            ..ServerUse::default()
+        };
+        let usage = Usage {
+            secs: 2.0,
+            server: Some(server),
+            ..Usage::default()
+        };
         let report = Report::new("deliveries", 1_000, usage).with_memory(Some(100));
-        assert_eq!((report.per_sec, report.per_cpu_sec, report.cpu_us_each), (500.0, Some(2_000.0), Some(500.0)));
+        assert_eq!(
+            (report.per_sec, report.per_cpu_sec, report.cpu_us_each),
+            (500.0, Some(2_000.0), Some(500.0))
+        );
         assert_eq!(report.bytes_each, Some(102.4));
         let nothing = Report::new("deliveries", 0, usage).with_memory(Some(100));
         assert_eq!((nothing.per_cpu_sec, nothing.bytes_each), (None, None));

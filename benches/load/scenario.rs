@@ -46,7 +46,10 @@ pub struct Pace {
 
 impl Default for Pace {
     fn default() -> Self {
-        Self { warm: Duration::from_millis(500), measured: Duration::from_secs(2) }
+        Self {
+            warm: Duration::from_millis(500),
+            measured: Duration::from_secs(2),
+        }
     }
 }
 
@@ -84,8 +87,8 @@ pub fn run(target: &Target, scenario: &Scenario, pace: Pace) -> Result<Report, L
         Scenario::Paced(scenario) => paced::run(target, scenario, pace),
         Scenario::Overload(scenario) => overload::run(target, scenario, pace),
         Scenario::Bulk(scenario) => bulk::run(target, scenario, pace),
-        Scenario::Large(scenario) => large::run(target, scenario),
-        Scenario::Connect(scenario) => connect::run(target, scenario, pace),
+        Scenario::Large(scenario) => large::run(target, *scenario),
+        Scenario::Connect(scenario) => connect::run(target, *scenario, pace),
         Scenario::Idle(scenario) => idle::run(target, scenario),
         Scenario::Subscriptions(scenario) => subscriptions::run(target, scenario),
     }

@@ -50,8 +50,12 @@ impl Server {
         let port = free_port(scheme).map_err(LoadError::io("find a free port"))?;
         let url = format!("{}://127.0.0.1:{port}", scheme.name());
         let (mut command, hint) = match scheme {
-            Scheme::Nats | Scheme::NatsTls => (nats(programs, scheme, port, dir.path())?, NATS_HINT),
-            Scheme::Ws | Scheme::Wss | Scheme::Quic => (broker(programs, scheme, &url, dir.path())?, ""),
+            Scheme::Nats | Scheme::NatsTls => {
+                (nats(programs, scheme, port, dir.path())?, NATS_HINT)
+            }
+            Scheme::Ws | Scheme::Wss | Scheme::Quic => {
+                (broker(programs, scheme, &url, dir.path())?, "")
+            }
         };
         let program = command.get_program().to_string_lossy().into_owned();
         let log = dir.path().join("log");
@@ -62,14 +66,26 @@ impl Server {
             .stdout(out)
             .stderr(error_out)
             .spawn()
-            .map_err(|source| LoadError::Start { program: program.clone(), hint: hint.to_owned(), source })?;
+            .map_err(|source| LoadError::Start {
+                program: program.clone(),
+                hint: hint.to_owned(),
+                source,
+            })?;
         let target = Target::new(&url, Some(child.id()), None);
         // From here on the child has an owner that ends it.
         let mut server = match target {
-            Ok(target) => Self { child, target, _dir: dir },
+            Ok(target) => Self {
+                child,
+                target,
+                _dir: dir,
+            },
             Err(error) => return Err(abandon(child, error)),
         };
-        server.until_ready().map_err(|why| LoadError::NotReady { program, url, why: why + &tail(&log) })?;
+        server.until_ready().map_err(|why| LoadError::NotReady {
+            program,
+            url,
+            why: why + &tail(&log),
+        })?;
         Ok(server)
     }
 
@@ -103,21 +119,36 @@ impl Drop for Server {
     }
 }
 
-const NATS_HINT: &str = "; install it, for example with `apt-get install nats-server`, or name it with --nats-server";
+const NATS_HINT: &str =
+    "; install it, for example with `apt-get install nats-server`, or name it with --nats-server";
 
 fn nats(programs: &Programs, scheme: Scheme, port: u16, dir: &Path) -> Result<Command, LoadError> {
     let mut command = Command::new(&programs.nats_server);
-    command.args(["-a", "127.0.0.1", "-p"]).arg(port.to_string());
+    command
+        .args(["-a", "127.0.0.1", "-p"])
+        .arg(port.to_string());
     if scheme == Scheme::NatsTls {
         let (certificate, key) = certificate(dir)?;
-        command.arg("--tls").arg("--tlscert").arg(certificate).arg("--tlskey").arg(key);
+        command
+            .arg("--tls")
+            .arg("--tlscert")
+            .arg(certificate)
+            .arg("--tlskey")
+            .arg(key);
     }
     Ok(command)
 }
 
-fn broker(programs: &Programs, scheme: Scheme, url: &str, dir: &Path) -> Result<Command, LoadError> {
+fn broker(
+    programs: &Programs,
+    scheme: Scheme,
+    url: &str,
+    dir: &Path,
+) -> Result<Command, LoadError> {
     let Some((program, arguments)) = programs.broker.split_first() else {
-        return Err(LoadError::Unsupported("no command line for the broker was given".to_owned()));
+        return Err(LoadError::Unsupported(
+            "no command line for the broker was given".to_owned(),
+        ));
     };
     let mut command = Command::new(program);
     command.args(arguments).arg("--listen").arg(url);
@@ -130,8 +161,11 @@ fn broker(programs: &Programs, scheme: Scheme, url: &str, dir: &Path) -> Result<
 /// A certificate for this machine, and its key, as files.
 fn certificate(dir: &Path) -> Result<(PathBuf, PathBuf), LoadError> {
     let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
-    let made = rcgen::generate_simple_self_signed(names)
-        .map_err(|error| LoadError::Certificates { path: dir.to_owned(), why: error.to_string() })?;
+    let made =
+        rcgen::generate_simple_self_signed(names).map_err(|error| LoadError::Certificates {
+            path: dir.to_owned(),
+            why: error.to_string(),
+        })?;
     let (certificate, key) = (dir.join("cert.pem"), dir.join("key.pem"));
     std::fs::write(&certificate, made.cert.pem()).map_err(LoadError::io("write a certificate"))?;
     std::fs::write(&key, made.signing_key.serialize_pem()).map_err(LoadError::io("write a key"))?;
@@ -143,7 +177,9 @@ fn free_port(scheme: Scheme) -> std::io::Result<u16> {
     let any = (Ipv4Addr::LOCALHOST, 0);
     let address = match scheme {
         Scheme::Quic => UdpSocket::bind(any)?.local_addr()?,
-        Scheme::Nats | Scheme::NatsTls | Scheme::Ws | Scheme::Wss => TcpListener::bind(any)?.local_addr()?,
+        Scheme::Nats | Scheme::NatsTls | Scheme::Ws | Scheme::Wss => {
+            TcpListener::bind(any)?.local_addr()?
+        }
     };
     Ok(address.port())
 }
@@ -164,7 +200,11 @@ fn tail(log: &Path) -> String {
     let text = std::fs::read(log).unwrap_or_default();
     let from = text.len().saturating_sub(LOG_LEN_MAX);
     let text = String::from_utf8_lossy(text.get(from..).unwrap_or_default()).into_owned();
-    if text.is_empty() { text } else { format!("\n{text}") }
+    if text.is_empty() {
+        text
+    } else {
+        format!("\n{text}")
+    }
 }
 
 fn abandon(mut child: Child, error: LoadError) -> LoadError {
@@ -186,7 +226,10 @@ pub fn raise_file_limit() -> Result<(), LoadError> {
     use rustix::process::{Resource, getrlimit, setrlimit};
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
-    setrlimit(Resource::Nofile, limit).map_err(|errno| LoadError::Io { what: "raise the limit of open files", source: errno.into() })
+    setrlimit(Resource::Nofile, limit).map_err(|errno| LoadError::Io {
+        what: "raise the limit of open files",
+        source: errno.into(),
+    })
 }
 
 #[cfg(test)]
@@ -195,17 +238,33 @@ mod tests {
 
     #[test]
     fn a_missing_server_is_explained() {
-        let programs = Programs { nats_server: "/nonexistent/nats-server".into(), broker: Vec::new() };
+        let programs = Programs {
+            nats_server: "/nonexistent/nats-server".into(),
+            broker: Vec::new(),
+        };
         let error = Server::start(&programs, Scheme::Nats).unwrap_err();
-        assert!(describe(&error).contains("apt-get install nats-server"), "{error}");
+        assert!(
+            describe(&error).contains("apt-get install nats-server"),
+            "{error}"
+        );
         assert!(Server::start(&programs, Scheme::Ws).is_err());
     }
 
     #[test]
     fn a_server_that_ends_at_once_is_reported_with_its_words() {
-        let broker = ["sh", "-c", "echo no such option; exit 2"].map(OsString::from).to_vec();
-        let programs = Programs { nats_server: PathBuf::new(), broker };
-        let text = Server::start(&programs, Scheme::Ws).unwrap_err().to_string();
-        assert!(text.contains("no such option") && text.contains("exit status: 2"), "{text}");
+        let broker = ["sh", "-c", "echo no such option; exit 2"]
+            .map(OsString::from)
+            .to_vec();
+        let programs = Programs {
+            nats_server: PathBuf::new(),
+            broker,
+        };
+        let text = Server::start(&programs, Scheme::Ws)
+            .unwrap_err()
+            .to_string();
+        assert!(
+            text.contains("no such option") && text.contains("exit status: 2"),
+            "{text}"
+        );
     }
 }

@@ -41,22 +41,38 @@ fn bound(bound: Bound) -> String {
 /// # Errors
 /// When `out` cannot be written.
 pub fn comparison(out: &mut dyn Write, rows: &[Row]) -> io::Result<()> {
-    let mut lines = vec![["cell", "figure", "dialtone", "other", "ratio", "target", "", ""].map(ToOwned::to_owned).to_vec()];
+    let mut lines = vec![
+        [
+            "cell", "figure", "dialtone", "other", "ratio", "target", "", "",
+        ]
+        .map(ToOwned::to_owned)
+        .to_vec(),
+    ];
     for row in rows {
         for (index, figure) in row.figures.iter().enumerate() {
             let (noisy, rounds) = row.noise();
-            let noise = if noisy > 0 && index == 0 { format!("{noisy} of {rounds} runs noisy") } else { String::new() };
+            let noise = if noisy > 0 && index == 0 {
+                format!("{noisy} of {rounds} runs noisy")
+            } else {
+                String::new()
+            };
             let met = match figure.met {
                 Some(true) => "✓",
                 Some(false) => "✗",
                 None => "",
             };
             lines.push(vec![
-                if index == 0 { format!("{} ({} / {})", row.cell, row.ours.name(), row.theirs.name()) } else { String::new() },
+                if index == 0 {
+                    format!("{} ({} / {})", row.cell, row.ours.name(), row.theirs.name())
+                } else {
+                    String::new()
+                },
                 figure.metric.name().to_owned(),
                 optional(figure.ours),
                 optional(figure.theirs),
-                figure.ratio.map_or_else(|| "–".to_owned(), |ratio| format!("{ratio:.2}×")),
+                figure
+                    .ratio
+                    .map_or_else(|| "–".to_owned(), |ratio| format!("{ratio:.2}×")),
                 bound(figure.bound),
                 met.to_owned(),
                 noise,
@@ -76,7 +92,12 @@ pub fn comparison(out: &mut dyn Write, rows: &[Row]) -> io::Result<()> {
 fn columns(out: &mut dyn Write, lines: &[Vec<String>]) -> io::Result<()> {
     let count = lines.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| {
-        lines.iter().filter_map(|line| line.get(column)).map(|field| field.chars().count()).max().unwrap_or(0)
+        lines
+            .iter()
+            .filter_map(|line| line.get(column))
+            .map(|field| field.chars().count())
+            .max()
+            .unwrap_or(0)
     };
     let widths: Vec<_> = (0..count).map(width).collect();
     for line in lines {
@@ -98,14 +119,32 @@ fn columns(out: &mut dyn Write, lines: &[Vec<String>]) -> io::Result<()> {
 /// # Errors
 /// When `out` cannot be written.
 pub fn report(out: &mut dyn Write, report: &Report) -> io::Result<()> {
-    writeln!(out, "{} {}, {}/s", number_of(report.count), report.unit, number(report.per_sec))?;
+    writeln!(
+        out,
+        "{} {}, {}/s",
+        number_of(report.count),
+        report.unit,
+        number(report.per_sec)
+    )?;
     if let (Some(rate), Some(each)) = (report.per_cpu_sec, report.cpu_us_each) {
-        writeln!(out, "server CPU: {} {} per CPU-second, {} µs each", number(rate), report.unit, number(each))?;
+        writeln!(
+            out,
+            "server CPU: {} {} per CPU-second, {} µs each",
+            number(rate),
+            report.unit,
+            number(each)
+        )?;
     }
-    for (name, latency) in [("latency", report.latency), ("latency without load", report.unloaded)] {
+    for (name, latency) in [
+        ("latency", report.latency),
+        ("latency without load", report.unloaded),
+    ] {
         if let Some(p) = latency {
             let [p50, p99, p999, max] = [p.p50_us, p.p99_us, p.p999_us, p.max_us].map(number);
-            writeln!(out, "{name}: p50 {p50} µs, p99 {p99} µs, p999 {p999} µs, longest {max} µs")?;
+            writeln!(
+                out,
+                "{name}: p50 {p50} µs, p99 {p99} µs, p999 {p999} µs, longest {max} µs"
+            )?;
         }
     }
     let optional = [
@@ -127,9 +166,17 @@ pub fn report(out: &mut dyn Write, report: &Report) -> io::Result<()> {
     }
     if let Some(server) = report.usage.server {
         let (rss, peak) = (server.rss_kib / 1024, server.rss_peak_kib / 1024);
-        writeln!(out, "server: {:.2} cores, {rss} MiB, at most {peak} MiB", server.cpu_secs / report.usage.secs)?;
+        writeln!(
+            out,
+            "server: {:.2} cores, {rss} MiB, at most {peak} MiB",
+            server.cpu_secs / report.usage.secs
+        )?;
     }
-    writeln!(out, "client {:.2} cores, others {:.2} cores", report.usage.client_cores, report.usage.other_cores)
+    writeln!(
+        out,
+        "client {:.2} cores, others {:.2} cores",
+        report.usage.client_cores, report.usage.other_cores
+    )
 }
 
 #[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
@@ -161,9 +208,13 @@ mod tests {
 
     #[test]
     fn columns_are_aligned() {
-        let lines = [vec!["a", "b", "1"], vec!["long", "µ", "22"]].map(|line| line.into_iter().map(String::from).collect());
+        let lines = [vec!["a", "b", "1"], vec!["long", "µ", "22"]]
+            .map(|line| line.into_iter().map(String::from).collect());
         let mut out = Vec::new();
         columns(&mut out, &lines).unwrap();
-        assert_eq!(String::from_utf8(out).unwrap(), "a     b   1\nlong  µ  22\n");
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            "a     b   1\nlong  µ  22\n"
+        );
     }
 }

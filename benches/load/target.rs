@@ -63,7 +63,9 @@ impl Scheme {
     }
 
     fn parse(text: &str) -> Option<Self> {
-        [Self::Nats, Self::NatsTls, Self::Ws, Self::Wss, Self::Quic].into_iter().find(|scheme| scheme.name() == text)
+        [Self::Nats, Self::NatsTls, Self::Ws, Self::Wss, Self::Quic]
+            .into_iter()
+            .find(|scheme| scheme.name() == text)
     }
 }
 
@@ -71,13 +73,13 @@ impl Scheme {
 #[derive(Clone)]
 pub struct Target {
     /// What is spoken.
-    pub scheme: Scheme,
+    pub(crate) scheme: Scheme,
     /// Name or address, as it stands in requests and certificates.
-    pub host: String,
+    pub(crate) host: String,
     /// Where to connect to.
-    pub address: SocketAddr,
+    pub(crate) address: SocketAddr,
     /// The server's process, if it is on this machine; without it no server figures are reported.
-    pub pid: Option<u32>,
+    pub(crate) pid: Option<u32>,
     /// Set for the encrypted schemes.
     pub(crate) tls: Option<Arc<ClientConfig>>,
 }
@@ -91,12 +93,18 @@ impl Target {
     /// # Errors
     /// When the URL, the host or the certificates cannot be used.
     pub fn new(url: &str, pid: Option<u32>, ca: Option<&Path>) -> Result<Self, LoadError> {
-        let wrong = |why: &str| LoadError::Target { url: url.to_owned(), why: why.to_owned() };
-        let (scheme, rest) = url.split_once("://").ok_or_else(|| wrong("it has no scheme"))?;
-        let scheme =
-            Scheme::parse(scheme).ok_or_else(|| wrong("known schemes are nats, nats+tls, ws, wss and quic"))?;
+        let wrong = |why: &str| LoadError::Target {
+            url: url.to_owned(),
+            why: why.to_owned(),
+        };
+        let (scheme, rest) = url
+            .split_once("://")
+            .ok_or_else(|| wrong("it has no scheme"))?;
+        let scheme = Scheme::parse(scheme)
+            .ok_or_else(|| wrong("known schemes are nats, nats+tls, ws, wss and quic"))?;
         let authority = rest.split('/').next().unwrap_or_default();
-        let (host, port) = split_port(authority, scheme.port()).ok_or_else(|| wrong("the port is not a number"))?;
+        let (host, port) = split_port(authority, scheme.port())
+            .ok_or_else(|| wrong("the port is not a number"))?;
         if host.is_empty() {
             return Err(wrong("it names no host"));
         }
@@ -109,12 +117,30 @@ impl Target {
             Scheme::Nats | Scheme::Ws => None,
             Scheme::NatsTls | Scheme::Wss | Scheme::Quic => {
                 if ca.is_none() && !address.ip().is_loopback() {
-                    return Err(wrong("an encrypted target that is not on this machine needs a CA file"));
+                    return Err(wrong(
+                        "an encrypted target that is not on this machine needs a CA file",
+                    ));
                 }
                 Some(Arc::new(tls::client_config(scheme, ca)?))
             }
         };
-        Ok(Self { scheme, host: host.to_owned(), address, pid, tls })
+        Ok(Self {
+            scheme,
+            host: host.to_owned(),
+            address,
+            pid,
+            tls,
+        })
+    }
+
+    /// What is spoken.
+    pub const fn scheme(&self) -> Scheme {
+        self.scheme
+    }
+
+    /// The server's process, if it is known.
+    pub const fn pid(&self) -> Option<u32> {
+        self.pid
     }
 }
 

@@ -22,10 +22,14 @@ pub(crate) fn client_config(scheme: Scheme, ca: Option<&Path>) -> Result<ClientC
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider));
     let builder = match scheme {
         Scheme::Quic => builder.with_protocol_versions(&[&rustls::version::TLS13])?,
-        Scheme::Nats | Scheme::NatsTls | Scheme::Ws | Scheme::Wss => builder.with_safe_default_protocol_versions()?,
+        Scheme::Nats | Scheme::NatsTls | Scheme::Ws | Scheme::Wss => {
+            builder.with_safe_default_protocol_versions()?
+        }
     };
     let mut config = match ca {
-        Some(path) => builder.with_root_certificates(roots(path)?).with_no_client_auth(),
+        Some(path) => builder
+            .with_root_certificates(roots(path)?)
+            .with_no_client_auth(),
         None => builder
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(AcceptAny(provider)))
@@ -40,14 +44,21 @@ pub(crate) fn client_config(scheme: Scheme, ca: Option<&Path>) -> Result<ClientC
 
 fn provider() -> CryptoProvider {
     let mut provider = aws_lc_rs::default_provider();
-    provider.cipher_suites.sort_by_key(|suite| suite.suite() != CipherSuite::TLS13_AES_128_GCM_SHA256);
+    provider
+        .cipher_suites
+        .sort_by_key(|suite| suite.suite() != CipherSuite::TLS13_AES_128_GCM_SHA256);
     provider
 }
 
 fn roots(path: &Path) -> Result<RootCertStore, LoadError> {
-    let wrong = |why: String| LoadError::Certificates { path: path.to_owned(), why };
+    let wrong = |why: String| LoadError::Certificates {
+        path: path.to_owned(),
+        why,
+    };
     let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_file_iter(path).map_err(|error| wrong(error.to_string()))? {
+    for certificate in
+        CertificateDer::pem_file_iter(path).map_err(|error| wrong(error.to_string()))?
+    {
         roots.add(certificate.map_err(|error| wrong(error.to_string()))?)?;
     }
     if roots.is_empty() {
@@ -78,7 +89,12 @@ impl ServerCertVerifier for AcceptAny {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+        rustls::crypto::verify_tls12_signature(
+            message,
+            cert,
+            dss,
+            &self.0.signature_verification_algorithms,
+        )
     }
 
     fn verify_tls13_signature(
@@ -87,7 +103,12 @@ impl ServerCertVerifier for AcceptAny {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+        rustls::crypto::verify_tls13_signature(
+            message,
+            cert,
+            dss,
+            &self.0.signature_verification_algorithms,
+        )
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

@@ -54,7 +54,11 @@ impl Format {
                     tap: false,
                     drop_oldest: 0,
                 };
-                Frame::Subscribe(Subscribe { request: RequestId(id), wanted: vec![wanted] }).encode(out);
+                Frame::Subscribe(Subscribe {
+                    request: RequestId(id),
+                    wanted: vec![wanted],
+                })
+                .encode(out);
             }
         }
     }
@@ -65,7 +69,11 @@ impl Format {
             Self::Nats => out.extend_from_slice(format!("UNSUB {id}\r\n").as_bytes()),
             Self::Dialtone => {
                 let ids = vec![SubscriptionId(id)];
-                Frame::Unsubscribe(Unsubscribe { request: RequestId(id), ids }).encode(out);
+                Frame::Unsubscribe(Unsubscribe {
+                    request: RequestId(id),
+                    ids,
+                })
+                .encode(out);
             }
         }
     }
@@ -74,7 +82,9 @@ impl Format {
     pub fn fence(self, out: &mut Vec<u8>) {
         match self {
             Self::Nats => out.extend_from_slice(b"PING\r\n"),
-            Self::Dialtone => Frame::Ping(dialtone_protocol::frame::Ping { token: FENCE }).encode(out),
+            Self::Dialtone => {
+                Frame::Ping(dialtone_protocol::frame::Ping { token: FENCE }).encode(out);
+            }
         }
     }
 
@@ -96,17 +106,19 @@ impl Format {
                 let (reply, _size) = (fields.next()?, fields.next()?);
                 std::str::from_utf8(reply).ok()
             }
-            Self::Dialtone => match Frame::decode(frame.get(dialtone_protocol::codec::LEN_FIELD..)?) {
-                Ok(Frame::Deliver(deliver)) => deliver.message.reply,
-                _ => None,
-            },
+            Self::Dialtone => {
+                match Frame::decode(frame.get(dialtone_protocol::codec::LEN_FIELD..)?) {
+                    Ok(Frame::Deliver(deliver)) => deliver.message.reply,
+                    Ok(_) | Err(_) => None,
+                }
+            }
         }
     }
+}
 
-    /// About how long a delivery is, in bytes: for windows between sent and received.
-    pub fn delivery_len(self, subject: &str, payload: usize) -> usize {
-        subject.len() + payload + 16
-    }
+/// About how long a delivery is on any wire, in bytes: for windows between sent and received.
+pub const fn delivery_len(subject: &str, payload: usize) -> usize {
+    subject.len() + payload + 16
 }
 
 /// The token of the pings of [`Format::fence`].
@@ -122,9 +134,27 @@ fn nats_publish(out: &mut Vec<u8>, subject: &str, reply: Option<&str>, payload: 
     out.extend_from_slice(b"\r\n");
 }
 
-fn dialtone_publish(out: &mut Vec<u8>, subject: &str, reply: Option<&str>, payload: &[u8], part: Option<Fragment>) {
-    let message = Message { subject, reply, encoding: 0, headers: None, payload };
-    Frame::Publish(Publish { request: None, unreliable: false, fragment: part, message }).encode(out);
+fn dialtone_publish(
+    out: &mut Vec<u8>,
+    subject: &str,
+    reply: Option<&str>,
+    payload: &[u8],
+    part: Option<Fragment>,
+) {
+    let message = Message {
+        subject,
+        reply,
+        encoding: 0,
+        headers: None,
+        payload,
+    };
+    Frame::Publish(Publish {
+        request: None,
+        unreliable: false,
+        fragment: part,
+        message,
+    })
+    .encode(out);
 }
 
 #[cfg(test)]
@@ -141,7 +171,10 @@ mod tests {
         Format::Nats.subscribe(&mut out, 7, "a.>", Some("g"));
         Format::Nats.unsubscribe(&mut out, 7);
         let text = String::from_utf8(out).unwrap();
-        assert_eq!(text, "PUB a.b 3\r\nxyz\r\nPUB a.b r.1 0\r\n\r\nSUB a.> g 7\r\nUNSUB 7\r\n");
+        assert_eq!(
+            text,
+            "PUB a.b 3\r\nxyz\r\nPUB a.b r.1 0\r\n\r\nSUB a.> g 7\r\nUNSUB 7\r\n"
+        );
     }
 
     #[test]
@@ -150,8 +183,19 @@ mod tests {
         assert_eq!(Format::Nats.reply(frame), Some("r.5"));
         assert_eq!(Format::Nats.payload(frame, 3), b"xyz");
         assert_eq!(Format::Nats.reply(b"MSG a.b 1 3\r\nxyz\r\n"), None);
-        let message = Message { subject: "a", reply: Some("r.6"), encoding: 0, headers: None, payload: b"pay" };
-        let deliver = Deliver { subscription: SubscriptionId(1), unreliable: false, fragment: None, message };
+        let message = Message {
+            subject: "a",
+            reply: Some("r.6"),
+            encoding: 0,
+            headers: None,
+            payload: b"pay",
+        };
+        let deliver = Deliver {
+            subscription: SubscriptionId(1),
+            unreliable: false,
+            fragment: None,
+            message,
+        };
         let frame = Frame::Deliver(deliver).to_vec();
         assert_eq!(Format::Dialtone.reply(&frame), Some("r.6"));
         assert_eq!(Format::Dialtone.payload(&frame, 3), b"pay");

@@ -36,7 +36,12 @@ pub trait Authenticate: Send + Sync + 'static {
 
     /// Decides about one subject (or pattern, for a subscription) of a principal whose permissions
     /// are [`Permissions::Ask`].
-    fn authorize<'a>(&'a self, principal: &'a Principal, action: Action, subject: &'a str) -> Answer<'a, bool>;
+    fn authorize<'a>(
+        &'a self,
+        principal: &'a Principal,
+        action: Action,
+        subject: &'a str,
+    ) -> Answer<'a, bool>;
 
     /// What the principal may do by now, after a change. `Err` ends its connections.
     fn refresh<'a>(&'a self, principal: &'a Principal) -> Answer<'a, Result<Principal, Refused>>;
@@ -62,7 +67,13 @@ pub struct Principal {
 impl Principal {
     /// A principal with the broker's default limits.
     pub fn new(identity: impl Into<Arc<str>>, permissions: Permissions) -> Self {
-        Self { identity: identity.into(), permissions, limits: None, connections_max: None, proof: 0 }
+        Self {
+            identity: identity.into(),
+            permissions,
+            limits: None,
+            connections_max: None,
+            proof: 0,
+        }
     }
 }
 
@@ -98,7 +109,8 @@ pub struct Rule {
 impl Rule {
     /// Whether a concrete, checked subject is allowed.
     pub fn allows_subject(&self, text: &str) -> bool {
-        let any = |patterns: &[Pattern]| patterns.iter().any(|p| subject::matches(p.as_str(), text));
+        let any =
+            |patterns: &[Pattern]| patterns.iter().any(|p| subject::matches(p.as_str(), text));
         any(&self.allow) && !any(&self.deny)
     }
 
@@ -129,8 +141,16 @@ mod tests {
     use super::*;
 
     fn rule(allow: &[&str], deny: &[&str]) -> Rule {
-        let patterns = |texts: &[&str]| texts.iter().map(|text| Pattern::new(text).unwrap()).collect();
-        Rule { allow: patterns(allow), deny: patterns(deny) }
+        let patterns = |texts: &[&str]| {
+            texts
+                .iter()
+                .map(|text| Pattern::new(text).unwrap())
+                .collect()
+        };
+        Rule {
+            allow: patterns(allow),
+            deny: patterns(deny),
+        }
     }
 
     #[test]
@@ -150,7 +170,17 @@ mod tests {
         for pattern in ["work.a", "work.a.>", "work.*", "work.secret", "news.sports"] {
             assert!(rule.allows_pattern(pattern), "{pattern}");
         }
-        for pattern in [">", "*", "work.>", "work.*.a", "work.*.>", "work.secret.>", "news.*", "news.>", "*.a"] {
+        for pattern in [
+            ">",
+            "*",
+            "work.>",
+            "work.*.a",
+            "work.*.>",
+            "work.secret.>",
+            "news.*",
+            "news.>",
+            "*.a",
+        ] {
             assert!(!rule.allows_pattern(pattern), "{pattern}");
         }
     }
@@ -158,7 +188,9 @@ mod tests {
     #[test]
     fn an_empty_rule_allows_nothing() {
         let rule = Rule::default();
-        assert!(!rule.allows_subject("a") && !rule.allows_pattern("a") && !rule.allows_pattern(">"));
+        assert!(
+            !rule.allows_subject("a") && !rule.allows_pattern("a") && !rule.allows_pattern(">")
+        );
     }
 
     fn segments(words: &'static str, tail: bool) -> impl Strategy<Value = String> {

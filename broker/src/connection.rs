@@ -35,6 +35,7 @@ mod permission;
 mod publish;
 mod questions;
 mod read;
+mod run;
 mod subscribe;
 
 use cache::RouteCache;

@@ -38,7 +38,8 @@ mod process;
 
 mod query;
 pub use query::{
-    BadQuery, ConnectionQuery, ConnectionSort, LIMIT_DEFAULT, LIMIT_MAX, Page, SubscriptionQuery, Window,
+    BadQuery, ConnectionQuery, ConnectionSort, LIMIT_DEFAULT, LIMIT_MAX, Page, SubscriptionQuery,
+    Window,
 };
 
 /// Most connections to the monitoring server; further ones wait in the kernel's queue.
@@ -92,7 +93,9 @@ pub struct Monitor {
 
 impl std::fmt::Debug for Monitor {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Monitor").field("addr", &self.addr).finish_non_exhaustive()
+        f.debug_struct("Monitor")
+            .field("addr", &self.addr)
+            .finish_non_exhaustive()
     }
 }
 
@@ -105,7 +108,11 @@ impl Monitor {
         let failed = |source| BindError { addr, source };
         let listener = TcpListener::bind(addr).await.map_err(failed)?;
         let addr = listener.local_addr().map_err(failed)?;
-        Ok(Self { listener, addr, site: Arc::new(Site::new(source)) })
+        Ok(Self {
+            listener,
+            addr,
+            site: Arc::new(Site::new(source)),
+        })
     }
 
     /// Where it listens, with the real port.
@@ -136,14 +143,25 @@ impl Monitor {
 }
 
 /// The next connection, once there is room for it.
-async fn accept(listener: &TcpListener, slots: &Arc<Semaphore>) -> io::Result<(TcpStream, OwnedSemaphorePermit)> {
-    let slot = Arc::clone(slots).acquire_owned().await.map_err(io::Error::other)?;
+async fn accept(
+    listener: &TcpListener,
+    slots: &Arc<Semaphore>,
+) -> io::Result<(TcpStream, OwnedSemaphorePermit)> {
+    let slot = Arc::clone(slots)
+        .acquire_owned()
+        .await
+        .map_err(io::Error::other)?;
     let (stream, _) = listener.accept().await?;
     Ok((stream, slot))
 }
 
 /// Answers one connection's requests.
-async fn serve(stream: TcpStream, slot: OwnedSemaphorePermit, site: Arc<Site>, stop: CancellationToken) {
+async fn serve(
+    stream: TcpStream,
+    slot: OwnedSemaphorePermit,
+    site: Arc<Site>,
+    stop: CancellationToken,
+) {
     let service = service_fn(move |request| {
         let site = Arc::clone(&site);
         async move { Ok::<_, Infallible>(site.answer(&request).await) }

@@ -194,6 +194,43 @@ impl Outbox {
         self.pushed(&mut queued, added)
     }
 
+    /// Puts in several small messages; returns how many and their bytes.
+    pub(crate) fn push_all<'s>(
+        &self,
+        subscription: SubscriptionId,
+        sections: impl Iterator<Item = &'s [u8]>,
+    ) -> (Pushed, u64, u64) {
+        let mut queued = self.queued.lock();
+        if queued.closed.is_some() {
+            return (Pushed::default(), 0, 0);
+        }
+        let before = queued.interactive.len();
+        let (mut messages, mut bytes) = (0, 0);
+        for section in sections {
+            let out = queued.interactive.tail(section.len() + 40);
+            message::put_deliver(out, subscription, false, None, section);
+            messages += 1;
+            bytes += section.len() as u64;
+        }
+        queued.messages_out += messages;
+        queued.bytes_out += bytes;
+        let added = queued.interactive.len() - before;
+        (self.pushed(&mut queued, added), messages, bytes)
+    }
+
+    /// Puts in deliveries that are encoded already.
+    pub(crate) fn push_encoded(&self, frames: Bytes, messages: u64, bytes: u64) -> Pushed {
+        let mut queued = self.queued.lock();
+        if queued.closed.is_some() {
+            return Pushed::default();
+        }
+        queued.messages_out += messages;
+        queued.bytes_out += bytes;
+        let added = frames.len();
+        queued.interactive.push(frames);
+        self.pushed(&mut queued, added)
+    }
+
     /// Puts in a frame of the broker's own.
     pub(crate) fn push_frame(&self, frame: &Frame<'_>) -> Pushed {
         let mut queued = self.queued.lock();

@@ -21,7 +21,7 @@ pub mod entry;
 pub mod group;
 pub mod trie;
 
-pub use entry::{Entry, Member, Snapshot, Target};
+pub use entry::{Entry, Member, Part, Snapshot, Target};
 use entry::Key;
 use trie::Trie;
 
@@ -44,8 +44,8 @@ pub struct Router<P> {
 /// What a subject resolves to.
 #[derive(Debug, Clone)]
 pub struct Route<P> {
-    /// The receivers, one snapshot for each pattern that matches.
-    pub snapshots: SmallVec<[Arc<Snapshot<P>>; 2]>,
+    /// The receivers, one part for each pattern that matches.
+    pub parts: SmallVec<[Part<P>; 1]>,
     literal_generation: u64,
     wildcard_generation: u64,
 }
@@ -53,12 +53,22 @@ pub struct Route<P> {
 impl<P> Route<P> {
     /// A route to nobody that is outdated at once.
     pub fn outdated() -> Self {
-        Self { snapshots: SmallVec::new(), literal_generation: u64::MAX, wildcard_generation: u64::MAX }
+        Self { parts: SmallVec::new(), literal_generation: u64::MAX, wildcard_generation: u64::MAX }
+    }
+
+    /// Whether messages that follow each other may be delivered together: with a queue group each
+    /// message chooses its receiver.
+    #[inline]
+    pub fn may_run(&self) -> bool {
+        self.parts.iter().all(|part| part.groups().is_empty())
     }
 
     /// How many (pattern, group) pairs and ungrouped subscriptions there are, taps excluded.
     pub fn count(&self) -> u32 {
-        self.snapshots.iter().map(|snapshot| snapshot.count()).sum()
+        {
+        let count: usize = self.parts.iter().map(|part| part.targets().len() + part.groups().len()).sum();
+        u32::try_from(count).unwrap_or(u32::MAX)
+    }
     }
 }
 
@@ -96,13 +106,13 @@ impl<P: Clone> Router<P> {
         let mut route = Route {
             literal_generation: self.literal_generation(hash).load(Ordering::Acquire),
             wildcard_generation: self.wildcard_generation.load(Ordering::Acquire),
-            snapshots: SmallVec::new(),
+            parts: SmallVec::new(),
         };
         if let Some(found) = self.literals.get(subject) {
-            route.snapshots.push(found.key().0.snapshot());
+            route.parts.extend(found.key().0.part());
         }
         if self.wildcard_count.load(Ordering::Acquire) > 0 {
-            self.wildcards.read().each_match(subject, &mut |entry| route.snapshots.push(entry.snapshot()));
+            self.wildcards.read().each_match(subject, &mut |entry| route.parts.extend(entry.part()));
         }
         route
     }
@@ -246,9 +256,9 @@ mod tests {
         let mut plain: Vec<u32> = matching().filter(|h| h.group.is_none() || h.tap).map(|h| h.id).collect();
         let mut found: Vec<u32> = Vec::new();
         let mut groups = 0;
-        for snapshot in &route.snapshots {
-            found.extend(snapshot.targets.iter().chain(&snapshot.taps).map(|t| t.subscription.0));
-            for group in &snapshot.groups {
+        for part in &route.parts {
+            found.extend(part.targets().iter().chain(part.taps()).map(|t| t.subscription.0));
+            for group in part.groups() {
                 groups += 1;
                 for member in &group.members {
                     let h = matching().find(|h| h.id == member.subscription.0).unwrap();

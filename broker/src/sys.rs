@@ -99,9 +99,9 @@ fn receivers(shared: &Shared, reply: &str) -> Vec<Target<Arc<Peer>>> {
     let route = shared.router.resolve(reply, shared.router.hash(reply.as_bytes()));
     let mut dice = Dice::new(rand::random());
     let mut targets = Vec::new();
-    for snapshot in &route.snapshots {
-        targets.extend(snapshot.targets.iter().chain(&snapshot.taps).cloned());
-        targets.extend(snapshot.groups.iter().filter_map(|g| group::choose(g, reply.as_bytes(), &mut dice)).cloned());
+    for part in &route.parts {
+        targets.extend(part.targets().iter().chain(part.taps()).cloned());
+        targets.extend(part.groups().iter().filter_map(|g| group::choose(g, reply.as_bytes(), &mut dice)).cloned());
     }
     targets
 }

@@ -18,7 +18,11 @@ impl Addresses {
     pub(crate) fn new(mut configured: Vec<Endpoint>, start: usize) -> Self {
         let start = start.checked_rem(configured.len()).unwrap_or(0);
         configured.rotate_left(start);
-        Self { configured, learned: Vec::new(), current: None }
+        Self {
+            configured,
+            learned: Vec::new(),
+            current: None,
+        }
     }
 
     /// Notes what the broker at the current address says about where else it can be reached.
@@ -31,8 +35,13 @@ impl Addresses {
 
     fn acceptable(&self, addresses: &[String]) -> Vec<Endpoint> {
         let encrypted = self.current.as_ref().is_some_and(Endpoint::is_encrypted);
-        let parsed = addresses.iter().filter_map(|text| text.parse::<Endpoint>().ok());
-        parsed.filter(|endpoint| endpoint.is_encrypted() || !encrypted).take(LEARNED_MAX).collect()
+        let parsed = addresses
+            .iter()
+            .filter_map(|text| text.parse::<Endpoint>().ok());
+        parsed
+            .filter(|endpoint| endpoint.is_encrypted() || !encrypted)
+            .take(LEARNED_MAX)
+            .collect()
     }
 
     /// Notes that `endpoint` is in use.
@@ -86,7 +95,10 @@ mod tests {
     #[test]
     fn the_start_is_shuffled_and_the_order_kept() {
         let addresses = Addresses::new(endpoints(&["ws://a", "ws://b", "ws://c"]), 4);
-        assert_eq!(addresses.round(), endpoints(&["ws://b", "ws://c", "ws://a"]));
+        assert_eq!(
+            addresses.round(),
+            endpoints(&["ws://b", "ws://c", "ws://a"])
+        );
         assert_eq!(Addresses::new(Vec::new(), 7).round(), Vec::new());
     }
 
@@ -96,9 +108,18 @@ mod tests {
         addresses.using(&"ws://a".parse().unwrap());
         assert_eq!(addresses.round(), endpoints(&["ws://b", "ws://a"]));
         addresses.learn(&texts(&["ws://n1", "nonsense", "ws://a"]));
-        assert_eq!(addresses.round(), endpoints(&["ws://b", "ws://n1", "ws://a"]));
-        assert_eq!(addresses.elsewhere(&texts(&["ws://n2"])), endpoints(&["ws://n2", "ws://b", "ws://n1"]));
-        assert_eq!(addresses.elsewhere(&texts(&["ws://a"])), endpoints(&["ws://b", "ws://n1"]));
+        assert_eq!(
+            addresses.round(),
+            endpoints(&["ws://b", "ws://n1", "ws://a"])
+        );
+        assert_eq!(
+            addresses.elsewhere(&texts(&["ws://n2"])),
+            endpoints(&["ws://n2", "ws://b", "ws://n1"])
+        );
+        assert_eq!(
+            addresses.elsewhere(&texts(&["ws://a"])),
+            endpoints(&["ws://b", "ws://n1"])
+        );
     }
 
     #[test]
@@ -106,6 +127,9 @@ mod tests {
         let mut addresses = Addresses::new(endpoints(&["wss://a"]), 0);
         addresses.using(&"wss://a".parse().unwrap());
         addresses.learn(&texts(&["ws://b", "quic://c", "wss://d"]));
-        assert_eq!(addresses.round(), endpoints(&["quic://c", "wss://d", "wss://a"]));
+        assert_eq!(
+            addresses.round(),
+            endpoints(&["quic://c", "wss://d", "wss://a"])
+        );
     }
 }

@@ -3,16 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use dialtone_protocol::RequestId;
 use dialtone_protocol::frame::{Cancel, Frame, Interest, List, Wanted};
 use dialtone_protocol::limits::INTEREST_WAIT_MS_MAX;
 use dialtone_protocol::session::client::Answer;
 use dialtone_protocol::subject::check_subject;
-use dialtone_protocol::RequestId;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::error::AskError;
-use crate::outgoing::Phase;
+use crate::outgoing::{Outgoing, Phase};
 use crate::pending::Waiter;
 use crate::shared::Shared;
 
@@ -31,7 +31,11 @@ pub(crate) struct Slot<'a> {
 
 impl<'a> Slot<'a> {
     pub(crate) fn new(shared: &'a Shared, request: RequestId, cancel: bool) -> Self {
-        Self { shared, request, cancel }
+        Self {
+            shared,
+            request,
+            cancel,
+        }
     }
 }
 
@@ -41,7 +45,9 @@ impl Drop for Slot<'_> {
         if was_awaited && self.cancel {
             let mut outgoing = self.shared.outgoing.lock();
             if matches!(outgoing.phase(), Phase::Online) {
-                outgoing.push_control(&Frame::Cancel(Cancel { request: self.request }));
+                outgoing.push_control(&Frame::Cancel(Cancel {
+                    request: self.request,
+                }));
                 drop(outgoing);
                 self.shared.driver.wake();
             }
@@ -50,39 +56,51 @@ impl Drop for Slot<'_> {
 }
 
 /// Writes a question once there is a connection. Nothing of this kind waits in the queue while there is none.
-async fn send(shared: &Shared, mut write: impl FnMut(&mut crate::outgoing::Outgoing)) -> Result<(), AskError> {
+async fn send(shared: &Shared, mut write: impl FnMut(&mut Outgoing)) -> Result<(), AskError> {
     loop {
         let mut changed = std::pin::pin!(shared.changed.notified());
         changed.as_mut().enable();
-        let mut outgoing = shared.outgoing.lock();
-        match outgoing.phase().clone() {
-            Phase::Closed(reason) => return Err(AskError::Closed(reason)),
-            Phase::Online => {
-                write(&mut outgoing);
-                drop(outgoing);
-                shared.driver.wake();
-                return Ok(());
-            }
-            Phase::Offline => drop(outgoing),
+        if try_send(shared, &mut write)? {
+            return Ok(());
         }
         changed.await;
     }
+}
+
+fn try_send(shared: &Shared, write: &mut impl FnMut(&mut Outgoing)) -> Result<bool, AskError> {
+    let mut outgoing = shared.outgoing.lock();
+    match outgoing.phase() {
+        Phase::Closed(reason) => return Err(AskError::Closed(reason.clone())),
+        Phase::Offline => return Ok(false),
+        Phase::Online => write(&mut outgoing),
+    }
+    drop(outgoing);
+    shared.driver.wake();
+    Ok(true)
 }
 
 async fn within<T>(
     limit: Duration,
     exchange: impl Future<Output = Result<T, AskError>>,
 ) -> Result<T, AskError> {
-    tokio::time::timeout(limit, exchange).await.unwrap_or(Err(AskError::TimedOut(limit)))
+    tokio::time::timeout(limit, exchange)
+        .await
+        .unwrap_or(Err(AskError::TimedOut(limit)))
 }
 
 /// Whether somebody subscribes, or does within `wait`.
-pub(crate) async fn interest(shared: &Shared, subject: &str, wait: Duration) -> Result<bool, AskError> {
+pub(crate) async fn interest(
+    shared: &Shared,
+    subject: &str,
+    wait: Duration,
+) -> Result<bool, AskError> {
     check_subject(subject)?;
     let deadline = Instant::now() + wait;
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
-        let wait_ms = u32::try_from(left.as_millis()).unwrap_or(u32::MAX).min(INTEREST_WAIT_MS_MAX);
+        let wait_ms = u32::try_from(left.as_millis())
+            .unwrap_or(u32::MAX)
+            .min(INTEREST_WAIT_MS_MAX);
         let answer = interest_once(shared, subject, wait_ms).await;
         let more = Duration::from_millis(wait_ms.into()) < left;
         match answer {
@@ -98,9 +116,17 @@ pub(crate) async fn interest(shared: &Shared, subject: &str, wait: Duration) -> 
 async fn interest_once(shared: &Shared, subject: &str, wait_ms: u32) -> Result<bool, AskError> {
     let request = shared.next_request();
     let (done, answer) = oneshot::channel();
-    shared.pending.lock().wait(request, Waiter::Answer(done)).map_err(AskError::Closed)?;
+    shared
+        .pending
+        .lock()
+        .wait(request, Waiter::Answer(done))
+        .map_err(AskError::Closed)?;
     let _slot = Slot::new(shared, request, true);
-    let question = Frame::Interest(Interest { request, subject: subject.to_owned(), wait_ms });
+    let question = Frame::Interest(Interest {
+        request,
+        subject: subject.to_owned(),
+        wait_ms,
+    });
     within(ASK_TIMEOUT + Duration::from_millis(wait_ms.into()), async {
         send(shared, |outgoing| outgoing.push_control(&question)).await?;
         match answer.await {
@@ -116,11 +142,21 @@ async fn interest_once(shared: &Shared, subject: &str, wait_ms: u32) -> Result<b
 pub(crate) async fn subscriptions(shared: &Shared) -> Result<Vec<Wanted>, AskError> {
     let request = shared.next_request();
     let (done, answer) = oneshot::channel();
-    let waiter = Waiter::List { listed: Vec::new(), done };
-    shared.pending.lock().wait(request, waiter).map_err(AskError::Closed)?;
+    let waiter = Waiter::List {
+        listed: Vec::new(),
+        done,
+    };
+    shared
+        .pending
+        .lock()
+        .wait(request, waiter)
+        .map_err(AskError::Closed)?;
     let _slot = Slot::new(shared, request, true);
     within(ASK_TIMEOUT, async {
-        send(shared, |outgoing| outgoing.push_control(&Frame::List(List { request }))).await?;
+        send(shared, |outgoing| {
+            outgoing.push_control(&Frame::List(List { request }));
+        })
+        .await?;
         match answer.await {
             Ok(Ok(listed)) => Ok(listed),
             Ok(Err(lost)) => Err(lost.into()),
@@ -141,7 +177,11 @@ pub(crate) async fn ping(shared: &Arc<Shared>) -> Result<Duration, AskError> {
 
     let token = TOKEN_FIRST + u64::from(shared.next_number());
     let (done, pong) = oneshot::channel();
-    shared.pending.lock().wait_pong(token, done).map_err(AskError::Closed)?;
+    shared
+        .pending
+        .lock()
+        .wait_pong(token, done)
+        .map_err(AskError::Closed)?;
     let _slot = PongSlot(shared, token);
     within(ASK_TIMEOUT, async {
         send(shared, |outgoing| outgoing.push_last_ping(token)).await?;

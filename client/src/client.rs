@@ -53,7 +53,9 @@ impl Client {
             request_timeout: options.request_timeout,
             drain_timeout: options.drain_timeout,
         };
-        Self { handle: Arc::new(handle) }
+        Self {
+            handle: Arc::new(handle),
+        }
     }
 
     pub(crate) fn shared(&self) -> &Arc<Shared> {
@@ -75,7 +77,9 @@ impl Client {
     ) -> Result<(), PublishError> {
         // Gives other tasks of this thread their turn now and then, above all the driver.
         tokio::task::coop::consume_budget().await;
-        self.shared().push(&plain(subject.into(), payload.into())).await
+        self.shared()
+            .push(&plain(subject.into(), payload.into()))
+            .await
     }
 
     /// Publishes without waiting.
@@ -88,7 +92,10 @@ impl Client {
         subject: impl Into<To<'a>>,
         payload: impl Into<Payload<'a>>,
     ) -> Result<(), PublishError> {
-        match self.shared().try_push(&plain(subject.into(), payload.into())) {
+        match self
+            .shared()
+            .try_push(&plain(subject.into(), payload.into()))
+        {
             Ok(()) => Ok(()),
             Err(Hindrance::Error(error)) => Err(error),
             Err(Hindrance::Full | Hindrance::Offline) => Err(PublishError::Full),
@@ -123,7 +130,9 @@ impl Client {
         subject: impl Into<To<'a>>,
         payload: impl Into<Payload<'a>>,
     ) -> Result<Message, RequestError> {
-        request::draft(self.shared(), subject, payload, self.handle.request_timeout).request().await
+        request::draft(self.shared(), subject, payload, self.handle.request_timeout)
+            .request()
+            .await
     }
 
     /// Sends a request and collects the answers of everybody.
@@ -136,14 +145,19 @@ impl Client {
         payload: impl Into<Payload<'a>>,
         many: Many,
     ) -> Result<Answers, RequestError> {
-        request::draft(self.shared(), subject, payload, self.handle.request_timeout).request_many(many).await
+        request::draft(self.shared(), subject, payload, self.handle.request_timeout)
+            .request_many(many)
+            .await
     }
 
     /// Subscribes to a pattern, and waits until the broker confirms it.
     ///
     /// # Errors
     /// When the pattern is not valid, the broker refuses it, or the client has ended.
-    pub async fn subscribe(&self, pattern: impl Into<String>) -> Result<Subscription, SubscribeError> {
+    pub async fn subscribe(
+        &self,
+        pattern: impl Into<String>,
+    ) -> Result<Subscription, SubscribeError> {
         self.subscription(pattern).subscribe().await
     }
 
@@ -164,7 +178,11 @@ impl Client {
     ///
     /// # Errors
     /// When the subject is not valid, or the broker does not answer the question.
-    pub async fn wait_for_interest(&self, subject: &str, limit: Duration) -> Result<bool, AskError> {
+    pub async fn wait_for_interest(
+        &self,
+        subject: &str,
+        limit: Duration,
+    ) -> Result<bool, AskError> {
         ask::interest(self.shared(), subject, limit).await
     }
 
@@ -231,7 +249,9 @@ impl Client {
     pub(crate) fn reason(&self) -> Reason {
         match &*self.shared().status.borrow() {
             Status::Closed { reason } => reason.clone(),
-            Status::Connecting | Status::Connected { .. } | Status::Reconnecting { .. } => Reason::Closed,
+            Status::Connecting | Status::Connected { .. } | Status::Reconnecting { .. } => {
+                Reason::Closed
+            }
         }
     }
 
@@ -251,7 +271,10 @@ impl Client {
                     drained(&queue).await;
                 }
             };
-            if tokio::time::timeout(self.handle.drain_timeout, taken).await.is_err() {
+            if tokio::time::timeout(self.handle.drain_timeout, taken)
+                .await
+                .is_err()
+            {
                 tracing::warn!("draining ended before every message was taken");
             }
         }
@@ -284,5 +307,13 @@ async fn drained(queue: &Queue) {
 
 #[inline]
 fn plain<'a>(to: To<'a>, payload: Payload<'a>) -> Outbound<'a> {
-    Outbound { to, reply: Reply::None, encoding: 0, headers: None, unreliable: false, request: None, payload }
+    Outbound {
+        to,
+        reply: Reply::None,
+        encoding: 0,
+        headers: None,
+        unreliable: false,
+        request: None,
+        payload,
+    }
 }

@@ -2,7 +2,7 @@
 //!
 //! It holds no handle: when the last one is dropped, it writes what waits and ends. While it serves a connection it is
 //! one poll function, in which everything that is ready is done before it waits:
-//! commands → read → deadlines → moving elsewhere → write → leaving.
+//! commands → read → moving elsewhere → deadlines → write → leaving.
 
 use std::future::{Future as _, poll_fn};
 use std::pin::{Pin, pin};
@@ -109,7 +109,12 @@ pub(crate) struct Driver {
 }
 
 impl Driver {
-    pub(crate) fn new(shared: Arc<Shared>, dialer: Arc<Dialer>, addresses: Addresses, reconnect: Reconnect) -> Self {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        dialer: Arc<Dialer>,
+        addresses: Addresses,
+        reconnect: Reconnect,
+    ) -> Self {
         let session = Session::new(dialer.config(), Instant::now().into_std());
         Self {
             denials: shared.denials.clone(),
@@ -137,21 +142,38 @@ impl Driver {
         let now = Instant::now();
         // It was sent when the connection was made; here it moves the session on.
         drop(self.session.hello(now.into_std()));
-        let violation = |source| ConnectError::Violation { endpoint: opened.endpoint().clone(), source };
-        let welcome = match self.session.on_body(opened.welcome(), now.into_std()).map_err(violation)? {
-            Event::Welcome(welcome) => welcome,
-            _ => return Err(violation(Violation::new(Code::BadFrame, "the handshake does not end with a welcome"))),
+        let violation = |source| ConnectError::Violation {
+            endpoint: opened.endpoint().clone(),
+            source,
+        };
+        let event = self
+            .session
+            .on_body(opened.welcome(), now.into_std())
+            .map_err(violation)?;
+        let Event::Welcome(welcome) = event else {
+            return Err(violation(Violation::new(
+                Code::BadFrame,
+                "the handshake does not end with a welcome",
+            )));
         };
         let endpoint = opened.endpoint().clone();
         self.addresses.using(&endpoint);
         self.addresses.learn(&welcome.addresses);
         self.inbox = format!("{}.", welcome.inbox);
         let link = Link::new(opened, &welcome.limits, now);
-        self.shared.outgoing.lock().online(&welcome.inbox, &welcome.limits, link.datagram_len_max());
+        self.shared.outgoing.lock().online(
+            &welcome.inbox,
+            &welcome.limits,
+            link.datagram_len_max(),
+        );
         self.restore();
         tracing::info!(%endpoint, node = welcome.node, identity = welcome.identity, "connected");
         let (node, identity) = (welcome.node, welcome.identity);
-        self.shared.status.send_replace(Status::Connected { url: endpoint, node, identity });
+        self.shared.status.send_replace(Status::Connected {
+            url: endpoint,
+            node,
+            identity,
+        });
         self.shared.changed.notify_waiters();
         Ok(link)
     }
@@ -208,11 +230,22 @@ impl Driver {
                 return Err(leaving.reason);
             }
             if !self.reconnect.allows(self.attempt) {
-                return Err(Reason::GaveUp { attempts: self.attempt, last });
+                return Err(Reason::GaveUp {
+                    attempts: self.attempt,
+                    last,
+                });
             }
             let delay = self.reconnect.delay(self.attempt, rand::random());
-            tracing::info!(attempt = self.attempt, ?delay, error = &*last as &dyn std::error::Error, "reconnecting");
-            self.shared.status.send_replace(Status::Reconnecting { attempt: self.attempt, error: last });
+            tracing::info!(
+                attempt = self.attempt,
+                ?delay,
+                error = &*last as &dyn std::error::Error,
+                "reconnecting"
+            );
+            self.shared.status.send_replace(Status::Reconnecting {
+                attempt: self.attempt,
+                error: last,
+            });
             self.attempt = self.attempt.saturating_add(1);
             let opened = self.dial_after(delay).await?;
             error = match opened {
@@ -226,7 +259,10 @@ impl Driver {
     }
 
     /// Waits and tries every address once, obeying commands meanwhile.
-    async fn dial_after(&mut self, delay: Duration) -> Result<Result<Opened, ConnectError>, Reason> {
+    async fn dial_after(
+        &mut self,
+        delay: Duration,
+    ) -> Result<Result<Opened, ConnectError>, Reason> {
         let dialer = Arc::clone(&self.dialer);
         let round = self.addresses.round();
         let mut dialling = pin!(async move {
@@ -253,16 +289,21 @@ impl Driver {
         poll_fn(|cx| self.poll_serve(cx, link, sleep.as_mut())).await
     }
 
-    fn poll_serve(&mut self, cx: &mut Context<'_>, link: &mut Link, sleep: Pin<&mut Sleep>) -> Poll<Ended> {
+    fn poll_serve(
+        &mut self,
+        cx: &mut Context<'_>,
+        link: &mut Link,
+        sleep: Pin<&mut Sleep>,
+    ) -> Poll<Ended> {
         self.shared.driver.register(cx.waker());
         self.on_commands(true);
         let progress = self
             .receive(cx, link)
-            .and_then(|()| self.poll_deadlines(cx, link, sleep))
             .and_then(|()| {
                 self.poll_moving(cx, link);
-                self.write(cx, link)
-            });
+                self.poll_deadlines(cx, link, sleep)
+            })
+            .and_then(|()| self.write(cx, link));
         if let Err(error) = progress {
             return Poll::Ready(self.ended(error));
         }
@@ -272,10 +313,13 @@ impl Driver {
         self.poll_leave(cx, link)
     }
 
-    /// The connection was lost; while leaving, that is the end that was wanted.
+    /// The connection was lost; while leaving, that is the end that was wanted, and while moving there is another one.
     fn ended(&mut self, error: ConnectError) -> Ended {
-        match self.leaving.take() {
-            Some(leaving) => Ended::Left(leaving.reason),
+        if let Some(leaving) = self.leaving.take() {
+            return Ended::Left(leaving.reason);
+        }
+        match self.moving.take().and_then(Moving::into_opened) {
+            Some(opened) => Ended::Moved(opened),
             None => Ended::Lost(error),
         }
     }
@@ -310,27 +354,36 @@ impl Driver {
             }
             match self.session.on_timeout(now.into_std()) {
                 Due::Nothing => {}
-                Due::Ping(token) => self.send(&dialtone_protocol::Frame::Ping(dialtone_protocol::frame::Ping { token })),
+                Due::Ping(token) => self.send(&dialtone_protocol::Frame::Ping(
+                    dialtone_protocol::frame::Ping { token },
+                )),
                 Due::Gone(source) => {
-                    return Err(ConnectError::Violation { endpoint: link.endpoint().clone(), source });
+                    return Err(ConnectError::Violation {
+                        endpoint: link.endpoint().clone(),
+                        source,
+                    });
                 }
             }
             if Instant::from_std(self.session.next_deadline()) > now {
                 // The other deadlines are looked at by those who set them; they end what they bound.
-                return self.rearm(cx, sleep, now);
+                self.rearm(cx, sleep, now);
+                return Ok(());
             }
         }
     }
 
     /// Sets the timer for the earliest deadline that is still to come.
-    fn rearm(&self, cx: &mut Context<'_>, mut sleep: Pin<&mut Sleep>, now: Instant) -> Result<(), ConnectError> {
+    fn rearm(&self, cx: &mut Context<'_>, mut sleep: Pin<&mut Sleep>, now: Instant) {
         let next = self.next_deadline();
-        let next = if next > now { next } else { Instant::from_std(self.session.next_deadline()) };
+        let next = if next > now {
+            next
+        } else {
+            Instant::from_std(self.session.next_deadline())
+        };
         sleep.as_mut().reset(next);
         if sleep.poll(cx).is_ready() {
             cx.waker().wake_by_ref();
         }
-        Ok(())
     }
 
     fn write(&mut self, cx: &mut Context<'_>, link: &mut Link) -> Result<(), ConnectError> {
@@ -344,12 +397,15 @@ impl Driver {
     }
 
     fn poll_leave(&mut self, cx: &mut Context<'_>, link: &mut Link) -> Poll<Ended> {
-        let Some(leaving) = &mut self.leaving else { return Poll::Pending };
+        let Some(leaving) = &mut self.leaving else {
+            return Poll::Pending;
+        };
         if Instant::now() >= leaving.deadline {
             link.abort();
             return Poll::Ready(Ended::Left(leaving.reason.clone()));
         }
-        let idle = link.is_idle() && self.control.is_empty() && self.shared.outgoing.lock().is_empty();
+        let idle =
+            link.is_idle() && self.control.is_empty() && self.shared.outgoing.lock().is_empty();
         if !idle {
             return Poll::Pending;
         }
@@ -363,11 +419,19 @@ impl Driver {
                 return Poll::Pending;
             }
         }
-        let Poll::Ready(closed) = link.poll_close(cx) else { return Poll::Pending };
+        let Poll::Ready(closed) = link.poll_close(cx) else {
+            return Poll::Pending;
+        };
         if let Err(error) = closed {
-            tracing::debug!(error = &error as &dyn std::error::Error, "the connection did not close in good order");
+            tracing::debug!(
+                error = &error as &dyn std::error::Error,
+                "the connection did not close in good order"
+            );
         }
-        let reason = self.leaving.take().map_or(Reason::Closed, |leaving| leaving.reason);
+        let reason = self
+            .leaving
+            .take()
+            .map_or(Reason::Closed, |leaving| leaving.reason);
         Poll::Ready(Ended::Left(reason))
     }
 
@@ -390,11 +454,16 @@ impl Driver {
     /// Tells everybody that the client has ended.
     fn end(&mut self, reason: &Reason) {
         self.shared.outgoing.lock().close(reason.clone());
-        self.shared.pending.lock().fail(&Lost::Closed(reason.clone()));
+        self.shared
+            .pending
+            .lock()
+            .fail(&Lost::Closed(reason.clone()));
         let late = self.shared.end_commands(reason);
         self.refuse(late, reason);
         self.end_subscriptions(reason);
-        self.shared.status.send_replace(Status::Closed { reason: reason.clone() });
+        self.shared.status.send_replace(Status::Closed {
+            reason: reason.clone(),
+        });
         self.shared.changed.notify_waiters();
     }
 }

@@ -42,7 +42,7 @@ pub enum ConnectError {
         endpoint: Endpoint,
         /// Why it failed.
         #[source]
-        source: DialError,
+        source: Box<DialError>,
     },
     /// The handshake took too long.
     #[error("{endpoint} did not answer the handshake within {limit:?}")]
@@ -90,7 +90,11 @@ pub enum ConnectError {
 
 impl ConnectError {
     pub(crate) fn refused(endpoint: &Endpoint, close: Close) -> Self {
-        Self::Refused { endpoint: endpoint.clone(), code: close.code, text: close.text }
+        Self::Refused {
+            endpoint: endpoint.clone(),
+            code: close.code,
+            text: close.text,
+        }
     }
 
     /// A stable code.
@@ -230,7 +234,10 @@ impl SubscribeError {
 }
 
 impl From<Refused> for SubscribeError {
-    #[expect(clippy::wildcard_enum_match_arm, reason = "only some codes have a variant of their own")]
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "only some codes have a variant of their own"
+    )]
     fn from(refused: Refused) -> Self {
         match refused.code {
             Code::Denied => Self::Denied(refused.text),

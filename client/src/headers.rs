@@ -23,7 +23,9 @@ pub struct HeadersError(#[from] serde_json::Error);
 impl Headers {
     /// Without any entry.
     pub const fn new() -> Self {
-        Self { entries: Vec::new() }
+        Self {
+            entries: Vec::new(),
+        }
     }
 
     /// Reads the headers of a message.
@@ -36,7 +38,10 @@ impl Headers {
 
     /// The value of a name.
     pub fn get(&self, name: &str) -> Option<&Value> {
-        self.entries.iter().find(|(key, _)| key == name).map(|(_, value)| value)
+        self.entries
+            .iter()
+            .find(|(key, _)| key == name)
+            .map(|(_, value)| value)
     }
 
     /// The value of a name, if it is a text.
@@ -62,7 +67,9 @@ impl Headers {
 
     /// The entries in their order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Value)> {
-        self.entries.iter().map(|(name, value)| (name.as_str(), value))
+        self.entries
+            .iter()
+            .map(|(name, value)| (name.as_str(), value))
     }
 
     /// How many entries there are.
@@ -76,8 +83,12 @@ impl Headers {
     }
 
     /// The headers as they travel.
+    ///
+    /// # Panics
+    /// Never: an object of JSON values under text keys can always be written.
     pub fn to_json(&self) -> Vec<u8> {
-        serde_json::to_vec(self).expect("an object of JSON values under text keys can always be written")
+        serde_json::to_vec(self)
+            .expect("an object of JSON values under text keys can always be written")
     }
 }
 
@@ -98,8 +109,8 @@ impl<'de> Deserialize<'de> for Headers {
         impl<'de> Visitor<'de> for Entries {
             type Value = Headers;
 
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("an object")
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Headers, A::Error> {

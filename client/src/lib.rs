@@ -1,4 +1,29 @@
 //! The Dialtone client: everything a program needs to talk to a broker.
+//!
+//! ```no_run
+//! use dialtone_client::Options;
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let client = Options::new("ws://127.0.0.1:4480").connect().await?;
+//!
+//! let mut greetings = client.subscribe("greetings.*").await?;
+//! client.publish("greetings.world", "hello").await?;
+//! if let Some(message) = greetings.next().await {
+//!     println!("{}: {:?}", message.subject(), message.payload());
+//! }
+//!
+//! let answer = client.request("time", "what time is it?").await?;
+//! println!("{:?}", answer.payload());
+//! client.drain().await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Reading order: [`Options`] connects and gives a [`Client`]; [`Draft`] is a message with everything that can be said
+//! about it; [`Subscription`] and [`Message`] are what arrives; [`Service`] answers requests; [`socket`] moves bulk data
+//! under flow control. Behind them one task, the driver, owns the connection, makes it again when it is lost, and
+//! restores the subscriptions. Messages are delivered at most once, in order per publisher and subscriber; those of
+//! more than [`Limits::fragment_len_max`] bytes keep their order among themselves, and others may overtake them.
 
 mod addresses;
 mod ask;
@@ -17,13 +42,15 @@ mod reconnect;
 mod request;
 pub mod service;
 mod shared;
+pub mod socket;
 mod status;
 mod subjects;
 mod subscription;
 
 pub use client::Client;
 pub use error::{
-    AskError, ConnectError, EncodeError, PayloadError, PublishError, Reason, RequestError, RespondError, SubscribeError,
+    AskError, ConnectError, EncodeError, PayloadError, PublishError, Reason, RequestError,
+    RespondError, SubscribeError,
 };
 pub use headers::{Headers, HeadersError};
 pub use message::Message;
@@ -34,6 +61,7 @@ pub use queue::{Bounds, Overflow};
 pub use reconnect::Reconnect;
 pub use request::{Answers, Many};
 pub use service::{Service, ServiceError, ServiceOptions};
+pub use socket::{Socket, SocketError, SocketListener};
 pub use status::Status;
 pub use subscription::{Subscribe, Subscription};
 

@@ -32,7 +32,12 @@ struct Extras {
 
 impl Message {
     pub(crate) fn new(subject: Subject, encoding: u8, payload: Bytes) -> Self {
-        Self { subject, payload, extras: None, encoding: Encoding::from_number(encoding) }
+        Self {
+            subject,
+            payload,
+            extras: None,
+            encoding: Encoding::from_number(encoding),
+        }
     }
 
     pub(crate) fn with_headers(mut self, headers: Bytes) -> Self {
@@ -93,7 +98,8 @@ impl Message {
     /// # Errors
     /// When they are not one JSON object.
     pub fn headers(&self) -> Result<Headers, HeadersError> {
-        self.header_bytes().map_or(Ok(Headers::new()), |bytes| Headers::parse(bytes))
+        self.header_bytes()
+            .map_or(Ok(Headers::new()), |bytes| Headers::parse(bytes))
     }
 
     /// Reads the payload as JSON, whatever its encoding says.
@@ -128,7 +134,10 @@ impl Message {
     ///
     /// # Errors
     /// When the message is not a request, or the answer cannot be published.
-    pub async fn respond<'a>(&'a self, payload: impl Into<Payload<'a>>) -> Result<(), RespondError> {
+    pub async fn respond<'a>(
+        &'a self,
+        payload: impl Into<Payload<'a>>,
+    ) -> Result<(), RespondError> {
         Ok(self.answer()?.payload(payload).publish().await?)
     }
 
@@ -142,7 +151,13 @@ impl Message {
         encoding: Encoding,
         payload: impl Into<Payload<'a>>,
     ) -> Result<(), RespondError> {
-        Ok(self.answer()?.headers(headers).encoding(encoding).payload(payload).publish().await?)
+        Ok(self
+            .answer()?
+            .headers(headers)
+            .encoding(encoding)
+            .payload(payload)
+            .publish()
+            .await?)
     }
 
     /// Begins an answer to which more can be said.
@@ -166,7 +181,7 @@ impl fmt::Debug for Message {
             .field("encoding", &self.encoding)
             .field("headers", &self.header_bytes())
             .field("payload", &self.payload)
-            .finish()
+            .finish_non_exhaustive()
     }
 }
 
@@ -175,7 +190,11 @@ pub(crate) mod tests {
     use super::*;
 
     pub(crate) fn message(subject: &str, payload: &'static [u8]) -> Message {
-        Message::new(Subject::new(subject).unwrap(), 0, Bytes::from_static(payload))
+        Message::new(
+            Subject::new(subject).unwrap(),
+            0,
+            Bytes::from_static(payload),
+        )
     }
 
     #[test]
@@ -186,11 +205,17 @@ pub(crate) mod tests {
     #[test]
     fn payloads_are_read_as_their_encoding_says() {
         let mut message = message("a", b"[1,2]");
-        assert!(message.decode::<Vec<u8>>().is_err(), "it is not MessagePack");
+        assert!(
+            message.decode::<Vec<u8>>().is_err(),
+            "it is not MessagePack"
+        );
         message.encoding = Encoding::Json;
         assert_eq!(message.decode::<Vec<u8>>().unwrap(), [1, 2]);
         message.encoding = Encoding::Other(9);
-        assert!(matches!(message.decode::<Vec<u8>>(), Err(PayloadError::UnknownEncoding(9))));
+        assert!(matches!(
+            message.decode::<Vec<u8>>(),
+            Err(PayloadError::UnknownEncoding(9))
+        ));
         assert!(matches!(message.answer(), Err(RespondError::NotARequest)));
         assert!(message.headers().unwrap().is_empty());
     }

@@ -85,7 +85,10 @@ impl Default for Options {
 impl Options {
     /// The defaults, with an address.
     pub fn new(url: impl Into<String>) -> Self {
-        Self { urls: vec![url.into()], ..Self::default() }
+        Self {
+            urls: vec![url.into()],
+            ..Self::default()
+        }
     }
 
     /// Adds an address.
@@ -107,7 +110,10 @@ impl Options {
 
     /// Sets a name and a password as credentials.
     pub fn password(self, user: impl Into<String>, password: impl Into<String>) -> Self {
-        self.credentials(Credentials::Password { user: user.into(), password: password.into() })
+        self.credentials(Credentials::Password {
+            user: user.into(),
+            password: password.into(),
+        })
     }
 
     /// Reads the credentials from a TOML file with either `token`, or `user` and `password`.
@@ -144,7 +150,9 @@ impl Options {
     /// protocol; after the last address when none can be reached, with the error of that one.
     pub async fn connect(self) -> Result<Client, ConnectError> {
         let runtime = self.runtime.clone().map_or_else(Handle::try_current, Ok);
-        let Ok(runtime) = runtime else { return Err(ConnectError::NoRuntime) };
+        let Ok(runtime) = runtime else {
+            return Err(ConnectError::NoRuntime);
+        };
         let endpoints = self.endpoints()?;
         let start = usize::try_from(rand::random::<u32>()).unwrap_or(0);
         let mut addresses = Addresses::new(endpoints, start);
@@ -155,17 +163,29 @@ impl Options {
                 Ok(opened) => break opened,
                 Err(error) => {
                     attempt += 1;
-                    if error.is_final() || !self.retry_on_initial_connect || !self.reconnect.allows(attempt) {
+                    if error.is_final()
+                        || !self.retry_on_initial_connect
+                        || !self.reconnect.allows(attempt)
+                    {
                         return Err(error);
                     }
-                    tracing::debug!(attempt, error = &error as &dyn std::error::Error, "cannot connect yet");
+                    tracing::debug!(
+                        attempt,
+                        error = &error as &dyn std::error::Error,
+                        "cannot connect yet"
+                    );
                     tokio::time::sleep(self.reconnect.delay(attempt - 1, rand::random())).await;
                 }
             }
         };
         addresses.using(opened.endpoint());
         let shared = Arc::new(Shared::new(self.outgoing_bytes_max, runtime.clone()));
-        let mut driver = Driver::new(Arc::clone(&shared), dialer, addresses, self.reconnect.clone());
+        let mut driver = Driver::new(
+            Arc::clone(&shared),
+            dialer,
+            addresses,
+            self.reconnect.clone(),
+        );
         let link = driver.welcome(opened)?;
         let client = Client::new(shared, &self);
         drop(runtime.spawn(driver.run(link)));
@@ -177,7 +197,10 @@ impl Options {
             return Err(ConnectError::NoAddress);
         }
         let parse = |url: &String| {
-            url.parse().map_err(|source| ConnectError::BadAddress { url: url.clone(), source })
+            url.parse().map_err(|source| ConnectError::BadAddress {
+                url: url.clone(),
+                source,
+            })
         };
         self.urls.iter().map(parse).collect()
     }

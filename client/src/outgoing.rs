@@ -158,13 +158,26 @@ impl Outgoing {
         &self.inbox
     }
 
+    /// The subject of a number in the inbox; `None` without a connection.
+    pub(crate) fn inbox_address(&self, number: u32) -> Option<String> {
+        if !matches!(self.phase, Phase::Online) {
+            return None;
+        }
+        let mut address = format!("{}.", self.inbox);
+        push_base36(&mut address, number);
+        Some(address)
+    }
+
     pub(crate) fn limits(&self) -> &Limits {
         &self.limits
     }
 
     /// Whether nothing waits.
     pub(crate) fn is_empty(&self) -> bool {
-        self.segments.is_empty() && self.tail.is_empty() && self.bulk.is_empty() && self.datagrams.is_empty()
+        self.segments.is_empty()
+            && self.tail.is_empty()
+            && self.bulk.is_empty()
+            && self.datagrams.is_empty()
     }
 
     /// Bytes that wait.
@@ -227,9 +240,8 @@ impl Outgoing {
     #[inline]
     pub(crate) fn push(&mut self, message: &Outbound<'_>) -> Result<(), Hindrance> {
         match &self.phase {
-            Phase::Online => {}
             Phase::Offline if message.needs_connection() => return Err(Hindrance::Offline),
-            Phase::Offline => {}
+            Phase::Online | Phase::Offline => {}
             Phase::Closed(reason) => return Err(PublishError::Closed(reason.clone()).into()),
         }
         let payload_len = message.payload.as_slice().len();
@@ -249,7 +261,11 @@ impl Outgoing {
             self.encode(message, &[], &mut head);
             extend_frame(&mut head, 0, payload.len());
             self.len += head.len() + payload.len();
-            self.segments.push_back(Segment::Large { head, payload, bound: message.needs_connection() });
+            self.segments.push_back(Segment::Large {
+                head,
+                payload,
+                bound: message.needs_connection(),
+            });
         } else {
             self.push_small(message);
         }
@@ -272,7 +288,9 @@ impl Outgoing {
             if self.datagrams.len() >= DATAGRAMS_MAX {
                 self.datagrams.pop_front();
             }
-            self.datagrams.push_back(Bytes::copy_from_slice(tail.get(before..).unwrap_or_default()));
+            self.datagrams.push_back(Bytes::copy_from_slice(
+                tail.get(before..).unwrap_or_default(),
+            ));
             tail.truncate(before);
         } else {
             self.len += frame_len;
@@ -310,7 +328,7 @@ impl Outgoing {
                 subject: message.to.as_str(),
                 reply: match &message.reply {
                     Reply::None => None,
-                    other => self.reply_text(other),
+                    other @ (Reply::To(_) | Reply::Inbox(_)) => self.reply_text(other),
                 },
                 encoding: message.encoding,
                 headers: message.headers.as_deref(),
@@ -345,12 +363,20 @@ impl Outgoing {
         }
         let max = self.limits.message_len_max;
         if payload_len as u64 > max {
-            return Err(PublishError::TooLarge { what: "payload", len: payload_len as u64, max });
+            return Err(PublishError::TooLarge {
+                what: "payload",
+                len: payload_len as u64,
+                max,
+            });
         }
         let headers_len = message.headers.as_ref().map_or(0, Bytes::len);
         if headers_len > HEADERS_LEN_MAX {
             let (len, max) = (headers_len as u64, HEADERS_LEN_MAX as u64);
-            return Err(PublishError::TooLarge { what: "headers", len, max });
+            return Err(PublishError::TooLarge {
+                what: "headers",
+                len,
+                max,
+            });
         }
         Ok(())
     }
@@ -486,7 +512,9 @@ fn extend_frame(out: &mut [u8], start: usize, more: usize) {
 fn keep_unbound(mut frames: &[u8], inbox: &str, out: &mut Vec<u8>) {
     while let Ok(Some((body, len))) = split_frame(frames, u32::MAX) {
         let unbound = PublishView::decode(body).is_ok_and(|view| {
-            let to_inbox = view.reply.is_some_and(|reply| !inbox.is_empty() && reply.starts_with(inbox));
+            let to_inbox = view
+                .reply
+                .is_some_and(|reply| !inbox.is_empty() && reply.starts_with(inbox));
             view.request.is_none() && !to_inbox
         });
         let (frame, rest) = frames.split_at_checked(len).unwrap_or((frames, &[]));

@@ -53,8 +53,13 @@ impl From<Lost> for RequestError {
 pub(crate) enum Waiter {
     Answer(oneshot::Sender<Result<Answer, Lost>>),
     /// The acknowledgement of a request: only a refusal matters, and that nobody subscribes.
-    Request { subject: String },
-    List { listed: Vec<Wanted>, done: oneshot::Sender<Result<Vec<Wanted>, Lost>> },
+    Request {
+        subject: String,
+    },
+    List {
+        listed: Vec<Wanted>,
+        done: oneshot::Sender<Result<Vec<Wanted>, Lost>>,
+    },
 }
 
 /// Who waits for messages at a number of the inbox.
@@ -79,7 +84,9 @@ impl Pending {
     }
 
     fn has_requests(&self) -> bool {
-        self.inbox.values().any(|recipient| matches!(recipient, Recipient::One(_)))
+        self.inbox
+            .values()
+            .any(|recipient| matches!(recipient, Recipient::One(_)))
     }
 
     pub(crate) fn wait(&mut self, request: RequestId, waiter: Waiter) -> Result<(), Reason> {
@@ -94,7 +101,11 @@ impl Pending {
         Ok(())
     }
 
-    pub(crate) fn wait_pong(&mut self, token: u64, done: oneshot::Sender<Result<(), Lost>>) -> Result<(), Reason> {
+    pub(crate) fn wait_pong(
+        &mut self,
+        token: u64,
+        done: oneshot::Sender<Result<(), Lost>>,
+    ) -> Result<(), Reason> {
         self.check()?;
         self.pongs.insert(token, done);
         Ok(())
@@ -156,7 +167,12 @@ impl Pending {
                 drop(done.send(Err(error)));
             }
             Some(Recipient::Many(queue)) => {
-                let nobody = || Refused::new(Code::NoSubscribers, format!("nobody subscribes to {subject}"));
+                let nobody = || {
+                    Refused::new(
+                        Code::NoSubscribers,
+                        format!("nobody subscribes to {subject}"),
+                    )
+                };
                 queue.end(Ending::Refused(refused.unwrap_or_else(nobody)));
             }
             None => {}

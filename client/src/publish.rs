@@ -71,7 +71,9 @@ impl<'a> Draft<'a> {
     /// # Errors
     /// When JSON cannot hold the value.
     pub fn json<T: Serialize + ?Sized>(self, value: &T) -> Result<Self, EncodeError> {
-        Ok(self.payload(serde_json::to_vec(value)?).encoding(Encoding::Json))
+        Ok(self
+            .payload(serde_json::to_vec(value)?)
+            .encoding(Encoding::Json))
     }
 
     /// Sets payload and encoding from a value, as `MessagePack` with named fields.
@@ -79,12 +81,18 @@ impl<'a> Draft<'a> {
     /// # Errors
     /// When `MessagePack` cannot hold the value.
     pub fn msgpack<T: Serialize + ?Sized>(self, value: &T) -> Result<Self, EncodeError> {
-        Ok(self.payload(rmp_serde::to_vec_named(value)?).encoding(Encoding::MessagePack))
+        Ok(self
+            .payload(rmp_serde::to_vec_named(value)?)
+            .encoding(Encoding::MessagePack))
     }
 
     /// Sets the headers; empty ones are not sent.
     pub fn headers(mut self, headers: &Headers) -> Self {
-        self.headers = if headers.is_empty() { None } else { Some(headers.to_json().into()) };
+        self.headers = if headers.is_empty() {
+            None
+        } else {
+            Some(headers.to_json().into())
+        };
         self
     }
 
@@ -118,7 +126,11 @@ impl<'a> Draft<'a> {
         self
     }
 
-    pub(crate) fn into_outbound(self, request: Option<RequestId>, inbox: Option<u32>) -> Outbound<'a> {
+    pub(crate) fn into_outbound(
+        self,
+        request: Option<RequestId>,
+        inbox: Option<u32>,
+    ) -> Outbound<'a> {
         let reply = match (inbox, self.reply) {
             (Some(number), _) => Reply::Inbox(number),
             (None, Some(to)) => Reply::To(to),
@@ -167,7 +179,9 @@ impl<'a> Draft<'a> {
         let wait_for_interest = self.wait_for_interest;
         let mut outbound = self.into_outbound(None, None);
         let count = acknowledged(shared, &mut outbound, limit).await?;
-        let Some(patience) = wait_for_interest.filter(|_| count == 0) else { return Ok(count) };
+        let Some(patience) = wait_for_interest.filter(|_| count == 0) else {
+            return Ok(count);
+        };
         let subject = outbound.to.as_str();
         if !is_worth_repeating(shared, subject, patience).await? {
             return Ok(0);
@@ -183,13 +197,16 @@ pub(crate) async fn is_worth_repeating(
     patience: Duration,
 ) -> Result<bool, PublishError> {
     let deadline = Instant::now() + patience;
-    let interested = ask::interest(shared, subject, patience).await.map_err(|error| match error {
-        AskError::Subject(error) => PublishError::Subject(error),
-        AskError::Refused(refused) => PublishError::Refused(refused),
-        AskError::Disconnected => PublishError::Disconnected,
-        AskError::TimedOut(limit) => PublishError::TimedOut(limit),
-        AskError::Closed(reason) => PublishError::Closed(reason),
-    })?;
+    let interested =
+        ask::interest(shared, subject, patience)
+            .await
+            .map_err(|error| match error {
+                AskError::Subject(error) => PublishError::Subject(error),
+                AskError::Refused(refused) => PublishError::Refused(refused),
+                AskError::Disconnected => PublishError::Disconnected,
+                AskError::TimedOut(limit) => PublishError::TimedOut(limit),
+                AskError::Closed(reason) => PublishError::Closed(reason),
+            })?;
     Ok(interested && Instant::now() + SECOND_ATTEMPT_MIN <= deadline)
 }
 
@@ -201,7 +218,11 @@ async fn acknowledged(
     let request = shared.next_request();
     outbound.request = Some(request);
     let (done, answer) = oneshot::channel();
-    shared.pending.lock().wait(request, Waiter::Answer(done)).map_err(PublishError::Closed)?;
+    shared
+        .pending
+        .lock()
+        .wait(request, Waiter::Answer(done))
+        .map_err(PublishError::Closed)?;
     let _slot = ask::Slot::new(shared, request, false);
     let exchange = async {
         shared.push(outbound).await?;
@@ -212,5 +233,7 @@ async fn acknowledged(
             Ok(Ok(_)) | Err(_) => Err(PublishError::Disconnected),
         }
     };
-    tokio::time::timeout(limit, exchange).await.unwrap_or(Err(PublishError::TimedOut(limit)))
+    tokio::time::timeout(limit, exchange)
+        .await
+        .unwrap_or(Err(PublishError::TimedOut(limit)))
 }

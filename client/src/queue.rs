@@ -37,7 +37,11 @@ pub struct Bounds {
 
 impl Default for Bounds {
     fn default() -> Self {
-        Self { messages_max: 65_536, bytes_max: 64 << 20, overflow: Overflow::Block }
+        Self {
+            messages_max: 65_536,
+            bytes_max: 64 << 20,
+            overflow: Overflow::Block,
+        }
     }
 }
 
@@ -72,7 +76,9 @@ struct State {
     abandoned: bool,
     /// The driver waits for room.
     blocks: bool,
-    /// Somebody waits for the queue to be empty.
+    /// The consumer has not come back since it took messages.
+    busy: bool,
+    /// Somebody waits for everything to be taken and done with.
     drained: Option<Waker>,
 }
 
@@ -84,7 +90,10 @@ impl State {
 
 impl Queue {
     pub(crate) fn new(bounds: Bounds) -> Self {
-        Self { bounds, state: Mutex::new(State::default()) }
+        Self {
+            bounds,
+            state: Mutex::new(State::default()),
+        }
     }
 
     /// Appends what is in `staged`; returns whether the driver must stop reading.
@@ -102,7 +111,10 @@ impl Queue {
         if self.bounds.overflow == Overflow::DropOldest {
             // One message is always kept, or a large one could never arrive.
             while state.is_over(&self.bounds) && state.messages.len() > 1 {
-                let oldest = state.messages.pop_front().expect("more than one message waits");
+                let oldest = state
+                    .messages
+                    .pop_front()
+                    .expect("more than one message waits");
                 state.bytes -= oldest.cost();
                 state.dropped += 1;
             }
@@ -136,9 +148,11 @@ impl Queue {
         let mut state = self.state.lock();
         state.ending.get_or_insert(ending);
         state.blocks = false;
-        let wakers = [state.waker.take(), state.drained.take()];
+        let waker = state.waker.take();
         drop(state);
-        wakers.into_iter().flatten().for_each(Waker::wake);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
     }
 
     /// Why nothing more arrives, if that is so.
@@ -173,11 +187,24 @@ impl Queue {
     ) -> Poll<bool> {
         let mut guard = self.state.lock();
         let state = &mut *guard;
+        state.busy = !state.messages.is_empty();
+        let drained = if state.busy {
+            None
+        } else {
+            state.drained.take()
+        };
+        if let Some(drained) = drained {
+            drained.wake();
+        }
         if state.messages.is_empty() {
             if state.ending.is_some() || state.abandoned {
                 return Poll::Ready(false);
             }
-            if !state.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            if !state
+                .waker
+                .as_ref()
+                .is_some_and(|waker| waker.will_wake(cx.waker()))
+            {
                 state.waker = Some(cx.waker().clone());
             }
             return Poll::Pending;
@@ -189,8 +216,11 @@ impl Queue {
             taken.extend(state.messages.drain(..TAKE_MAX));
             state.bytes -= taken.iter().map(Message::cost).sum::<usize>();
         }
-        let drained = if state.messages.is_empty() { state.drained.take() } else { None };
-        let half = Bounds { messages_max: self.bounds.messages_max / 2, bytes_max: self.bounds.bytes_max / 2, ..self.bounds };
+        let half = Bounds {
+            messages_max: self.bounds.messages_max / 2,
+            bytes_max: self.bounds.bytes_max / 2,
+            ..self.bounds
+        };
         let has_room = state.blocks && !state.is_over(&half);
         if has_room {
             state.blocks = false;
@@ -199,16 +229,13 @@ impl Queue {
         if has_room {
             unblocked();
         }
-        if let Some(drained) = drained {
-            drained.wake();
-        }
         Poll::Ready(true)
     }
 
-    /// Ready when everything was taken or nobody is there to take it.
+    /// Ready when the consumer has taken everything and come back for more, or has gone.
     pub(crate) fn poll_drained(&self, cx: &Context<'_>) -> Poll<()> {
         let mut state = self.state.lock();
-        if state.messages.is_empty() || state.abandoned {
+        if (state.messages.is_empty() && !state.busy) || state.abandoned {
             return Poll::Ready(());
         }
         state.drained = Some(cx.waker().clone());
@@ -232,7 +259,11 @@ mod tests {
     }
 
     fn bounds(messages_max: usize, overflow: Overflow) -> Bounds {
-        Bounds { messages_max, overflow, ..Bounds::default() }
+        Bounds {
+            messages_max,
+            overflow,
+            ..Bounds::default()
+        }
     }
 
     fn messages(range: std::ops::Range<usize>) -> Vec<Message> {
@@ -246,10 +277,19 @@ mod tests {
         assert!(queue.append(&mut messages(600..601)));
         let cx = Context::from_waker(Waker::noop());
         let (mut batch, mut unblocked) = (VecDeque::new(), false);
-        assert_eq!(queue.poll_take(&cx, &mut batch, || unblocked = true), Poll::Ready(true));
-        assert_eq!((batch.len(), unblocked, queue.blocks()), (TAKE_MAX, false, true));
+        assert_eq!(
+            queue.poll_take(&cx, &mut batch, || unblocked = true),
+            Poll::Ready(true)
+        );
+        assert_eq!(
+            (batch.len(), unblocked, queue.blocks()),
+            (TAKE_MAX, false, true)
+        );
         let (rest, unblocked) = taken(&queue);
-        assert_eq!((rest.len(), unblocked, queue.blocks()), (601 - TAKE_MAX, true, false));
+        assert_eq!(
+            (rest.len(), unblocked, queue.blocks()),
+            (601 - TAKE_MAX, true, false)
+        );
     }
 
     #[test]
@@ -258,10 +298,18 @@ mod tests {
         assert!(!queue.append(&mut messages(0..5)));
         assert_eq!(queue.dropped(), 3);
         assert_eq!(taken(&queue).0, ["m.3", "m.4"]);
-        let small = Bounds { bytes_max: 1, overflow: Overflow::DropOldest, ..Bounds::default() };
+        let small = Bounds {
+            bytes_max: 1,
+            overflow: Overflow::DropOldest,
+            ..Bounds::default()
+        };
         let queue = Queue::new(small);
         queue.append(&mut messages(0..2));
-        assert_eq!(taken(&queue).0, ["m.1"], "one message is kept whatever it costs");
+        assert_eq!(
+            taken(&queue).0,
+            ["m.1"],
+            "one message is kept whatever it costs"
+        );
     }
 
     #[test]

@@ -16,7 +16,11 @@ pub struct Reconnect {
 
 impl Default for Reconnect {
     fn default() -> Self {
-        Self { delay_min: Duration::from_millis(100), delay_max: Duration::from_secs(15), attempts_max: None }
+        Self {
+            delay_min: Duration::from_millis(100),
+            delay_max: Duration::from_secs(15),
+            attempts_max: None,
+        }
     }
 }
 
@@ -24,7 +28,9 @@ impl Reconnect {
     /// How long to wait before attempt `attempt`, counted from 0. `random` is spread evenly over 0 to 1; the delay lies
     /// between half of the exponential one and all of it, so that clients that lost the same broker come back apart.
     pub fn delay(&self, attempt: u32, random: f64) -> Duration {
-        let doubled = self.delay_min.saturating_mul(2_u32.saturating_pow(attempt.min(31)));
+        let doubled = self
+            .delay_min
+            .saturating_mul(2_u32.saturating_pow(attempt.min(31)));
         let whole = doubled.min(self.delay_max);
         whole.mul_f64(0.5 + random.clamp(0.0, 1.0) / 2.0)
     }
@@ -44,8 +50,15 @@ mod tests {
     #[test]
     fn delays_double_up_to_the_bound() {
         let reconnect = Reconnect::default();
-        let whole: Vec<u128> = (0..10).map(|attempt| reconnect.delay(attempt, 1.0).as_millis()).collect();
-        assert_eq!(whole, [100, 200, 400, 800, 1_600, 3_200, 6_400, 12_800, 15_000, 15_000]);
+        let whole: Vec<u128> = (0..10)
+            .map(|attempt| reconnect.delay(attempt, 1.0).as_millis())
+            .collect();
+        assert_eq!(
+            whole,
+            [
+                100, 200, 400, 800, 1_600, 3_200, 6_400, 12_800, 15_000, 15_000
+            ]
+        );
         assert_eq!(reconnect.delay(0, 0.0), Duration::from_millis(50));
         assert_eq!(reconnect.delay(u32::MAX, 1.0), reconnect.delay_max);
     }
@@ -53,8 +66,14 @@ mod tests {
     #[test]
     fn attempts_end_at_the_bound() {
         assert!(Reconnect::default().allows(u32::MAX));
-        let reconnect = Reconnect { attempts_max: Some(2), ..Reconnect::default() };
-        assert_eq!([0, 1, 2].map(|attempt| reconnect.allows(attempt)), [true, true, false]);
+        let reconnect = Reconnect {
+            attempts_max: Some(2),
+            ..Reconnect::default()
+        };
+        assert_eq!(
+            [0, 1, 2].map(|attempt| reconnect.allows(attempt)),
+            [true, true, false]
+        );
     }
 
     proptest! {

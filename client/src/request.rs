@@ -41,7 +41,10 @@ pub struct Many {
 
 impl Default for Many {
     fn default() -> Self {
-        Self { wait_max: REQUEST_TIMEOUT, messages_max: None }
+        Self {
+            wait_max: REQUEST_TIMEOUT,
+            messages_max: None,
+        }
     }
 }
 
@@ -61,14 +64,27 @@ impl Drop for InboxSlot {
 }
 
 /// Waits at a fresh number of the inbox, under which the request is also acknowledged.
-fn begin(shared: &Arc<Shared>, subject: &str, recipient: Recipient) -> Result<InboxSlot, RequestError> {
+fn begin(
+    shared: &Arc<Shared>,
+    subject: &str,
+    recipient: Recipient,
+) -> Result<InboxSlot, RequestError> {
     let number = shared.next_number();
     let mut pending = shared.pending.lock();
-    let waiter = Waiter::Request { subject: subject.to_owned() };
-    pending.wait(RequestId(number), waiter).map_err(PublishError::Closed)?;
-    pending.wait_inbox(number, recipient).map_err(PublishError::Closed)?;
+    let waiter = Waiter::Request {
+        subject: subject.to_owned(),
+    };
+    pending
+        .wait(RequestId(number), waiter)
+        .map_err(PublishError::Closed)?;
+    pending
+        .wait_inbox(number, recipient)
+        .map_err(PublishError::Closed)?;
     drop(pending);
-    Ok(InboxSlot { shared: Arc::clone(shared), number })
+    Ok(InboxSlot {
+        shared: Arc::clone(shared),
+        number,
+    })
 }
 
 fn address(outbound: &mut Outbound<'_>, slot: &InboxSlot) {
@@ -111,14 +127,29 @@ impl Draft<'_> {
     pub async fn request_many(self, many: Many) -> Result<Answers, RequestError> {
         let shared = Arc::clone(self.shared);
         let mut outbound = self.into_outbound(None, None);
-        let bounds =
-            Bounds { messages_max: ANSWERS_MAX, bytes_max: ANSWERS_LEN_MAX, overflow: Overflow::Block };
+        let bounds = Bounds {
+            messages_max: ANSWERS_MAX,
+            bytes_max: ANSWERS_LEN_MAX,
+            overflow: Overflow::Block,
+        };
         let queue = Arc::new(Queue::new(bounds));
-        let slot = begin(&shared, outbound.to.as_str(), Recipient::Many(Arc::clone(&queue)))?;
+        let slot = begin(
+            &shared,
+            outbound.to.as_str(),
+            Recipient::Many(Arc::clone(&queue)),
+        )?;
         address(&mut outbound, &slot);
         shared.push(&outbound).await?;
         let sleep = Box::pin(tokio::time::sleep(many.wait_max));
-        Ok(Answers { slot, queue, taken: VecDeque::new(), many, sleep, count: 0, is_over: false })
+        Ok(Answers {
+            slot,
+            queue,
+            taken: VecDeque::new(),
+            many,
+            sleep,
+            count: 0,
+            is_over: false,
+        })
     }
 }
 
@@ -135,7 +166,9 @@ async fn once(
         shared.push(outbound).await?;
         answer.await.unwrap_or(Err(RequestError::Disconnected))
     };
-    tokio::time::timeout_at(deadline, exchange).await.unwrap_or(Err(RequestError::TimedOut(limit)))
+    tokio::time::timeout_at(deadline, exchange)
+        .await
+        .unwrap_or(Err(RequestError::TimedOut(limit)))
 }
 
 /// The answers to one request, as a [`Stream`]. Dropping it ends the wait.
@@ -161,7 +194,9 @@ impl Answers {
     pub fn error(&self) -> Option<RequestError> {
         Some(match self.queue.ending()? {
             Ending::Refused(refused) if refused.code == Code::NoSubscribers => {
-                RequestError::NoSubscribers { subject: refused.text }
+                RequestError::NoSubscribers {
+                    subject: refused.text,
+                }
             }
             Ending::Refused(refused) => PublishError::Refused(refused).into(),
             Ending::Closed(reason) => PublishError::Closed(reason).into(),
@@ -176,7 +211,11 @@ impl Answers {
         }
         if self.taken.is_empty() {
             let driver = &self.slot.shared.driver;
-            if self.queue.poll_take(cx, &mut self.taken, || driver.wake()).is_pending() {
+            if self
+                .queue
+                .poll_take(cx, &mut self.taken, || driver.wake())
+                .is_pending()
+            {
                 if self.sleep.as_mut().poll(cx).is_ready() {
                     self.is_over = true;
                     return Poll::Ready(None);
@@ -187,7 +226,9 @@ impl Answers {
         let message = self.taken.pop_front();
         if message.is_some() {
             self.count += 1;
-            self.sleep.as_mut().reset(Instant::now() + self.many.wait_max);
+            self.sleep
+                .as_mut()
+                .reset(Instant::now() + self.many.wait_max);
         }
         Poll::Ready(message)
     }
@@ -216,5 +257,7 @@ pub(crate) fn draft<'a>(
     payload: impl Into<Payload<'a>>,
     timeout: Duration,
 ) -> Draft<'a> {
-    Draft::new(shared, to.into()).payload(payload).timeout(timeout)
+    Draft::new(shared, to.into())
+        .payload(payload)
+        .timeout(timeout)
 }

@@ -34,7 +34,11 @@ pub struct Answer {
 impl Answer {
     /// Bytes, to be read as `encoding` says.
     pub fn new(encoding: Encoding, payload: impl Into<Payload<'static>>) -> Self {
-        Self { headers: Headers::new(), encoding, payload: payload.into() }
+        Self {
+            headers: Headers::new(),
+            encoding,
+            payload: payload.into(),
+        }
     }
 
     /// A value as JSON.
@@ -50,7 +54,10 @@ impl Answer {
     /// # Errors
     /// When `MessagePack` cannot hold the value.
     pub fn msgpack<T: serde::Serialize + ?Sized>(value: &T) -> Result<Self, EncodeError> {
-        Ok(Self::new(Encoding::MessagePack, rmp_serde::to_vec_named(value)?))
+        Ok(Self::new(
+            Encoding::MessagePack,
+            rmp_serde::to_vec_named(value)?,
+        ))
     }
 
     /// Sets the headers.
@@ -73,7 +80,10 @@ pub struct ServiceError {
 impl ServiceError {
     /// An error with its code.
     pub fn new(code: u16, text: impl Into<String>) -> Self {
-        Self { code, text: text.into() }
+        Self {
+            code,
+            text: text.into(),
+        }
     }
 }
 
@@ -97,10 +107,16 @@ impl Message {
     pub fn into_result(self) -> Result<Self, ServiceError> {
         // Headers that nobody can read cannot say that this is an error.
         let headers = self.headers().unwrap_or_default();
-        let Some(text) = headers.get("error") else { return Ok(self) };
-        let text = text.as_str().map_or_else(|| text.to_string(), str::to_owned);
+        let Some(text) = headers.get("error") else {
+            return Ok(self);
+        };
+        let text = text
+            .as_str()
+            .map_or_else(|| text.to_string(), str::to_owned);
         let code = headers.get("code").and_then(serde_json::Value::as_u64);
-        let code = code.and_then(|code| u16::try_from(code).ok()).unwrap_or(Code::Internal.number());
+        let code = code
+            .and_then(|code| u16::try_from(code).ok())
+            .unwrap_or_else(|| Code::Internal.number());
         Err(ServiceError { code, text })
     }
 }
@@ -118,7 +134,10 @@ pub struct ServiceOptions {
 
 impl Default for ServiceOptions {
     fn default() -> Self {
-        Self { group: "0".to_owned(), concurrency_max: CONCURRENCY_MAX }
+        Self {
+            group: "0".to_owned(),
+            concurrency_max: CONCURRENCY_MAX,
+        }
     }
 }
 
@@ -167,7 +186,10 @@ impl Client {
         H: Fn(Message) -> F + Send + Sync + 'static,
         F: Future<Output = Result<Answer, ServiceError>> + Send + 'static,
     {
-        let options = ServiceOptions { group: group.into(), ..ServiceOptions::default() };
+        let options = ServiceOptions {
+            group: group.into(),
+            ..ServiceOptions::default()
+        };
         self.service_with(pattern, options, handler).await
     }
 
@@ -185,7 +207,11 @@ impl Client {
         H: Fn(Message) -> F + Send + Sync + 'static,
         F: Future<Output = Result<Answer, ServiceError>> + Send + 'static,
     {
-        let subscription = self.subscription(pattern).group(options.group).subscribe().await?;
+        let subscription = self
+            .subscription(pattern)
+            .group(options.group)
+            .subscribe()
+            .await?;
         let handler: Arc<Handler> = Arc::new(move |message| handler(message).boxed());
         let (stop, stopping) = oneshot::channel();
         let (running, stopped) = watch::channel(());
@@ -195,7 +221,10 @@ impl Client {
             serve(subscription, &handler, concurrency_max, stopping).await;
             drop(running);
         }));
-        Ok(Service { stop: Some(stop), stopped })
+        Ok(Service {
+            stop: Some(stop),
+            stopped,
+        })
     }
 }
 
@@ -233,16 +262,26 @@ async fn serve(
 async fn handle(handler: Arc<Handler>, message: Message) {
     // Calling the handler may panic as well as what it returns.
     let request = message.clone();
-    let result = AssertUnwindSafe(async move { handler(request).await }).catch_unwind().await;
+    let result = AssertUnwindSafe(async move { handler(request).await })
+        .catch_unwind()
+        .await;
     if !message.is_request() {
         return;
     }
     let answered = match result {
-        Ok(Ok(answer)) => message.respond_with(&answer.headers, answer.encoding, answer.payload).await,
+        Ok(Ok(answer)) => {
+            message
+                .respond_with(&answer.headers, answer.encoding, answer.payload)
+                .await
+        }
         Ok(Err(error)) => respond_error(&message, &error).await,
         Err(_panic) => {
             tracing::error!(subject = %message.subject(), "the handler of a service panicked");
-            respond_error(&message, &ServiceError::new(Code::Internal.number(), "the handler failed")).await
+            respond_error(
+                &message,
+                &ServiceError::new(Code::Internal.number(), "the handler failed"),
+            )
+            .await
         }
     };
     if let Err(error) = answered {
@@ -251,6 +290,10 @@ async fn handle(handler: Arc<Handler>, message: Message) {
 }
 
 async fn respond_error(message: &Message, error: &ServiceError) -> Result<(), RespondError> {
-    let headers = Headers::new().with("error", error.text.as_str()).with("code", error.code);
-    message.respond_with(&headers, Encoding::MessagePack, NIL).await
+    let headers = Headers::new()
+        .with("error", error.text.as_str())
+        .with("code", error.code);
+    message
+        .respond_with(&headers, Encoding::MessagePack, NIL)
+        .await
 }

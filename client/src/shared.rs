@@ -33,7 +33,9 @@ pub(crate) enum Command {
         done: Option<oneshot::Sender<()>>,
     },
     /// Ends all subscriptions; the answer is their queues, in which messages may still wait.
-    UnsubscribeAll { done: oneshot::Sender<Vec<Arc<Queue>>> },
+    UnsubscribeAll {
+        done: oneshot::Sender<Vec<Arc<Queue>>>,
+    },
     /// Writes what waits and ends.
     Leave(Reason),
 }

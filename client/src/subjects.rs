@@ -14,7 +14,10 @@ pub(crate) struct Checked {
 
 impl Checked {
     pub(crate) fn new() -> Self {
-        Self { slots: Vec::new(), hasher: ahash::RandomState::new() }
+        Self {
+            slots: Vec::new(),
+            hasher: ahash::RandomState::new(),
+        }
     }
 
     /// The subject of this text.
@@ -29,7 +32,9 @@ impl Checked {
         let hash = self.hasher.hash_one(text);
         let at = usize::try_from(hash % SLOTS as u64).unwrap_or(0);
         let slot = self.slots.get_mut(at).expect("the table has every slot");
-        let known = slot.as_ref().is_some_and(|subject| subject.as_str() == text);
+        let known = slot
+            .as_ref()
+            .is_some_and(|subject| subject.as_str() == text);
         if !known {
             *slot = Some(Subject::new(text)?);
         }

@@ -32,7 +32,15 @@ pub struct Subscribe<'c> {
 
 impl<'c> Subscribe<'c> {
     pub(crate) fn new(client: &'c Client, pattern: String, bounds: Bounds) -> Self {
-        Self { client, pattern, group: None, pick: Pick::Any, tap: false, drop_oldest: 0, bounds }
+        Self {
+            client,
+            pattern,
+            group: None,
+            pick: Pick::Any,
+            tap: false,
+            drop_oldest: 0,
+            bounds,
+        }
     }
 
     /// Joins a queue group, of whose members one gets each message.
@@ -85,14 +93,33 @@ impl<'c> Subscribe<'c> {
         let queue = Arc::new(Queue::new(self.bounds));
         let (confirmed, confirmation) = oneshot::channel();
         let client = self.client.clone();
-        let command = Command::Subscribe { wanted, queue: Arc::clone(&queue), confirmed };
-        client.shared().command(command).map_err(SubscribeError::Closed)?;
-        let mut attempt = Attempt { client, queue, confirmation, is_over: false };
+        let command = Command::Subscribe {
+            wanted,
+            queue: Arc::clone(&queue),
+            confirmed,
+        };
+        client
+            .shared()
+            .command(command)
+            .map_err(SubscribeError::Closed)?;
+        let mut attempt = Attempt {
+            client,
+            queue,
+            confirmation,
+            is_over: false,
+        };
         let result = (&mut attempt.confirmation).await;
         attempt.is_over = true;
         let (client, queue) = (attempt.client.clone(), Arc::clone(&attempt.queue));
         let id = result.unwrap_or_else(|_| Err(SubscribeError::Closed(client.reason())))?;
-        Ok(Subscription { client, queue, taken: VecDeque::new(), pattern, id, ended: false })
+        Ok(Subscription {
+            client,
+            queue,
+            taken: VecDeque::new(),
+            pattern,
+            id,
+            ended: false,
+        })
     }
 }
 
@@ -114,7 +141,11 @@ impl Drop for Attempt {
         self.confirmation.close();
         if let Ok(Ok(id)) = self.confirmation.try_recv() {
             // A client that has ended has no subscription to end.
-            drop(self.client.shared().command(Command::Unsubscribe { id, done: None }));
+            drop(
+                self.client
+                    .shared()
+                    .command(Command::Unsubscribe { id, done: None }),
+            );
         }
     }
 }
@@ -152,14 +183,14 @@ impl Subscription {
 
     /// A message that is there already.
     pub fn try_next(&mut self) -> Option<Message> {
-        let mut cx = Context::from_waker(std::task::Waker::noop());
-        match self.poll_message(&mut cx) {
+        let cx = Context::from_waker(std::task::Waker::noop());
+        match self.poll_message(&cx) {
             Poll::Ready(message) => message,
             Poll::Pending => None,
         }
     }
 
-    fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Option<Message>> {
+    fn poll_message(&mut self, cx: &Context<'_>) -> Poll<Option<Message>> {
         if let Some(message) = self.taken.pop_front() {
             return Poll::Ready(Some(message));
         }
@@ -209,7 +240,10 @@ impl Subscription {
         }
         self.ended = true;
         let (done, confirmation) = oneshot::channel();
-        let command = Command::Unsubscribe { id: self.id, done: Some(done) };
+        let command = Command::Unsubscribe {
+            id: self.id,
+            done: Some(done),
+        };
         if self.client.shared().command(command).is_ok() {
             // A driver that ends drops the sender, and with itself the subscription.
             drop(confirmation.await);
@@ -232,7 +266,10 @@ impl Drop for Subscription {
         }
         if !self.ended && self.queue.ending().is_none() {
             // A client that has ended has no subscription to end.
-            drop(self.client.shared().command(Command::Unsubscribe { id: self.id, done: None }));
+            drop(self.client.shared().command(Command::Unsubscribe {
+                id: self.id,
+                done: None,
+            }));
         }
     }
 }

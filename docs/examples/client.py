@@ -21,11 +21,14 @@ import socket
 import struct
 import sys
 import threading
+import time
 import urllib.parse
 
 JSON = 1  # The encoding tag of §6.1.
 FRAME_LEN_MAX = 65_536  # Until the welcome (§3.1).
-PARTIAL_MAX = 64  # Unfinished messages that are kept (§6.3).
+PARTIAL_MAX = 64  # Unfinished messages that are kept (§6.3),
+PARTIAL_LEN_MAX = 1 << 30  # their bytes together,
+PARTIAL_IDLE_MAX = 120  # and how long one waits for its next fragment, in seconds.
 
 
 class Refused(Exception):
@@ -226,7 +229,7 @@ class Client:
 
     def __init__(self, url, credentials=b"\0", name="client.py/1"):
         self.socket = WebSocket(url)
-        self.answers, self.callbacks, self.partial = {}, {}, {}
+        self.answers, self.callbacks, self.listed, self.partial = {}, {}, {}, {}
         self.next_number, self.numbers = 0, threading.Lock()
         self.closed = None
         self.send(0, b"DLTN" + varint(1) + varint(1) + text(name) + credentials)
@@ -332,7 +335,7 @@ class Client:
 
     def list(self):
         request = self.number()
-        self.partial[request] = []
+        self.listed[request] = []
         return self.ask(11, varint(request), request)
 
     def close(self):
@@ -369,9 +372,9 @@ class Client:
                 self.on_answer(cut.varint(32), cut.result(cut.flag))
             case 12:
                 request = cut.varint(32)
-                self.partial.setdefault(request, []).extend(cut.list(lambda: self.wanted(cut)))
+                self.listed.setdefault(request, []).extend(cut.list(lambda: self.wanted(cut)))
                 if not cut.flag():
-                    self.on_answer(request, self.partial.pop(request))
+                    self.on_answer(request, self.listed.pop(request))
             case 13:
                 self.send(14, varint(cut.varint()))
             case 14 | 17:
@@ -411,22 +414,23 @@ class Client:
     def on_fragment(self, fragment, part):
         """The whole message with its last fragment, None before; what has a gap is dropped."""
         number, index, total = fragment
-        key = ("fragments", number)
+        now = time.monotonic()
+        self.partial = {n: kept for n, kept in self.partial.items() if now - kept["heard"] < PARTIAL_IDLE_MAX}
+        held = sum(len(kept["payload"]) for kept in self.partial.values())
         if index == 0 and len(self.partial) < PARTIAL_MAX:
-            self.partial[key] = [0, bytearray(), part]
-        if key not in self.partial:
+            self.partial[number] = {"next": 0, "payload": bytearray(), "message": part}
+        if number not in self.partial:
             return None
-        kept = self.partial[key]
-        kept[1] += part.payload
-        if index != kept[0] or len(kept[1]) > total:
-            del self.partial[key]
+        kept = self.partial.pop(number)
+        whole_len = len(kept["payload"]) + len(part.payload)
+        if index != kept["next"] or whole_len > total or held + len(part.payload) > PARTIAL_LEN_MAX:
             return None
-        kept[0] += 1
-        if len(kept[1]) < total:
+        kept["payload"] += part.payload
+        if whole_len < total:
+            self.partial[number] = kept | {"next": index + 1, "heard": now}
             return None
-        del self.partial[key]
-        kept[2].payload = bytes(kept[1])
-        return kept[2]
+        kept["message"].payload = bytes(kept["payload"])
+        return kept["message"]
 
     def on_inbox(self, message):
         if waiting := self.answers.get(message.subject):

@@ -5,7 +5,10 @@ use std::path::Path;
 use dialtone_fuzz::TARGETS;
 
 #[test]
-#[expect(clippy::print_stdout, reason = "shown when a target panics: the last line names the input")]
+#[expect(
+    clippy::print_stdout,
+    reason = "shown when a target panics: the last line names the input"
+)]
 fn every_kept_input_holds() {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus");
     for (name, run) in TARGETS {

@@ -21,6 +21,7 @@ impl Bucket {
     }
 
     /// Takes `amount`, or says `false` and takes nothing when so much is not there.
+    #[inline]
     pub fn take(&mut self, amount: u64, now: Instant) -> bool {
         if self.per_second == 0 {
             return true;

@@ -4,14 +4,19 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
 use crate::config::Format;
 
+#[expect(clippy::doc_markdown, reason = "help texts are shown as they stand")]
 mod client;
 pub(crate) use client::{
-    ConnectArgs, Interest, PayloadArgs, Publish, Reply, Request, Rtt, Subscribe, SubscribeFlags, Top, TlsArgs,
+    ConnectArgs, Interest, PayloadArgs, Publish, Reply, Request, Rtt, Subscribe, TlsArgs, Top,
 };
 
+#[expect(clippy::doc_markdown, reason = "help texts are shown as they stand")]
 mod local;
-pub(crate) use local::{Completions, Config, ConfigCheck, ConfigCommand, Context, ContextAdd, ContextNamed, Passwd};
+pub(crate) use local::{
+    Completions, Config, ConfigCheck, ConfigCommand, Context, ContextAdd, Passwd,
+};
 
+#[expect(clippy::doc_markdown, reason = "help texts are shown as they stand")]
 mod serve;
 pub(crate) use serve::{Broker, Serve, Up};
 
@@ -37,12 +42,20 @@ pub(crate) struct Cli {
 
 /// What to log; understood by every subcommand.
 #[derive(Debug, Clone, Args)]
+#[expect(clippy::doc_markdown, reason = "help texts are shown as they stand")]
 pub(crate) struct LogArgs {
-    /// What to log on standard error: error, warn, info, debug, trace, or directives [env: DIALTONE_LOG]
+    /// What to log: error, warn, info, debug, trace, or directives [env: DIALTONE_LOG]
     #[arg(long, global = true, value_name = "LEVEL", help_heading = "Logs")]
     pub(crate) log_level: Option<String>,
-    /// How to log it [env: DIALTONE_LOG_FORMAT]
-    #[arg(long, global = true, value_name = "FORMAT", value_enum, help_heading = "Logs")]
+    /// How to log it: text or json [env: DIALTONE_LOG_FORMAT]
+    #[arg(
+        long,
+        global = true,
+        value_name = "FORMAT",
+        value_enum,
+        hide_possible_values = true,
+        help_heading = "Logs"
+    )]
     pub(crate) log_format: Option<Format>,
 }
 
@@ -76,6 +89,8 @@ pub(crate) enum Command {
     Rtt(Rtt),
     /// Watch connections, rates and slow consumers
     Top(Top),
+    /// Generate load and measure, also beside nats-server
+    Bench(Box<dialtone_load::cli::BenchArgs>),
 
     /// Keep brokers and credentials under names
     #[command(visible_alias = "ctx", subcommand)]
@@ -90,7 +105,7 @@ pub(crate) enum Command {
 const GROUPS: [(&str, &[&str]); 4] = [
     ("Run", &["up", "broker", "config", "passwd"]),
     ("Use", &["pub", "sub", "request", "reply", "interest"]),
-    ("Watch and measure", &["rtt", "top"]),
+    ("Watch and measure", &["rtt", "top", "bench"]),
     ("Set up", &["context", "completions", "version"]),
 ];
 
@@ -108,10 +123,14 @@ pub(crate) fn command() -> clap::Command {
     let command = Cli::command();
     let mut overview = String::from("{about}\n\n{usage-heading} {usage}\n");
     for (title, names) in GROUPS {
-        overview.push_str(&format!("\n{title}:\n"));
-        for sub in names.iter().filter_map(|name| command.find_subcommand(name)) {
+        overview.extend(["\n", title, ":\n"]);
+        for sub in names
+            .iter()
+            .filter_map(|name| command.find_subcommand(name))
+        {
             let about = sub.get_about().map(ToString::to_string).unwrap_or_default();
-            overview.push_str(&format!("  {:<12} {about}\n", sub.get_name()));
+            let line = format!("  {:<12} {about}\n", sub.get_name());
+            overview.push_str(&line);
         }
     }
     overview.push_str("\nOptions:\n{options}\n\n");
@@ -130,8 +149,14 @@ mod tests {
 
     #[test]
     fn every_subcommand_is_in_one_group() {
-        let mut grouped: Vec<_> = GROUPS.iter().flat_map(|(_, names)| names.iter().map(ToString::to_string)).collect();
-        let mut all: Vec<_> = Cli::command().get_subcommands().map(|sub| sub.get_name().to_owned()).collect();
+        let mut grouped: Vec<_> = GROUPS
+            .iter()
+            .flat_map(|(_, names)| names.iter().map(ToString::to_string))
+            .collect();
+        let mut all: Vec<_> = Cli::command()
+            .get_subcommands()
+            .map(|sub| sub.get_name().to_owned())
+            .collect();
         grouped.sort_unstable();
         all.sort_unstable();
         assert_eq!(grouped, all);

@@ -30,7 +30,10 @@ pub(crate) struct Auth {
 pub(crate) fn auth(settings: &Settings) -> anyhow::Result<Auth> {
     if let Some(path) = &settings.users.value {
         let users = Arc::new(FileAuth::open(path, limits(settings))?);
-        return Ok(Auth { provider: Arc::<FileAuth>::clone(&users), users: Some(users) });
+        return Ok(Auth {
+            provider: Arc::<FileAuth>::clone(&users),
+            users: Some(users),
+        });
     }
     let provider: Arc<dyn Authenticate> = if settings.open_to_everyone.value {
         Arc::new(Open::everywhere())
@@ -39,16 +42,26 @@ pub(crate) fn auth(settings: &Settings) -> anyhow::Result<Auth> {
     } else {
         Arc::new(Open::new())
     };
-    Ok(Auth { provider, users: None })
+    Ok(Auth {
+        provider,
+        users: None,
+    })
 }
 
 /// The certificate, where a listener needs one.
 pub(crate) fn tls(settings: &Settings) -> anyhow::Result<Option<ServerTls>> {
-    if !settings.listen.value.iter().any(dialtone_transport::Endpoint::is_encrypted) {
+    if !settings
+        .listen
+        .value
+        .iter()
+        .any(dialtone_transport::Endpoint::is_encrypted)
+    {
         return Ok(None);
     }
     let tls = match (&settings.tls_cert.value, &settings.tls_key.value) {
-        (Some(cert), Some(key)) => ServerTls::from_pem_files(cert, key, settings.tls_client_ca.value.as_deref()),
+        (Some(cert), Some(key)) => {
+            ServerTls::from_pem_files(cert, key, settings.tls_client_ca.value.as_deref())
+        }
         (Some(_), None) | (None, Some(_) | None) => {
             ServerTls::development(settings.tls_dev.value.as_deref())
         }
@@ -79,7 +92,10 @@ pub(crate) fn broker(settings: &Settings, tls: Option<&ServerTls>, shards: Vec<H
         allowed_origins: settings.allowed_origins.value.clone(),
         ..ListenOptions::default()
     };
-    let listen = |endpoint: &dialtone_transport::Endpoint| Listen { endpoint: endpoint.clone(), options: options.clone() };
+    let listen = |endpoint: &dialtone_transport::Endpoint| Listen {
+        endpoint: endpoint.clone(),
+        options: options.clone(),
+    };
     Config {
         node: settings.node.value.clone(),
         listen: settings.listen.value.iter().map(listen).collect(),
@@ -95,7 +111,12 @@ pub(crate) fn broker(settings: &Settings, tls: Option<&ServerTls>, shards: Vec<H
         },
         outbox: outbox(settings),
         drain_grace: settings.drain_grace.value.get(),
-        advertise: settings.advertise.value.iter().map(ToString::to_string).collect(),
+        advertise: settings
+            .advertise
+            .value
+            .iter()
+            .map(ToString::to_string)
+            .collect(),
         shards,
     }
 }
@@ -123,12 +144,21 @@ pub(crate) fn config_dir(strings: &dyn crate::config::Strings) -> anyhow::Result
     xdg(strings, "XDG_CONFIG_HOME", ".config")
 }
 
-fn xdg(strings: &dyn crate::config::Strings, variable: &str, fallback: &str) -> anyhow::Result<PathBuf> {
-    let absolute = strings.get(variable).map(PathBuf::from).filter(|path| path.is_absolute());
+fn xdg(
+    strings: &dyn crate::config::Strings,
+    variable: &str,
+    fallback: &str,
+) -> anyhow::Result<PathBuf> {
+    let absolute = strings
+        .get(variable)
+        .map(PathBuf::from)
+        .filter(|path| path.is_absolute());
     let base = match absolute {
         Some(base) => base,
         None => {
-            let home = strings.get("HOME").with_context(|| format!("neither {variable} nor HOME is set"))?;
+            let home = strings
+                .get("HOME")
+                .with_context(|| format!("neither {variable} nor HOME is set"))?;
             PathBuf::from(home).join(fallback)
         }
     };

@@ -1,7 +1,7 @@
 //! The subcommands, one file each.
 
 use crate::args::{Cli, Command, LogArgs};
-use crate::config::{Environment, Format, Strings};
+use crate::config::{Environment, Format, Strings as _};
 use crate::exit::Outcome;
 use crate::print::Output;
 use crate::{serve, shards, telemetry};
@@ -28,7 +28,10 @@ pub(crate) fn run(cli: Cli) -> Outcome {
         Command::Passwd(args) => passwd::run(&args),
         Command::Context(args) => context::run(args),
         Command::Completions(args) => completions(&args),
-        Command::Version => Ok(Output::stdout().line(concat!("dialtone ", env!("CARGO_PKG_VERSION")))?),
+        Command::Version => {
+            Ok(Output::stdout().line(concat!("dialtone ", env!("CARGO_PKG_VERSION")))?)
+        }
+        Command::Bench(args) => bench(&args, &log),
         Command::Pub(args) => client(&log, publish::run(args)),
         Command::Sub(args) => client(&log, subscribe::run(args)),
         Command::Request(args) => client(&log, request::run(args)),
@@ -50,15 +53,33 @@ fn client(log: &LogArgs, work: impl Future<Output = Outcome>) -> Outcome {
 }
 
 fn start_logs(log: &LogArgs) -> Outcome {
-    let level = log.log_level.clone().or_else(|| Environment.get("DIALTONE_LOG"));
-    telemetry::start(level.as_deref().unwrap_or("warn"), log.log_format.unwrap_or(Format::Text))?;
+    let level = log
+        .log_level
+        .clone()
+        .or_else(|| Environment.get("DIALTONE_LOG"));
+    telemetry::start(
+        level.as_deref().unwrap_or("warn"),
+        log.log_format.unwrap_or(Format::Text),
+    )?;
     Ok(())
 }
 
 fn completions(args: &crate::args::Completions) -> Outcome {
     let mut out = Output::stdout();
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut crate::args::command(), "dialtone", &mut script);
+    clap_complete::generate(
+        args.shell,
+        &mut crate::args::command(),
+        "dialtone",
+        &mut script,
+    );
     std::io::Write::write_all(&mut out, &script)?;
+    Ok(std::io::Write::flush(&mut out)?)
+}
+
+fn bench(args: &dialtone_load::cli::BenchArgs, log: &LogArgs) -> Outcome {
+    start_logs(log)?;
+    let (mut out, mut progress) = (Output::stdout(), std::io::stderr());
+    dialtone_load::cli::main(args, &mut out, &mut progress).map_err(anyhow::Error::from)?;
     Ok(std::io::Write::flush(&mut out)?)
 }

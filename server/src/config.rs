@@ -143,25 +143,44 @@ impl Sources {
         let merged = flags.or(environment).or(file).or(self.preset.clone());
         let settings = merged.resolve();
         rules::check(&settings, &mut problems, &mut warnings);
-        Loaded { settings, problems, warnings }
+        Loaded {
+            settings,
+            problems,
+            warnings,
+        }
     }
 }
 
-fn from_environment(strings: &dyn Strings, problems: &mut Vec<Problem>, warnings: &mut Vec<Problem>) -> Layer {
+fn from_environment(
+    strings: &dyn Strings,
+    problems: &mut Vec<Problem>,
+    warnings: &mut Vec<Problem>,
+) -> Layer {
     let mut layer = Layer::default();
     for field in FIELDS {
         let name = field.env();
-        let Some(text) = strings.get(&name) else { continue };
+        let Some(text) = strings.get(&name) else {
+            continue;
+        };
         let origin = Origin::Env(name);
         if let Err(text) = layer.set(field.key, Raw::Texts(&[text]), origin.clone()) {
-            problems.push(Problem { origin, key: field.key.to_owned(), text });
+            problems.push(Problem {
+                origin,
+                key: field.key.to_owned(),
+                text,
+            });
         }
     }
     for name in strings.names() {
-        let known = OTHERS.contains(&name.as_str()) || FIELDS.iter().any(|field| field.env() == name);
+        let known =
+            OTHERS.contains(&name.as_str()) || FIELDS.iter().any(|field| field.env() == name);
         if name.starts_with(PREFIX) && !known {
             let text = "no setting has this name".to_owned();
-            warnings.push(Problem { origin: Origin::Env(name), key: String::new(), text });
+            warnings.push(Problem {
+                origin: Origin::Env(name),
+                key: String::new(),
+                text,
+            });
         }
     }
     layer

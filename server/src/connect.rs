@@ -18,13 +18,26 @@ pub(crate) const URL_DEFAULT: &str = "ws://127.0.0.1:4480/";
 pub(crate) async fn connect(args: &ConnectArgs) -> Result<Client, Failure> {
     let options = options(args, &Environment)?;
     let urls = options.urls.join(", ");
-    options.connect().await.map_err(|error| explain(error, &urls))
+    options
+        .connect()
+        .await
+        .map_err(|error| explain(error, &urls))
 }
 
 fn options(args: &ConnectArgs, strings: &dyn Strings) -> Result<Options, Failure> {
-    let profile = merge(args, Profile::from_environment(strings), context(args.context.as_deref(), strings)?);
-    let mut options = Options::default().name(concat!("dialtone/", env!("CARGO_PKG_VERSION"))).tls(tls(&profile)?);
-    options.urls = if profile.url.is_empty() { vec![URL_DEFAULT.to_owned()] } else { profile.url.clone() };
+    let profile = merge(
+        args,
+        Profile::from_environment(strings),
+        context(args.context.as_deref(), strings)?,
+    );
+    let mut options = Options::default()
+        .name(concat!("dialtone/", env!("CARGO_PKG_VERSION")))
+        .tls(tls(&profile)?);
+    options.urls = if profile.url.is_empty() {
+        vec![URL_DEFAULT.to_owned()]
+    } else {
+        profile.url.clone()
+    };
     if let Some(limit) = args.connect_timeout {
         options.connect_timeout = limit.get();
     }
@@ -34,11 +47,14 @@ fn options(args: &ConnectArgs, strings: &dyn Strings) -> Result<Options, Failure
             .map_err(|error| Failure::from(anyhow::Error::from(error)))?,
         (None, Some(user), None) => {
             let password = profile.password.as_ref();
-            let password = password.ok_or_else(|| Failure::usage("a user name was given, but no password"))?;
+            let password =
+                password.ok_or_else(|| Failure::usage("a user name was given, but no password"))?;
             options.password(user, password)
         }
         (None, None, Some(token)) => options.token(token),
-        (None, Some(_), Some(_)) => return Err(Failure::usage("both a user name and a token were given")),
+        (None, Some(_), Some(_)) => {
+            return Err(Failure::usage("both a user name and a token were given"));
+        }
         (None, None, None) => options,
     };
     warn_about_clear_text(&options);
@@ -46,8 +62,13 @@ fn options(args: &ConnectArgs, strings: &dyn Strings) -> Result<Options, Failure
 }
 
 /// The profile of the context that is named, or of the one in use.
-pub(crate) fn context(named: Option<&str>, strings: &dyn Strings) -> Result<Option<Profile>, Failure> {
-    let named = named.map(str::to_owned).or_else(|| strings.get("DIALTONE_CONTEXT"));
+pub(crate) fn context(
+    named: Option<&str>,
+    strings: &dyn Strings,
+) -> Result<Option<Profile>, Failure> {
+    let named = named
+        .map(str::to_owned)
+        .or_else(|| strings.get("DIALTONE_CONTEXT"));
     let contexts = match Contexts::open(strings) {
         Ok(contexts) => contexts,
         // Without a home there are no contexts, which matters only if one was asked for.
@@ -57,7 +78,7 @@ pub(crate) fn context(named: Option<&str>, strings: &dyn Strings) -> Result<Opti
             return Ok(None);
         }
     };
-    match named.as_deref().or(contexts.current()) {
+    match named.as_deref().or_else(|| contexts.current()) {
         Some(name) => contexts.get(name).cloned().map(Some),
         None => Ok(None),
     }
@@ -67,7 +88,10 @@ fn tls(profile: &Profile) -> Result<ClientTls, Failure> {
     let roots = if profile.insecure {
         Roots::Insecure
     } else if let Some(text) = &profile.fingerprint {
-        Roots::Fingerprint(text.parse().map_err(|error| Failure::usage(format_args!("--fingerprint: {error}")))?)
+        Roots::Fingerprint(
+            text.parse()
+                .map_err(|error| Failure::usage(format_args!("--fingerprint: {error}")))?,
+        )
     } else if let Some(path) = &profile.ca {
         Roots::Pem(path.clone())
     } else {
@@ -78,7 +102,11 @@ fn tls(profile: &Profile) -> Result<ClientTls, Failure> {
             let read = ClientCertificate::from_pem_files(cert, key);
             Some(read.map_err(|error| Failure::from(anyhow::Error::from(error)))?)
         }
-        (Some(_), None) | (None, Some(_)) => return Err(Failure::usage("a certificate needs its key, and a key its certificate")),
+        (Some(_), None) | (None, Some(_)) => {
+            return Err(Failure::usage(
+                "a certificate needs its key, and a key its certificate",
+            ));
+        }
         (None, None) => None,
     };
     Ok(ClientTls::with_certificate(roots, own))
@@ -95,28 +123,44 @@ fn warn_about_clear_text(options: &Options) {
     }
 }
 
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "only some errors have an exit code or a hint of their own"
+)]
 fn explain(error: ConnectError, urls: &str) -> Failure {
-    let code = error.code();
-    let hint = match &error {
-        ConnectError::Unreachable { source: DialError::Connect { .. } | DialError::TimedOut(_), .. } => {
-            Some(format!("is a broker running at {urls}? `dialtone up` starts one on this machine; --url names another"))
-        }
-        ConnectError::Unreachable { source: DialError::TlsHandshake(_) | DialError::Quic(_), .. } => {
-            Some("a certificate that is not trusted is the usual reason; --fingerprint HEX, --ca FILE or --insecure trust it".to_owned())
-        }
-        ConnectError::Refused { .. } if code == Code::Unauthenticated => {
-            Some("--user and --password, --token or --credentials say who you are".to_owned())
-        }
-        _ => None,
-    };
-    let exit = match error {
-        ConnectError::BadAddress { .. } => Exit::Usage,
-        ConnectError::Unreachable { source: DialError::TimedOut(_), .. } => Exit::Timeout,
-        _ => Exit::of(code),
+    let (exit, hint) = match &error {
+        ConnectError::Unreachable { source, .. } => unreachable(source, urls),
+        ConnectError::BadAddress { .. } => (Exit::Usage, None),
+        other if other.code() == Code::Unauthenticated => (
+            Exit::Denied,
+            Some("--user and --password, --token or --credentials say who you are".to_owned()),
+        ),
+        other => (Exit::of(other.code()), None),
     };
     let failure = Failure::new(exit, error);
     match hint {
         Some(hint) => failure.hint(hint),
         None => failure,
+    }
+}
+
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "only some errors have a hint"
+)]
+fn unreachable(error: &DialError, urls: &str) -> (Exit, Option<String>) {
+    let nobody = || {
+        Some(format!(
+            "is a broker running at {urls}? `dialtone up` starts one on this machine; --url names another"
+        ))
+    };
+    match error {
+        DialError::Connect { .. } => (Exit::Failure, nobody()),
+        DialError::TimedOut(_) => (Exit::Timeout, nobody()),
+        DialError::TlsHandshake(_) | DialError::Quic(_) => {
+            let hint = "a certificate that is not trusted is the usual reason; --fingerprint HEX, --ca FILE or --insecure trust it";
+            (Exit::Failure, Some(hint.to_owned()))
+        }
+        _ => (Exit::Failure, None),
     }
 }

@@ -40,13 +40,19 @@ impl Contexts {
 
     fn read(path: PathBuf) -> anyhow::Result<Self> {
         let content = match std::fs::metadata(&path) {
-            Ok(about) if about.len() > FILE_LEN_MAX => anyhow::bail!("{} is longer than {FILE_LEN_MAX} bytes", path.display()),
+            Ok(about) if about.len() > FILE_LEN_MAX => {
+                anyhow::bail!("{} is longer than {FILE_LEN_MAX} bytes", path.display())
+            }
             Ok(_) => {
-                let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-                toml::from_str(&text).with_context(|| format!("{} makes no sense", path.display()))?
+                let text = std::fs::read_to_string(&path)
+                    .with_context(|| format!("cannot read {}", path.display()))?;
+                toml::from_str(&text)
+                    .with_context(|| format!("{} makes no sense", path.display()))?
             }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Content::default(),
-            Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
+            Err(error) => {
+                return Err(error).with_context(|| format!("cannot read {}", path.display()));
+            }
         };
         Ok(Self { path, content })
     }
@@ -54,8 +60,10 @@ impl Contexts {
     /// Writes the file, readable for its owner only.
     pub(crate) fn save(&self) -> anyhow::Result<()> {
         let folder = self.path.parent().unwrap_or_else(|| Path::new("."));
-        std::fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
-        let text = toml::to_string_pretty(&self.content).context("contexts cannot be written as TOML")?;
+        std::fs::create_dir_all(folder)
+            .with_context(|| format!("cannot make the folder {}", folder.display()))?;
+        let text =
+            toml::to_string_pretty(&self.content).context("contexts cannot be written as TOML")?;
         crate::files::replace(&self.path, text.as_bytes(), 0o600)
             .with_context(|| format!("cannot write {}", self.path.display()))
     }
@@ -65,7 +73,9 @@ impl Contexts {
         self.content.contexts.get(name).ok_or_else(|| {
             let known: Vec<_> = self.content.contexts.keys().map(String::as_str).collect();
             let hint = match known.as_slice() {
-                [] => "there are none yet; `dialtone context add NAME --url URL` makes one".to_owned(),
+                [] => {
+                    "there are none yet; `dialtone context add NAME --url URL` makes one".to_owned()
+                }
                 names => format!("there are: {}", names.join(", ")),
             };
             Failure::usage(format_args!("there is no context {name:?}")).hint(hint)
@@ -79,14 +89,23 @@ impl Contexts {
 
     /// All contexts by name.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &Profile)> {
-        self.content.contexts.iter().map(|(name, profile)| (name.as_str(), profile))
+        self.content
+            .contexts
+            .iter()
+            .map(|(name, profile)| (name.as_str(), profile))
     }
 
     /// Adds or replaces a context; the first one is used from here on.
-    pub(crate) fn add(&mut self, name: &str, profile: Profile, switch: bool) -> Result<(), Failure> {
+    pub(crate) fn add(
+        &mut self,
+        name: &str,
+        profile: Profile,
+        switch: bool,
+    ) -> Result<(), Failure> {
         let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
         if name.is_empty() || name.len() > NAME_LEN_MAX || !name.bytes().all(allowed) {
-            let rule = format!("a name must be 1 to {NAME_LEN_MAX} letters, digits, '-', '_' and '.'");
+            let rule =
+                format!("a name must be 1 to {NAME_LEN_MAX} letters, digits, '-', '_' and '.'");
             return Err(Failure::usage(rule));
         }
         let first = self.content.contexts.is_empty();
@@ -122,7 +141,11 @@ mod tests {
     use super::*;
 
     fn profile(url: &str) -> Profile {
-        Profile { url: vec![url.to_owned()], token: Some("secret".to_owned()), ..Profile::default() }
+        Profile {
+            url: vec![url.to_owned()],
+            token: Some("secret".to_owned()),
+            ..Profile::default()
+        }
     }
 
     #[test]
@@ -133,7 +156,10 @@ mod tests {
         contexts.add("one", profile("ws://one"), false).unwrap();
         contexts.add("two", profile("ws://two"), false).unwrap();
         contexts.save().unwrap();
-        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(
+            std::fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+            0o600
+        );
 
         let mut contexts = Contexts::read(path).unwrap();
         assert_eq!(contexts.current(), Some("one"), "the first is used");
@@ -141,7 +167,13 @@ mod tests {
         contexts.switch("two").unwrap();
         contexts.remove("two").unwrap();
         assert_eq!(contexts.current(), None);
-        assert!(contexts.get("two").unwrap_err().to_string().contains("there are: one"));
+        assert!(
+            contexts
+                .get("two")
+                .unwrap_err()
+                .to_string()
+                .contains("there are: one")
+        );
         contexts.add("a b", profile("ws://x"), false).unwrap_err();
     }
 }

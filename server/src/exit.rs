@@ -37,7 +37,10 @@ impl Exit {
     }
 
     /// What a code of the protocol means to a shell.
-    #[expect(clippy::wildcard_enum_match_arm, reason = "only some codes have an exit code of their own")]
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "only some codes have an exit code of their own"
+    )]
     pub(crate) fn of(code: Code) -> Self {
         match code {
             Code::NoSubscribers => Self::NoSubscriber,
@@ -64,7 +67,11 @@ pub(crate) type Outcome = Result<(), Failure>;
 impl Failure {
     /// A failure with its exit code.
     pub(crate) fn new(exit: Exit, error: impl Into<anyhow::Error>) -> Self {
-        Self { exit, error: error.into(), hint: None }
+        Self {
+            exit,
+            error: error.into(),
+            hint: None,
+        }
     }
 
     /// A failure whose exit code follows from a code of the protocol.
@@ -87,7 +94,10 @@ impl Failure {
     pub(crate) fn report(&self) -> ExitCode {
         if self.exit != Exit::Quiet {
             // Nothing is left to be done when standard error is gone as well.
-            drop(io::Write::write_all(&mut io::stderr().lock(), self.to_string().as_bytes()));
+            drop(io::Write::write_all(
+                &mut io::stderr().lock(),
+                self.to_string().as_bytes(),
+            ));
         }
         ExitCode::from(self.exit.number())
     }
@@ -109,8 +119,12 @@ impl fmt::Display for Failure {
 
 impl From<anyhow::Error> for Failure {
     fn from(error: anyhow::Error) -> Self {
-        let broken = error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>());
-        let quiet = broken.into_iter().any(|cause| cause.kind() == io::ErrorKind::BrokenPipe);
+        let broken = error
+            .chain()
+            .filter_map(|cause| cause.downcast_ref::<io::Error>());
+        let quiet = broken
+            .into_iter()
+            .any(|cause| cause.kind() == io::ErrorKind::BrokenPipe);
         Self::new(if quiet { Exit::Quiet } else { Exit::Failure }, error)
     }
 }
@@ -129,10 +143,15 @@ mod tests {
 
     #[test]
     fn causes_and_hint_are_shown() {
-        let error = Err::<(), _>(io::Error::other("disk is full")).context("cannot write").unwrap_err();
+        let error = Err::<(), _>(io::Error::other("disk is full"))
+            .context("cannot write")
+            .unwrap_err();
         let failure = Failure::from(error).hint("make room");
         assert_eq!(failure.exit, Exit::Failure);
-        assert_eq!(failure.to_string(), "error: cannot write\n  because: disk is full\nhint: make room\n");
+        assert_eq!(
+            failure.to_string(),
+            "error: cannot write\n  because: disk is full\nhint: make room\n"
+        );
     }
 
     #[test]

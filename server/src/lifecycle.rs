@@ -75,7 +75,10 @@ pub(crate) async fn supervise(
             }
         }
     }
-    tracing::info!(grace_s = grace.as_secs_f64(), "draining; another signal stops at once");
+    tracing::info!(
+        grace_s = grace.as_secs_f64(),
+        "draining; another signal stops at once"
+    );
     stop.cancel();
     let deadline = tokio::time::sleep(grace);
     let mut deadline = std::pin::pin!(deadline);

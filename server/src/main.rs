@@ -16,6 +16,7 @@ mod config;
 mod connect;
 mod contexts;
 mod exit;
+mod figures;
 mod files;
 mod lifecycle;
 mod payload;

@@ -69,9 +69,12 @@ fn packed(value: Value) -> rmpv::Value {
         },
         Value::String(text) => text.into(),
         Value::Array(items) => rmpv::Value::Array(items.into_iter().map(packed).collect()),
-        Value::Object(entries) => {
-            rmpv::Value::Map(entries.into_iter().map(|(key, value)| (key.into(), packed(value))).collect())
-        }
+        Value::Object(entries) => rmpv::Value::Map(
+            entries
+                .into_iter()
+                .map(|(key, value)| (key.into(), packed(value)))
+                .collect(),
+        ),
     }
 }
 
@@ -121,29 +124,38 @@ fn unpacked(value: rmpv::Value) -> Value {
         rmpv::Value::F64(number) => number.into(),
         rmpv::Value::String(text) => String::from_utf8_lossy(text.as_bytes()).into_owned().into(),
         rmpv::Value::Binary(bytes) => serde_json::json!({ "$bytes": hex(&bytes) }),
-        rmpv::Value::Ext(kind, bytes) => serde_json::json!({ "$extension": kind, "$bytes": hex(&bytes) }),
-        rmpv::Value::Array(items) => items.into_iter().map(unpacked).collect(),
-        rmpv::Value::Map(entries) => {
-            Value::Object(entries.into_iter().map(|(key, value)| (name(key), unpacked(value))).collect())
+        rmpv::Value::Ext(kind, bytes) => {
+            serde_json::json!({ "$extension": kind, "$bytes": hex(&bytes) })
         }
+        rmpv::Value::Array(items) => items.into_iter().map(unpacked).collect(),
+        rmpv::Value::Map(entries) => Value::Object(
+            entries
+                .into_iter()
+                .map(|(key, value)| (name(key), unpacked(value)))
+                .collect(),
+        ),
     }
 }
 
 fn name(key: rmpv::Value) -> String {
     match unpacked(key) {
         Value::String(text) => text,
-        other @ (Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_)) => {
-            other.to_string()
-        }
+        other @ (Value::Null
+        | Value::Bool(_)
+        | Value::Number(_)
+        | Value::Array(_)
+        | Value::Object(_)) => other.to_string(),
     }
 }
 
 /// Two hexadecimal digits for each byte.
 pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut out, byte| {
-        write!(out, "{byte:02x}").expect("a string takes whatever is written to it");
-        out
-    })
+    bytes
+        .iter()
+        .fold(String::with_capacity(bytes.len() * 2), |mut out, byte| {
+            write!(out, "{byte:02x}").expect("a string takes whatever is written to it");
+            out
+        })
 }
 
 #[cfg(test)]
@@ -152,7 +164,10 @@ mod tests {
 
     #[track_caller]
     fn check(text: &[u8], encoding: Encoding, tag: u8, wire: &[u8]) {
-        assert_eq!(encode(text.to_vec(), encoding).unwrap(), (tag, Bytes::copy_from_slice(wire)));
+        assert_eq!(
+            encode(text.to_vec(), encoding).unwrap(),
+            (tag, Bytes::copy_from_slice(wire))
+        );
     }
 
     #[test]
@@ -162,7 +177,12 @@ mod tests {
         check(b"hello", Encoding::Auto, 0, b"\xa5hello");
         check(b"", Encoding::Auto, 0, b"\xa0");
         check(b"\xff\x00", Encoding::Auto, 0, b"\xc4\x02\xff\x00");
-        check(b"{\"a\":[1,-1,null]}", Encoding::Msgpack, 0, b"\x81\xa1a\x93\x01\xff\xc0");
+        check(
+            b"{\"a\":[1,-1,null]}",
+            Encoding::Msgpack,
+            0,
+            b"\x81\xa1a\x93\x01\xff\xc0",
+        );
         check(b"hello", Encoding::Msgpack, 0, b"\xa5hello");
         check(b"hello", Encoding::Raw, 0, b"hello");
         encode(b"hello".to_vec(), Encoding::Json).unwrap_err();
@@ -171,11 +191,20 @@ mod tests {
     #[test]
     fn payloads_are_shown_as_what_they_hold() {
         let show = |encoding, bytes: &'static [u8]| show(encoding, &Bytes::from_static(bytes));
-        assert_eq!(show(1, b"{\"a\":1}"), Shown::Value(serde_json::json!({"a": 1})));
+        assert_eq!(
+            show(1, b"{\"a\":1}"),
+            Shown::Value(serde_json::json!({"a": 1}))
+        );
         assert_eq!(show(0, b"\xa5hello"), Shown::Value("hello".into()));
-        assert_eq!(show(0, b"\x81\x01\xc4\x01\xff"), Shown::Value(serde_json::json!({"1": {"$bytes": "ff"}})));
+        assert_eq!(
+            show(0, b"\x81\x01\xc4\x01\xff"),
+            Shown::Value(serde_json::json!({"1": {"$bytes": "ff"}}))
+        );
         assert_eq!(show(0, b"hello"), Shown::Text("hello".to_owned()));
-        assert_eq!(show(1, b"\xff\xfe"), Shown::Bytes(Bytes::from_static(b"\xff\xfe")));
+        assert_eq!(
+            show(1, b"\xff\xfe"),
+            Shown::Bytes(Bytes::from_static(b"\xff\xfe"))
+        );
         assert_eq!(show(0, b""), Shown::Text(String::new()));
         assert_eq!(show(7, b"plain"), Shown::Text("plain".to_owned()));
     }
@@ -183,6 +212,6 @@ mod tests {
     #[test]
     fn deep_nesting_is_shown_as_text_or_bytes() {
         let deep = Bytes::from(vec![0x91; 100_000]);
-        assert_eq!(super::show(0, &deep), Shown::Bytes(deep.clone()));
+        assert_eq!(show(0, &deep), Shown::Bytes(deep.clone()));
     }
 }

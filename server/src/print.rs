@@ -16,7 +16,10 @@ pub(crate) struct Output {
 impl Output {
     /// The standard output of this process.
     pub(crate) fn stdout() -> Self {
-        Self { out: BufWriter::with_capacity(1 << 16, io::stdout()), paint: Paint::stdout() }
+        Self {
+            out: BufWriter::with_capacity(1 << 16, io::stdout()),
+            paint: Paint::stdout(),
+        }
     }
 
     /// Writes a line.
@@ -32,8 +35,8 @@ impl Output {
 }
 
 impl Write for Output {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.out.write(bytes)
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        self.out.write(buf)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -56,12 +59,16 @@ pub(crate) struct Paint {
 impl Paint {
     /// For standard output.
     pub(crate) fn stdout() -> Self {
-        Self { on: io::stdout().is_terminal() && wanted() }
+        Self {
+            on: io::stdout().is_terminal() && wanted(),
+        }
     }
 
     /// For standard error.
     pub(crate) fn stderr() -> Self {
-        Self { on: io::stderr().is_terminal() && wanted() }
+        Self {
+            on: io::stderr().is_terminal() && wanted(),
+        }
     }
 
     /// Whether there are any.
@@ -90,7 +97,11 @@ impl Paint {
     }
 
     fn wrap(self, code: &str, text: impl Display) -> String {
-        if self.on { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_string() }
+        if self.on {
+            format!("\x1b[{code}m{text}\x1b[0m")
+        } else {
+            text.to_string()
+        }
     }
 }
 
@@ -102,7 +113,15 @@ fn wanted() -> bool {
 
 /// What is shown of a text from elsewhere: control characters could take over the terminal.
 pub(crate) fn harmless(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() && c != '\n' && c != '\t' { '\u{fffd}' } else { c }).collect()
+    text.chars()
+        .map(|c| {
+            if c.is_control() && c != '\n' && c != '\t' {
+                '\u{fffd}'
+            } else {
+                c
+            }
+        })
+        .collect()
 }
 
 /// A number of bytes for people.
@@ -115,7 +134,11 @@ pub(crate) fn bytes(count: u64) -> String {
         unit += 1;
     }
     let name = units.get(unit).copied().unwrap_or("B");
-    if unit == 0 { format!("{count} {name}") } else { format!("{}.{} {name}", tenths / 10, tenths % 10) }
+    if unit == 0 {
+        format!("{count} {name}")
+    } else {
+        format!("{}.{} {name}", tenths / 10, tenths % 10)
+    }
 }
 
 /// A point in time as RFC 3339 in UTC with milliseconds.
@@ -138,7 +161,11 @@ fn civil(days: u64) -> (u64, u64, u64) {
     let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let shifted = (5 * of_year + 2) / 153;
     let day = of_year - (153 * shifted + 2) / 5 + 1;
-    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
+    let month = if shifted < 10 {
+        shifted + 3
+    } else {
+        shifted - 9
+    };
     (year_of_era + era * 400 + u64::from(month <= 2), month, day)
 }
 
@@ -164,9 +191,13 @@ mod tests {
 
     #[test]
     fn byte_counts() {
-        for (count, shown) in
-            [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (1536, "1.5 KiB"), (100 << 20, "100.0 MiB")]
-        {
+        for (count, shown) in [
+            (0, "0 B"),
+            (1023, "1023 B"),
+            (1024, "1.0 KiB"),
+            (1536, "1.5 KiB"),
+            (100 << 20, "100.0 MiB"),
+        ] {
             assert_eq!(bytes(count), shown);
         }
     }

@@ -49,9 +49,31 @@ pub(crate) struct Profile {
 impl Profile {
     /// What flags say.
     pub(crate) fn from_flags(url: &[String], tls: &TlsArgs) -> Self {
-        let TlsArgs { credentials, user, password, token, ca, fingerprint, insecure, cert, key } = tls.clone();
+        let TlsArgs {
+            credentials,
+            user,
+            password,
+            token,
+            ca,
+            fingerprint,
+            insecure,
+            cert,
+            key,
+        } = tls.clone();
         let url = url.to_vec();
-        Self { url, monitor: None, credentials, user, password, token, ca, fingerprint, insecure, cert, key }
+        Self {
+            url,
+            monitor: None,
+            credentials,
+            user,
+            password,
+            token,
+            ca,
+            fingerprint,
+            insecure,
+            cert,
+            key,
+        }
     }
 
     /// What the environment says.
@@ -59,7 +81,12 @@ impl Profile {
         let get = |name: &str| strings.get(&format!("DIALTONE_{name}"));
         let urls = get("URL").unwrap_or_default();
         Self {
-            url: urls.split(',').map(str::trim).filter(|url| !url.is_empty()).map(str::to_owned).collect(),
+            url: urls
+                .split(',')
+                .map(str::trim)
+                .filter(|url| !url.is_empty())
+                .map(str::to_owned)
+                .collect(),
             credentials: get("CREDENTIALS").map(Into::into),
             user: get("USER"),
             password: get("PASSWORD"),
@@ -84,7 +111,11 @@ impl Profile {
         let trust = if own_trust { &self } else { &lower }.clone();
         let certificate = if own_certificate { &self } else { &lower }.clone();
         Self {
-            url: if self.url.is_empty() { lower.url } else { self.url },
+            url: if self.url.is_empty() {
+                lower.url
+            } else {
+                self.url
+            },
             monitor: self.monitor.or(lower.monitor),
             credentials: identity.credentials,
             user: identity.user,
@@ -105,7 +136,11 @@ impl Profile {
     /// The same with stars in place of secrets.
     pub(crate) fn masked(&self) -> Self {
         let mask = |secret: &Option<String>| secret.as_ref().map(|_| "***".to_owned());
-        Self { password: mask(&self.password), token: mask(&self.token), ..self.clone() }
+        Self {
+            password: mask(&self.password),
+            token: mask(&self.token),
+            ..self.clone()
+        }
     }
 }
 
@@ -116,10 +151,18 @@ pub(crate) fn merge(args: &ConnectArgs, environment: Profile, context: Option<Pr
     let flags = Profile::from_flags(&args.url, &args.tls);
     let context = context.unwrap_or_default();
     if args.context.is_some() {
-        if flags.url.is_empty() { flags.or(context).or(environment) } else { flags.or(environment) }
+        if flags.url.is_empty() {
+            flags.or(context).or(environment)
+        } else {
+            flags.or(environment)
+        }
     } else {
         let above = flags.or(environment);
-        if above.url.is_empty() { above.or(context) } else { above }
+        if above.url.is_empty() {
+            above.or(context)
+        } else {
+            above
+        }
     }
 }
 
@@ -129,7 +172,11 @@ mod tests {
 
     fn source(url: &str, user: Option<&str>, token: Option<&str>) -> Profile {
         Profile {
-            url: if url.is_empty() { Vec::new() } else { vec![url.to_owned()] },
+            url: if url.is_empty() {
+                Vec::new()
+            } else {
+                vec![url.to_owned()]
+            },
             user: user.map(str::to_owned),
             password: user.map(|_| "p".to_owned()),
             token: token.map(str::to_owned),
@@ -139,7 +186,11 @@ mod tests {
 
     fn args(url: &str, context: Option<&str>) -> ConnectArgs {
         ConnectArgs {
-            url: if url.is_empty() { Vec::new() } else { vec![url.to_owned()] },
+            url: if url.is_empty() {
+                Vec::new()
+            } else {
+                vec![url.to_owned()]
+            },
             context: context.map(str::to_owned),
             ..ConnectArgs::default()
         }
@@ -149,31 +200,60 @@ mod tests {
     fn flags_go_before_the_environment_and_that_before_the_context() {
         let environment = || source("ws://env", None, None);
         let context = || Some(source("ws://context", Some("alice"), None));
-        assert_eq!(merge(&args("ws://flag", None), environment(), context()).url, ["ws://flag"]);
-        assert_eq!(merge(&args("", None), environment(), context()).url, ["ws://env"]);
-        assert_eq!(merge(&args("", None), Profile::default(), context()).url, ["ws://context"]);
-        assert_eq!(merge(&args("", Some("c")), environment(), context()).url, ["ws://context"]);
+        assert_eq!(
+            merge(&args("ws://flag", None), environment(), context()).url,
+            ["ws://flag"]
+        );
+        assert_eq!(
+            merge(&args("", None), environment(), context()).url,
+            ["ws://env"]
+        );
+        assert_eq!(
+            merge(&args("", None), Profile::default(), context()).url,
+            ["ws://context"]
+        );
+        assert_eq!(
+            merge(&args("", Some("c")), environment(), context()).url,
+            ["ws://context"]
+        );
     }
 
     #[test]
     fn credentials_of_a_context_go_to_its_own_urls_only() {
         let context = || Some(source("ws://context", Some("alice"), None));
-        assert_eq!(merge(&args("ws://flag", None), Profile::default(), context()).user, None);
-        assert_eq!(merge(&args("ws://flag", Some("c")), Profile::default(), context()).user, None);
-        assert_eq!(merge(&args("", None), Profile::default(), context()).user.as_deref(), Some("alice"));
+        assert_eq!(
+            merge(&args("ws://flag", None), Profile::default(), context()).user,
+            None
+        );
+        assert_eq!(
+            merge(&args("ws://flag", Some("c")), Profile::default(), context()).user,
+            None
+        );
+        assert_eq!(
+            merge(&args("", None), Profile::default(), context())
+                .user
+                .as_deref(),
+            Some("alice")
+        );
     }
 
     #[test]
     fn who_to_be_is_taken_from_one_source_as_a_whole() {
         let merged = source("ws://a", None, Some("t")).or(source("ws://b", Some("alice"), None));
-        assert_eq!((merged.token.as_deref(), merged.user, merged.password), (Some("t"), None, None));
+        assert_eq!(
+            (merged.token.as_deref(), merged.user, merged.password),
+            (Some("t"), None, None)
+        );
     }
 
     #[test]
     fn a_password_in_the_environment_goes_with_a_name_on_the_command_line() {
         let mut flags = source("", Some("alice"), None);
         flags.password = None;
-        let environment = Profile { password: Some("p".to_owned()), ..Profile::default() };
+        let environment = Profile {
+            password: Some("p".to_owned()),
+            ..Profile::default()
+        };
         assert_eq!(flags.clone().or(environment).password.as_deref(), Some("p"));
         assert_eq!(flags.or(source("", Some("bob"), None)).password, None);
     }

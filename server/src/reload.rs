@@ -72,14 +72,18 @@ impl Reload {
                 Err(error) => tracing::error!("{error:#}"),
             }
         }
-        self.settings.take(loaded.settings, |key| LIVE.contains(&key));
+        self.settings
+            .take(loaded.settings, |key| LIVE.contains(&key));
     }
 
     fn warn_about_fixed(&self, newer: &Settings) {
         let pairs = self.settings.shown().into_iter().zip(newer.shown());
         for (field, ((old, _), (new, _))) in FIELDS.iter().zip(pairs) {
             if old != new && !LIVE.contains(&field.key) {
-                tracing::warn!(key = field.key, "this setting changes with the next start only");
+                tracing::warn!(
+                    key = field.key,
+                    "this setting changes with the next start only"
+                );
             }
         }
     }
@@ -88,10 +92,15 @@ impl Reload {
         let Some(tls) = &self.tls else { return };
         let before = tls.fingerprint();
         match tls.reload() {
-            Ok(()) if tls.fingerprint() == before => tracing::info!("certificate read again, unchanged"),
+            Ok(()) if tls.fingerprint() == before => {
+                tracing::info!("certificate read again, unchanged");
+            }
             Ok(()) => tracing::info!(fingerprint = %tls.fingerprint(), "certificate replaced"),
             Err(error) => {
-                tracing::error!("{:#}", anyhow::Error::from(error).context("the certificate stays as it was"));
+                tracing::error!(
+                    "{:#}",
+                    anyhow::Error::from(error).context("the certificate stays as it was")
+                );
             }
         }
     }
@@ -104,9 +113,17 @@ impl Reload {
                     self.broker.permissions_changed(Some(identity));
                 }
                 let (added, removed) = (changed.added.len(), changed.removed.len());
-                tracing::info!(added, changed = changed.changed.len(), removed, "users read again");
+                tracing::info!(
+                    added,
+                    altered = changed.altered.len(),
+                    removed,
+                    "users read again"
+                );
             }
-            Err(error) => tracing::error!("{:#}", anyhow::Error::from(error).context("the users stay as they were")),
+            Err(error) => tracing::error!(
+                "{:#}",
+                anyhow::Error::from(error).context("the users stay as they were")
+            ),
         }
     }
 }

@@ -16,7 +16,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::args::{Broker, LogArgs, Serve, Up};
 use crate::assemble::{self, Auth};
-use crate::config::{Environment, Layer, Loaded, Origin, Problem, Raw, Settings, Sources, Strings};
+use crate::config::{
+    Environment, Layer, Loaded, Origin, Problem, Raw, Settings, Sources, Strings as _,
+};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::lifecycle::{self, Ended, Signals};
 use crate::print::{Output, Paint, note};
@@ -33,7 +35,10 @@ pub(crate) const UP_MONITOR: &str = "127.0.0.1:4490";
 /// `dialtone up`
 pub(crate) fn up(args: Up, log: &LogArgs) -> Outcome {
     let strings = Environment;
-    let data = match args.data.or_else(|| strings.get("DIALTONE_DATA").map(Into::into)) {
+    let data = match args
+        .data
+        .or_else(|| strings.get("DIALTONE_DATA").map(Into::into))
+    {
         Some(data) => data,
         None => assemble::data_dir(&strings)?,
     };
@@ -49,34 +54,68 @@ pub(crate) fn broker(args: Broker, log: &LogArgs) -> Outcome {
 
 fn up_preset(data: &Path) -> Layer {
     let plain = dialtone_transport::PORT_WS;
-    let listen = format!("ws://127.0.0.1:{plain},wss://127.0.0.1:{PORT_WSS},quic://127.0.0.1:{PORT_QUIC}");
+    let listen =
+        format!("ws://127.0.0.1:{plain},wss://127.0.0.1:{PORT_WSS},quic://127.0.0.1:{PORT_QUIC}");
     let data = data.to_string_lossy().into_owned();
     let mut layer = Layer::default();
-    for (key, text) in [("listen", listen.as_str()), ("monitor", UP_MONITOR), ("tls.dev", &data), ("log.level", "warn")] {
-        layer.set(key, Raw::Texts(&[text.to_owned()]), Origin::Default).expect("the presets are valid settings");
+    for (key, text) in [
+        ("listen", listen.as_str()),
+        ("monitor", UP_MONITOR),
+        ("tls.dev", &data),
+        ("log.level", "warn"),
+    ] {
+        layer
+            .set(key, Raw::Texts(&[text.to_owned()]), Origin::Default)
+            .expect("the presets are valid settings");
     }
     layer
 }
 
 /// The sources of a broker's configuration.
-pub(crate) fn sources(config: Option<&Path>, settings: crate::config::Flags, log: &LogArgs, preset: Layer) -> Sources {
+pub(crate) fn sources(
+    config: Option<&Path>,
+    settings: crate::config::Flags,
+    log: &LogArgs,
+    preset: Layer,
+) -> Sources {
     let mut flags = settings;
     flags.add("log.level", log.log_level.clone());
-    flags.add("log.format", log.log_format.map(|format| crate::config::Value::to_toml(&format).as_str().unwrap_or("").to_owned()));
-    let file = config.map(Path::to_path_buf).or_else(|| Environment.get("DIALTONE_CONFIG").map(Into::into));
-    Sources { flags, file, preset }
+    flags.add(
+        "log.format",
+        log.log_format.map(|format| {
+            crate::config::Value::to_toml(&format)
+                .as_str()
+                .unwrap_or("")
+                .to_owned()
+        }),
+    );
+    let file = config
+        .map(Path::to_path_buf)
+        .or_else(|| Environment.get("DIALTONE_CONFIG").map(Into::into));
+    Sources {
+        flags,
+        file,
+        preset,
+    }
 }
 
 /// Fails if anything is wrong with the configuration.
 fn usable(loaded: Loaded) -> Result<Settings, Failure> {
-    let problems: Vec<_> = loaded.problems.iter().map(|problem: &Problem| format!("\n  {problem}")).collect();
+    let problems: Vec<_> = loaded
+        .problems
+        .iter()
+        .map(|problem: &Problem| format!("\n  {problem}"))
+        .collect();
     if problems.is_empty() {
         for warning in &loaded.warnings {
             tracing::warn!("{warning}");
         }
         return Ok(loaded.settings);
     }
-    let failure = Failure::usage(format_args!("the configuration cannot be used:{}", problems.concat()));
+    let failure = Failure::usage(format_args!(
+        "the configuration cannot be used:{}",
+        problems.concat()
+    ));
     Err(failure.hint("`dialtone config check` shows the whole configuration, `dialtone config sample` explains it"))
 }
 
@@ -84,7 +123,11 @@ fn run(args: Serve, log: &LogArgs, preset: Layer, inviting: bool) -> Outcome {
     let sources = sources(args.config.as_deref(), args.settings, log, preset);
     let loaded = sources.load(&Environment);
     // With a wrong level there is nothing to be logged yet; the problem is reported below.
-    let level = if loaded.problems.is_empty() { loaded.settings.log_level.value.as_str() } else { "warn" };
+    let level = if loaded.problems.is_empty() {
+        loaded.settings.log_level.value.as_str()
+    } else {
+        "warn"
+    };
     let logs = telemetry::start(level, loaded.settings.log_format.value)?;
     let settings = usable(loaded)?;
     let tls = assemble::tls(&settings)?;
@@ -92,8 +135,19 @@ fn run(args: Serve, log: &LogArgs, preset: Layer, inviting: bool) -> Outcome {
 
     let shards = Shards::start(settings.threads.value).context("cannot start the threads")?;
     let runtime = shards::current_thread().context("cannot start the runtime")?;
-    let announce = Announce { ready_file: args.ready_file, json: args.json, inviting };
-    let service = Service { sources, settings, tls, auth, logs, announce };
+    let announce = Announce {
+        ready_file: args.ready_file,
+        json: args.json,
+        inviting,
+    };
+    let service = Service {
+        sources,
+        settings,
+        tls,
+        auth,
+        logs,
+        announce,
+    };
     let outcome = runtime.block_on(service.run(&shards));
     drop(runtime);
     shards.stop();
@@ -118,7 +172,7 @@ impl Service {
         let broker = bound.map_err(explain)?;
         let handle = broker.handle();
         let monitor = match self.settings.monitor.value {
-            Some(addr) => Some(Monitor::bind(addr, Arc::new(handle.clone())).await.map_err(|error| {
+            Some(addr) => Some(Monitor::bind(addr, Arc::new(crate::figures::Figures(handle.clone()))).await.map_err(|error| {
                 Failure::from(anyhow::Error::from(error))
                     .hint("choose another address with --monitor ADDRESS (port 0: any free port), or none with --monitor off")
             })?),
@@ -128,7 +182,9 @@ impl Service {
             pid: std::process::id(),
             node: handle.node().to_owned(),
             urls: broker.endpoints().iter().map(ToString::to_string).collect(),
-            monitor: monitor.as_ref().map(|monitor| format!("http://{}", monitor.local_addr())),
+            monitor: monitor
+                .as_ref()
+                .map(|monitor| format!("http://{}", monitor.local_addr())),
             fingerprint: self.tls.as_ref().map(|tls| tls.fingerprint().to_string()),
         };
         let (drain, end) = (CancellationToken::new(), CancellationToken::new());
@@ -144,9 +200,8 @@ impl Service {
         let draining = drain.clone();
         let service = async {
             let monitoring = async {
-                match monitor {
-                    Some(monitor) => monitor.run(end.clone()).await,
-                    None => {}
+                if let Some(monitor) = monitor {
+                    monitor.run(end.clone()).await;
                 }
             };
             // Monitoring goes on while the broker drains, and ends with it.
@@ -160,7 +215,9 @@ impl Service {
         match lifecycle::supervise(service, signals, drain, grace, || reload.run()).await {
             Ended::Drained => tracing::info!("stopped"),
             Ended::Cut => tracing::warn!("stopped; connections were cut"),
-            Ended::Unasked => return Err(Failure::from(anyhow::anyhow!("the broker ended by itself"))),
+            Ended::Unasked => {
+                return Err(Failure::from(anyhow::anyhow!("the broker ended by itself")));
+            }
         }
         Ok(())
     }
@@ -213,15 +270,29 @@ impl Announce {
 
 /// What `dialtone up` prints: where it is, and what to try next.
 fn invitation(ready: &Ready, paint: Paint) -> String {
-    let mut lines = vec![format!("{} {} is ready.", paint.bold("Dialtone"), ready.node), String::new()];
+    let mut lines = vec![
+        format!("{} {} is ready.", paint.bold("Dialtone"), ready.node),
+        String::new(),
+    ];
     for url in &ready.urls {
         lines.push(format!("  {}", paint.cyan(url)));
     }
     if let Some(monitor) = &ready.monitor {
-        lines.push(format!("  {}  {}", paint.cyan(monitor), paint.dim("monitoring")));
+        lines.push(format!(
+            "  {}  {}",
+            paint.cyan(monitor),
+            paint.dim("monitoring")
+        ));
     }
-    let standard = ready.urls.iter().any(|url| url == crate::connect::URL_DEFAULT);
-    let first = ready.urls.iter().find(|url| url.starts_with("ws://")).or_else(|| ready.urls.first());
+    let standard = ready
+        .urls
+        .iter()
+        .any(|url| url == crate::connect::URL_DEFAULT);
+    let first = ready
+        .urls
+        .iter()
+        .find(|url| url.starts_with("ws://"))
+        .or_else(|| ready.urls.first());
     let flags = match first {
         Some(url) if !standard => format!(" --url {url}{}", trust(url, ready)),
         _ => String::new(),
@@ -234,12 +305,20 @@ fn invitation(ready: &Ready, paint: Paint) -> String {
     lines.push(format!("  dialtone pub{flags} greet.world hello"));
     lines.push(format!("  dialtone reply{flags} time.now --command date"));
     lines.push(format!("  dialtone request{flags} time.now ''"));
-    let encrypted = ready.urls.iter().find(|url| url.starts_with("quic://")).filter(|_| flags.is_empty());
+    let encrypted = ready
+        .urls
+        .iter()
+        .find(|url| url.starts_with("quic://"))
+        .filter(|_| flags.is_empty());
     if let Some(url) = encrypted {
         lines.push(format!("  dialtone rtt --url {url}{}", trust(url, ready)));
     }
     if let Some(monitor) = &ready.monitor {
-        let flag = if monitor.ends_with(UP_MONITOR) { String::new() } else { format!(" --monitor {monitor}") };
+        let flag = if monitor.ends_with(UP_MONITOR) {
+            String::new()
+        } else {
+            format!(" --monitor {monitor}")
+        };
         lines.push(format!("  dialtone top{flag}"));
     }
     lines.push("\nCtrl-C stops it.".to_owned());
@@ -256,9 +335,10 @@ fn trust(url: &str, ready: &Ready) -> String {
 /// Says what to do about an address that cannot be had.
 fn explain(error: BindError) -> Failure {
     let hint = match &error {
-        BindError::Listen { endpoint, source: dialtone_transport::BindError::Socket { source, .. } } => {
-            bind_hint(endpoint, source.kind())
-        }
+        BindError::Listen {
+            endpoint,
+            source: dialtone_transport::BindError::Socket { source, .. },
+        } => bind_hint(endpoint, source.kind()),
         BindError::Listen { .. } | BindError::NodeName { .. } | BindError::Config { .. } => None,
     };
     let failure = Failure::new(Exit::Failure, error);
@@ -282,9 +362,14 @@ fn bind_hint(endpoint: &Endpoint, kind: std::io::ErrorKind) -> Option<String> {
              (port 0: any free port; {others})"
         ))
     } else if kind == std::io::ErrorKind::PermissionDenied {
-        Some(format!("port {port} needs privileges; choose one above 1023 with --listen ({others})"))
+        Some(format!(
+            "port {port} needs privileges; choose one above 1023 with --listen ({others})"
+        ))
     } else if kind == std::io::ErrorKind::AddrNotAvailable {
-        Some("this machine does not have that address; 0.0.0.0 stands for all that it has".to_owned())
+        Some(
+            "this machine does not have that address; 0.0.0.0 stands for all that it has"
+                .to_owned(),
+        )
     } else {
         None
     }

@@ -22,14 +22,20 @@ impl Shards {
             0 => std::thread::available_parallelism()?.get(),
             given => given.into(),
         };
-        let mut shards = Self { handles: Vec::new(), threads: Vec::new(), stop: CancellationToken::new() };
+        let mut shards = Self {
+            handles: Vec::new(),
+            threads: Vec::new(),
+            stop: CancellationToken::new(),
+        };
         for index in 0..count {
             let runtime = current_thread()?;
             shards.handles.push(runtime.handle().clone());
             let stop = shards.stop.clone();
             // Linux cuts names of threads at 15 bytes.
             let thread = std::thread::Builder::new().name(format!("shard-{index}"));
-            shards.threads.push(thread.spawn(move || runtime.block_on(stop.cancelled()))?);
+            shards
+                .threads
+                .push(thread.spawn(move || runtime.block_on(stop.cancelled()))?);
         }
         Ok(shards)
     }

@@ -19,9 +19,13 @@ pub(crate) struct Logs {
 pub(crate) fn start(level: &str, format: Format) -> anyhow::Result<Logs> {
     let (filter, handle) = reload::Layer::new(parse(level)?);
     let registry = tracing_subscriber::registry().with(filter);
-    let lines = fmt::layer().with_writer(io::stderr).with_ansi(crate::print::Paint::stderr().is_on());
+    let lines = fmt::layer()
+        .with_writer(io::stderr)
+        .with_ansi(crate::print::Paint::stderr().is_on());
     let started = match format {
-        Format::Text => registry.with(lines.with_target(!io::stderr().is_terminal())).try_init(),
+        Format::Text => registry
+            .with(lines.with_target(!io::stderr().is_terminal()))
+            .try_init(),
         Format::Json => registry.with(lines.json().flatten_event(true)).try_init(),
     };
     started.context("cannot start logging")?;
@@ -31,11 +35,15 @@ pub(crate) fn start(level: &str, format: Format) -> anyhow::Result<Logs> {
 impl Logs {
     /// Logs another level from here on.
     pub(crate) fn set_level(&self, level: &str) -> anyhow::Result<()> {
-        self.filter.reload(parse(level)?).context("cannot change the log level")
+        self.filter
+            .reload(parse(level)?)
+            .context("cannot change the log level")
     }
 }
 
 /// Reads a level or a list of directives.
 pub(crate) fn parse(level: &str) -> anyhow::Result<EnvFilter> {
-    EnvFilter::builder().parse(level).with_context(|| format!("log level {level:?} is not understood"))
+    EnvFilter::builder()
+        .parse(level)
+        .with_context(|| format!("log level {level:?} is not understood"))
 }

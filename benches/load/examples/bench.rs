@@ -7,5 +7,9 @@ use dialtone_load::LoadError;
 use dialtone_load::args::BenchArgs;
 
 fn main() -> Result<(), LoadError> {
-    dialtone_load::cli::main(&BenchArgs::parse(), &mut stdout().lock(), &mut stderr().lock())
+    dialtone_load::cli::main(
+        &BenchArgs::parse(),
+        &mut stdout().lock(),
+        &mut stderr().lock(),
+    )
 }

@@ -10,8 +10,8 @@ use std::time::Instant;
 use bytes::{Bytes, BytesMut};
 use quinn_proto::crypto::rustls::QuicClientConfig;
 use quinn_proto::{
-    ClientConfig, Connection, ConnectionHandle, DatagramEvent, Dir, Endpoint, EndpointConfig, Event, ReadError,
-    ReadableError, StreamEvent, StreamId, TransportConfig, VarInt, WriteError,
+    ClientConfig, Connection, ConnectionHandle, DatagramEvent, Dir, Endpoint, EndpointConfig,
+    Event, ReadError, ReadableError, StreamEvent, StreamId, TransportConfig, VarInt, WriteError,
 };
 use quinn_udp::{RecvMeta, Transmit, UdpSockRef, UdpSocketState};
 
@@ -55,7 +55,8 @@ impl QuicLink {
     pub(crate) fn connect(target: &Target) -> Result<Self, LoadError> {
         let wrong = |error: &dyn std::fmt::Display| LoadError::Quic(error.to_string());
         let socket = bind(target.address).map_err(LoadError::io("open a UDP socket"))?;
-        let state = UdpSocketState::new(UdpSockRef::from(&socket)).map_err(LoadError::io("set up a UDP socket"))?;
+        let state = UdpSocketState::new(UdpSockRef::from(&socket))
+            .map_err(LoadError::io("set up a UDP socket"))?;
         // The kernel may grant less, with which everything still works.
         let granted = [
             state.set_send_buffer_size(UdpSockRef::from(&socket), SOCKET_BUFFER),
@@ -64,8 +65,12 @@ impl QuicLink {
         for result in granted {
             result.map_err(LoadError::io("size a socket's buffers"))?;
         }
-        let tls = target.tls.as_ref().ok_or_else(|| LoadError::Quic("no TLS configuration".to_owned()))?;
-        let crypto = QuicClientConfig::try_from(rustls::ClientConfig::clone(tls)).map_err(|error| wrong(&error))?;
+        let tls = target
+            .tls
+            .as_ref()
+            .ok_or_else(|| LoadError::Quic("no TLS configuration".to_owned()))?;
+        let crypto = QuicClientConfig::try_from(rustls::ClientConfig::clone(tls))
+            .map_err(|error| wrong(&error))?;
         let mut config = ClientConfig::new(Arc::new(crypto));
         config.transport_config(Arc::new(transport()));
         let mut endpoint = Endpoint::new(Arc::new(EndpointConfig::default()), None, true, None);
@@ -86,7 +91,8 @@ impl QuicLink {
             unsent: None,
             packets: Vec::new(),
         };
-        link.flush().map_err(LoadError::io("begin a QUIC handshake"))?;
+        link.flush()
+            .map_err(LoadError::io("begin a QUIC handshake"))?;
         Ok(link)
     }
 
@@ -108,7 +114,8 @@ impl QuicLink {
     }
 
     pub(crate) fn close(&mut self) -> io::Result<()> {
-        self.connection.close(Instant::now(), VarInt::from_u32(0), Bytes::new());
+        self.connection
+            .close(Instant::now(), VarInt::from_u32(0), Bytes::new());
         self.flush()
     }
 
@@ -136,6 +143,10 @@ impl QuicLink {
         };
         if slot.is_none() {
             *slot = self.connection.streams().open(direction);
+            if let (Some(stream), Lane::Interactive) = (*slot, lane) {
+                // A stream that was just opened is not closed, so its priority can be set.
+                let _set = self.connection.send_stream(stream).set_priority(1);
+            }
         }
         *slot
     }
@@ -148,7 +159,10 @@ impl QuicLink {
                 None => {
                     self.packets.clear();
                     let segments = self.state.max_gso_segments().min(SEGMENTS_MAX);
-                    match self.connection.poll_transmit(Instant::now(), segments, &mut self.packets) {
+                    match self
+                        .connection
+                        .poll_transmit(Instant::now(), segments, &mut self.packets)
+                    {
                         Some(transmit) => transmit,
                         None => return Ok(()),
                     }
@@ -156,12 +170,17 @@ impl QuicLink {
             };
             let packets = Transmit {
                 destination: transmit.destination,
-                ecn: transmit.ecn.and_then(|ecn| quinn_udp::EcnCodepoint::from_bits(ecn as u8)),
+                ecn: transmit
+                    .ecn
+                    .and_then(|ecn| quinn_udp::EcnCodepoint::from_bits(ecn as u8)),
                 contents: self.packets.get(..transmit.size).unwrap_or_default(),
                 segment_size: transmit.segment_size,
                 src_ip: transmit.src_ip,
             };
-            match self.state.try_send(UdpSockRef::from(&self.socket), &packets) {
+            match self
+                .state
+                .try_send(UdpSockRef::from(&self.socket), &packets)
+            {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.unsent = Some(transmit);
@@ -188,14 +207,22 @@ impl QuicLink {
             }
         }
         self.flush().map_err(LoadError::io("send"))?;
-        self.lost.take().map_or(Ok(()), |reason| Err(LoadError::Peer(reason)))
+        self.lost
+            .take()
+            .map_or(Ok(()), |reason| Err(LoadError::Peer(reason)))
     }
 
     /// Takes the datagrams that are there into the connection's state.
     fn receive(&mut self, scratch: &mut [u8]) -> io::Result<()> {
-        let mut slices: Vec<_> = scratch.chunks_mut(DATAGRAMS_LEN).map(IoSliceMut::new).collect();
+        let mut slices: Vec<_> = scratch
+            .chunks_mut(DATAGRAMS_LEN)
+            .map(IoSliceMut::new)
+            .collect();
         let mut metas = vec![RecvMeta::default(); slices.len()];
-        let count = match self.state.recv(UdpSockRef::from(&self.socket), &mut slices, &mut metas) {
+        let count = match self
+            .state
+            .recv(UdpSockRef::from(&self.socket), &mut slices, &mut metas)
+        {
             Ok(count) => count,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
             Err(error) => return Err(error),
@@ -212,9 +239,13 @@ impl QuicLink {
     }
 
     fn take(&mut self, now: Instant, meta: &RecvMeta, datagram: BytesMut) {
-        let ecn = meta.ecn.and_then(|ecn| quinn_proto::EcnCodepoint::from_bits(ecn as u8));
+        let ecn = meta
+            .ecn
+            .and_then(|ecn| quinn_proto::EcnCodepoint::from_bits(ecn as u8));
         let mut response = Vec::new();
-        let event = self.endpoint.handle(now, meta.addr, meta.dst_ip, ecn, datagram, &mut response);
+        let event = self
+            .endpoint
+            .handle(now, meta.addr, meta.dst_ip, ecn, datagram, &mut response);
         // A client is offered no connections and answers no strangers.
         if let Some(DatagramEvent::ConnectionEvent(_, event)) = event {
             self.connection.handle_event(event);
@@ -256,7 +287,9 @@ impl QuicLink {
             Ok(chunks) => chunks,
             // A stream that was read to its end, and stays in the list for its order.
             Err(ReadableError::ClosedStream) => return Ok(()),
-            Err(error @ ReadableError::IllegalOrderedRead) => return Err(LoadError::Quic(error.to_string())),
+            Err(error @ ReadableError::IllegalOrderedRead) => {
+                return Err(LoadError::Quic(error.to_string()));
+            }
         };
         loop {
             match chunks.next(usize::MAX) {
@@ -289,6 +322,8 @@ fn transport() -> TransportConfig {
     transport.max_concurrent_bidi_streams(VarInt::from_u32(0));
     transport.max_concurrent_uni_streams(VarInt::from_u32(UNI_STREAMS_MAX));
     transport.stream_receive_window(VarInt::from_u32(STREAM_WINDOW));
+    // The server alone decides how long a silent connection lives.
+    transport.max_idle_timeout(None);
     transport.send_window(SEND_WINDOW);
     transport.receive_window(VarInt::from_u32(4 * STREAM_WINDOW));
     transport

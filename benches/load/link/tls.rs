@@ -20,14 +20,25 @@ pub(crate) struct TlsLink {
 }
 
 impl TlsLink {
-    pub(crate) fn new(socket: TcpStream, config: &Arc<ClientConfig>, host: &str) -> Result<Self, LoadError> {
-        let name = ServerName::try_from(host.to_owned())
-            .map_err(|error| LoadError::Target { url: host.to_owned(), why: error.to_string() })?;
+    pub(crate) fn new(
+        socket: TcpStream,
+        config: &Arc<ClientConfig>,
+        host: &str,
+    ) -> Result<Self, LoadError> {
+        let name = ServerName::try_from(host.to_owned()).map_err(|error| LoadError::Target {
+            url: host.to_owned(),
+            why: error.to_string(),
+        })?;
         let mut tls = ClientConnection::new(Arc::clone(config), name)?;
         // Four records at a time: what does not fit waits in the caller's buffer.
         tls.set_buffer_limit(Some(64 << 10));
-        let mut link = Self { socket, tls, plain: vec![0; 16 << 10] };
-        link.flush().map_err(LoadError::io("begin a TLS handshake"))?;
+        let mut link = Self {
+            socket,
+            tls,
+            plain: vec![0; 16 << 10],
+        };
+        link.flush()
+            .map_err(LoadError::io("begin a TLS handshake"))?;
         Ok(link)
     }
 
@@ -61,23 +72,38 @@ impl TlsLink {
             Ok(0) => return Err(closed()),
             Ok(len) => scratch.get(..len).unwrap_or_default(),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-            Err(source) => return Err(LoadError::Io { what: "receive", source }),
+            Err(source) => {
+                return Err(LoadError::Io {
+                    what: "receive",
+                    source,
+                });
+            }
         };
         while !received.is_empty() {
-            self.tls.read_tls(&mut received).map_err(LoadError::io("take received bytes"))?;
+            self.tls
+                .read_tls(&mut received)
+                .map_err(LoadError::io("take received bytes"))?;
             self.tls.process_new_packets()?;
             self.drain(on)?;
         }
         self.flush().map_err(LoadError::io("send"))
     }
 
-    fn drain(&mut self, on: &mut impl FnMut(Lane, &[u8]) -> Result<(), LoadError>) -> Result<(), LoadError> {
+    fn drain(
+        &mut self,
+        on: &mut impl FnMut(Lane, &[u8]) -> Result<(), LoadError>,
+    ) -> Result<(), LoadError> {
         loop {
             match self.tls.reader().read(&mut self.plain) {
                 Ok(0) => return Err(closed()),
                 Ok(len) => on(Lane::Interactive, self.plain.get(..len).unwrap_or_default())?,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                Err(source) => return Err(LoadError::Io { what: "decrypt", source }),
+                Err(source) => {
+                    return Err(LoadError::Io {
+                        what: "decrypt",
+                        source,
+                    });
+                }
             }
         }
     }

@@ -3,10 +3,10 @@
 use std::thread;
 use std::time::Duration;
 
+use super::Pace;
 use super::large::Parts;
 use super::request::{Request, Slots, open_inbox, respond, responder};
 use super::shared::{Finish, IDLE_TURN, Phase, Shared, join, warm_and_watch, watch};
-use super::Pace;
 use crate::error::LoadError;
 use crate::latency::Percentiles;
 use crate::link::Lane;
@@ -47,14 +47,27 @@ pub(super) fn run(target: &Target, scenario: &Bulk, pace: Pace) -> Result<Report
     let mut requester = Reactor::connect(target, 1)?;
     let inbox = open_inbox(&mut requester)?;
     let mut other = Reactor::connect(target, 1)?;
-    let sink = if scenario.direction == Direction::Up { &mut other } else { &mut requester };
+    let sink = if scenario.direction == Direction::Up {
+        &mut other
+    } else {
+        &mut requester
+    };
     sink.subscribe(0, std::iter::once(SUBJECT.to_owned()), None)?;
     let (requests, bulk) = (Shared::new(1), Shared::new(1));
     thread::scope(|scope| {
         let (over, bulk_over) = (Finish(&requests), Finish(&bulk));
         let responder = scope.spawn(|| respond(responder, scenario.requests.size, &requests));
         let source = (scenario.direction == Direction::Up).then(|| Source::new(&mut requester));
-        let requester = scope.spawn(|| request(requester, source, scenario.requests, &inbox, &requests, &bulk));
+        let requester = scope.spawn(|| {
+            request(
+                requester,
+                source,
+                scenario.requests,
+                &inbox,
+                &requests,
+                &bulk,
+            )
+        });
         let other = scope.spawn(|| beside(other, scenario.direction, &requests, &bulk));
         let seen = observe(target, pace, &requests, &bulk);
         drop((over, bulk_over));
@@ -67,8 +80,16 @@ pub(super) fn run(target: &Target, scenario: &Bulk, pace: Pace) -> Result<Report
     })
 }
 
-#[expect(clippy::cast_precision_loss, reason = "bytes of a run are far below 2^53")]
-fn observe(target: &Target, pace: Pace, requests: &Shared, bulk: &Shared) -> Result<Report, LoadError> {
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "bytes of a run are far below 2^53"
+)]
+fn observe(
+    target: &Target,
+    pace: Pace,
+    requests: &Shared,
+    bulk: &Shared,
+) -> Result<Report, LoadError> {
     warm_and_watch(requests, pace, target.pid)?;
     let before = bulk.total();
     let seen = watch(requests, Phase::Disturbed, pace.measured, target.pid)?;
@@ -86,7 +107,11 @@ struct Source {
 
 impl Source {
     fn new(reactor: &mut Reactor) -> Self {
-        Self { parts: Parts::new(reactor.conn(0), SUBJECT, MESSAGE_LEN), chunk: Vec::new(), sent: 0 }
+        Self {
+            parts: Parts::new(reactor.conn(0), SUBJECT, MESSAGE_LEN),
+            chunk: Vec::new(),
+            sent: 0,
+        }
     }
 
     /// Sends what may be sent; `false` when that was nothing.
@@ -130,7 +155,11 @@ fn request(
         if let Some(source) = &mut source
             && phase == Phase::Disturbed
         {
-            wait = if source.pump(&mut reactor, bulk)? { Duration::ZERO } else { Duration::from_micros(100) };
+            wait = if source.pump(&mut reactor, bulk)? {
+                Duration::ZERO
+            } else {
+                Duration::from_micros(100)
+            };
         }
         let turned = reactor.turn(wait, &mut |_, frame| {
             if frame.len() < SMALL_MAX {
@@ -156,7 +185,12 @@ fn request(
 }
 
 /// The other end of the bulk flow.
-fn beside(mut reactor: Reactor, direction: Direction, requests: &Shared, bulk: &Shared) -> Result<(), LoadError> {
+fn beside(
+    mut reactor: Reactor,
+    direction: Direction,
+    requests: &Shared,
+    bulk: &Shared,
+) -> Result<(), LoadError> {
     let mut source = (direction == Direction::Down).then(|| Source::new(&mut reactor));
     let mut received = 0;
     while !requests.is_over() {
@@ -164,7 +198,11 @@ fn beside(mut reactor: Reactor, direction: Direction, requests: &Shared, bulk: &
         if let Some(source) = &mut source
             && requests.phase() == Phase::Disturbed
         {
-            wait = if source.pump(&mut reactor, bulk)? { Duration::ZERO } else { Duration::from_micros(100) };
+            wait = if source.pump(&mut reactor, bulk)? {
+                Duration::ZERO
+            } else {
+                Duration::from_micros(100)
+            };
         }
         let turned = reactor.turn(wait, &mut |_, frame| received += frame.len() as u64);
         turned.map_err(|(_, error)| error)?;

@@ -3,8 +3,8 @@
 use std::thread;
 use std::time::Instant;
 
-use super::shared::{Finish, Shared, join};
 use super::Pace;
+use super::shared::{Finish, Shared, join};
 use crate::conn::{Conn, SCRATCH_LEN};
 use crate::error::LoadError;
 use crate::meter::Meter;
@@ -29,7 +29,7 @@ impl Default for Connect {
     }
 }
 
-pub(super) fn run(target: &Target, scenario: &Connect, pace: Pace) -> Result<Report, LoadError> {
+pub(super) fn run(target: &Target, scenario: Connect, pace: Pace) -> Result<Report, LoadError> {
     let mut scratch = vec![0; SCRATCH_LEN];
     for _ in 0..WARM {
         Conn::open(target, &mut scratch)?.close();
@@ -40,7 +40,12 @@ pub(super) fn run(target: &Target, scenario: &Connect, pace: Pace) -> Result<Rep
     let usage = thread::scope(|scope| {
         let over = Finish(&shared);
         let workers: Vec<_> = (0..scenario.threads)
-            .map(|index| scope.spawn({ let shared = &shared; move || connect(target, index, end, shared) }))
+            .map(|index| {
+                scope.spawn({
+                    let shared = &shared;
+                    move || connect(target, index, end, shared)
+                })
+            })
             .collect();
         let results: Vec<_> = workers.into_iter().map(join).collect();
         let usage = meter.read();

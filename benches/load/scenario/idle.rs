@@ -24,7 +24,10 @@ pub struct Idle {
 
 impl Default for Idle {
     fn default() -> Self {
-        Self { connections: 10_000, watched: Duration::from_secs(10) }
+        Self {
+            connections: 10_000,
+            watched: Duration::from_secs(10),
+        }
     }
 }
 
@@ -48,7 +51,11 @@ pub(super) fn run(target: &Target, scenario: &Idle) -> Result<Report, LoadError>
         server.rss_growth_kib += opened.rss_growth_kib;
     }
     let growth = usage.server.map(|server| server.rss_growth_kib);
-    Ok(Report::new("connections", scenario.connections as u64, usage).with_memory(growth))
+    let mut report =
+        Report::new("connections", scenario.connections as u64, usage).with_memory(growth);
+    // Nothing was done to the connections while they were watched, so nothing is shared among them.
+    (report.per_cpu_sec, report.cpu_us_each) = (None, None);
+    Ok(report)
 }
 
 /// Does for the connections what must be done, for at least one turn.
@@ -56,7 +63,9 @@ fn rest(reactor: &mut Reactor, length: Duration) -> Result<(), LoadError> {
     let end = Instant::now() + length;
     loop {
         let left = end.saturating_duration_since(Instant::now());
-        reactor.turn(left.min(Duration::from_millis(100)), &mut |_, _| {}).map_err(|(_, error)| error)?;
+        reactor
+            .turn(left.min(Duration::from_millis(100)), &mut |_, _| {})
+            .map_err(|(_, error)| error)?;
         if left.is_zero() {
             return Ok(());
         }

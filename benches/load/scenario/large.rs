@@ -23,7 +23,7 @@ const NATS_PART_LEN: usize = 1_000_000;
 /// The bulk flow of a NATS server is cut into what others use as fragments.
 const NATS_BULK_PART_LEN: usize = 128 << 10;
 /// A transfer that takes longer has failed.
-const TRANSFER_MAX: Duration = Duration::from_secs(60);
+const TRANSFER_MAX: Duration = Duration::from_mins(1);
 /// Bytes between sent and received.
 const WINDOW: u64 = 16 << 20;
 
@@ -61,15 +61,27 @@ impl Parts {
     }
 
     fn with_len(format: Format, subject: &'static str, total: usize, len: usize) -> Self {
-        let next = Fragment { id: 1, index: 0, total_len: total as u64 };
-        Self { format, subject, payload: vec![b'x'; len.clamp(1, total.max(1))], total, next, at: 0 }
+        let next = Fragment {
+            id: 1,
+            index: 0,
+            total_len: total as u64,
+        };
+        Self {
+            format,
+            subject,
+            payload: vec![b'x'; len.clamp(1, total.max(1))],
+            total,
+            next,
+            at: 0,
+        }
     }
 
     /// Appends the next part; `true` when it is the last of its message.
     pub(super) fn put(&mut self, frames: &mut Vec<u8>) -> bool {
         let len = self.payload.len().min(self.total - self.at);
         let payload = self.payload.get(..len).unwrap_or_default();
-        self.format.publish_part(frames, self.subject, payload, self.next);
+        self.format
+            .publish_part(frames, self.subject, payload, self.next);
         self.at += len;
         self.next.index += 1;
         let last = self.at >= self.total;
@@ -82,7 +94,7 @@ impl Parts {
     }
 }
 
-pub(super) fn run(target: &Target, scenario: &Large) -> Result<Report, LoadError> {
+pub(super) fn run(target: &Target, scenario: Large) -> Result<Report, LoadError> {
     let mut reader = Reactor::connect(target, 1)?;
     reader.subscribe(0, std::iter::once(SUBJECT.to_owned()), None)?;
     let writer = Reactor::connect(target, 1)?;
@@ -98,7 +110,11 @@ pub(super) fn run(target: &Target, scenario: &Large) -> Result<Report, LoadError
         received?;
         usage
     })?;
-    Ok(Report::new("megabytes", (scenario.size / 1_000_000).max(1) as u64, usage))
+    Ok(Report::new(
+        "megabytes",
+        (scenario.size / 1_000_000).max(1) as u64,
+        usage,
+    ))
 }
 
 /// Counts bytes until the message is there.
@@ -107,7 +123,10 @@ fn read(mut reader: Reactor, size: usize, shared: &Shared) -> Result<(), LoadErr
     let mut received = 0;
     while received < size as u64 {
         if began.elapsed() > TRANSFER_MAX {
-            return Err(LoadError::Timeout { what: "a large message", secs: TRANSFER_MAX.as_secs() });
+            return Err(LoadError::Timeout {
+                what: "a large message",
+                secs: TRANSFER_MAX.as_secs(),
+            });
         }
         let turned = reader.turn(IDLE_TURN, &mut |_, frame| received += part_len(frame));
         turned.map_err(|(_, error)| error)?;
@@ -151,8 +170,14 @@ fn write(mut writer: Reactor, size: usize, shared: &Shared) -> Result<(), LoadEr
         if done {
             chunk.clear();
         }
-        let wait = if done { Duration::ZERO } else { Duration::from_micros(100) };
-        writer.turn(wait, &mut |_, _| {}).map_err(|(_, error)| error)?;
+        let wait = if done {
+            Duration::ZERO
+        } else {
+            Duration::from_micros(100)
+        };
+        writer
+            .turn(wait, &mut |_, _| {})
+            .map_err(|(_, error)| error)?;
     }
     writer.close();
     Ok(())
@@ -167,21 +192,36 @@ mod tests {
         let mut parts = Parts::with_len(Format::Nats, "a", 10, 4);
         let mut frames = Vec::new();
         assert!(!parts.put(&mut frames) && !parts.put(&mut frames) && parts.put(&mut frames));
-        assert_eq!(frames, b"PUB a 4\r\nxxxx\r\nPUB a 4\r\nxxxx\r\nPUB a 2\r\nxx\r\n");
+        assert_eq!(
+            frames,
+            b"PUB a 4\r\nxxxx\r\nPUB a 4\r\nxxxx\r\nPUB a 2\r\nxx\r\n"
+        );
         assert_eq!((parts.next.id, parts.next.index, parts.at), (2, 0, 0));
     }
 
     #[test]
     fn the_length_of_a_part_is_that_of_its_payload() {
         assert_eq!(part_len(b"MSG a 1 4\r\nxxxx\r\n"), 4);
-        let message =
-            dialtone_protocol::frame::Message { subject: "a", reply: None, encoding: 0, headers: None, payload: b"xyz" };
+        let message = dialtone_protocol::frame::Message {
+            subject: "a",
+            reply: None,
+            encoding: 0,
+            headers: None,
+            payload: b"xyz",
+        };
         let deliver = dialtone_protocol::frame::Deliver {
             subscription: dialtone_protocol::SubscriptionId(1),
             unreliable: false,
-            fragment: Some(Fragment { id: 1, index: 0, total_len: 3 }),
+            fragment: Some(Fragment {
+                id: 1,
+                index: 0,
+                total_len: 3,
+            }),
             message,
         };
-        assert_eq!(part_len(&dialtone_protocol::Frame::Deliver(deliver).to_vec()), 3);
+        assert_eq!(
+            part_len(&dialtone_protocol::Frame::Deliver(deliver).to_vec()),
+            3
+        );
     }
 }

@@ -3,9 +3,9 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::Pace;
 use super::paced::{Flow, Paced};
 use super::shared::{Finish, IDLE_TURN, Phase, Shared, join, warm_and_watch, watch};
-use super::Pace;
 use crate::error::LoadError;
 use crate::link::Lane;
 use crate::reactor::Reactor;
@@ -34,7 +34,11 @@ pub struct Overload {
 
 impl Default for Overload {
     fn default() -> Self {
-        Self { flow: Paced::default(), rate: 200_000, size: 128 }
+        Self {
+            flow: Paced::default(),
+            rate: 200_000,
+            size: 128,
+        }
     }
 }
 
@@ -71,13 +75,21 @@ fn slow_subscriber(target: &Target) -> Result<Reactor, LoadError> {
 }
 
 /// Reads one buffer now and then; comes back when the server has cut it.
-fn sip(target: &Target, mut reactor: Reactor, shared: &Shared, cuts: &Shared) -> Result<(), LoadError> {
+fn sip(
+    target: &Target,
+    mut reactor: Reactor,
+    shared: &Shared,
+    cuts: &Shared,
+) -> Result<(), LoadError> {
     while !shared.is_over() {
         if reactor.turn(Duration::ZERO, &mut |_, _| {}).is_err() {
             cuts.add(0, 1);
             reactor.reopen(0, target)?;
             // A subscriber that is cut while it subscribes tries again at the next turn.
-            if reactor.subscribe(0, std::iter::once(SUBJECT.to_owned()), None).is_err() {
+            if reactor
+                .subscribe(0, std::iter::once(SUBJECT.to_owned()), None)
+                .is_err()
+            {
                 reactor.reopen(0, target)?;
             }
         }
@@ -107,7 +119,9 @@ fn flood(mut reactor: Reactor, scenario: &Overload, shared: &Shared) -> Result<(
     let mut due = Instant::now();
     while !shared.is_over() {
         if shared.phase() != Phase::Disturbed {
-            reactor.turn(IDLE_TURN, &mut |_, _| {}).map_err(|(_, error)| error)?;
+            reactor
+                .turn(IDLE_TURN, &mut |_, _| {})
+                .map_err(|(_, error)| error)?;
             due = Instant::now();
             continue;
         }
@@ -121,7 +135,9 @@ fn flood(mut reactor: Reactor, scenario: &Overload, shared: &Shared) -> Result<(
         } else {
             IDLE_TURN
         };
-        reactor.turn(wait.min(IDLE_TURN), &mut |_, _| {}).map_err(|(_, error)| error)?;
+        reactor
+            .turn(wait.min(IDLE_TURN), &mut |_, _| {})
+            .map_err(|(_, error)| error)?;
     }
     reactor.close();
     Ok(())

@@ -3,8 +3,8 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::shared::{Finish, IDLE_TURN, Phase, Shared, join, subject, warm_and_watch};
 use super::Pace;
+use super::shared::{Finish, IDLE_TURN, Phase, Shared, join, subject, warm_and_watch};
 use crate::error::LoadError;
 use crate::latency::{Latencies, Percentiles};
 use crate::reactor::Reactor;
@@ -30,7 +30,11 @@ pub struct Paced {
 
 impl Default for Paced {
     fn default() -> Self {
-        Self { rate: 1_000, size: 128, subscribers: 1 }
+        Self {
+            rate: 1_000,
+            size: 128,
+            subscribers: 1,
+        }
     }
 }
 
@@ -62,18 +66,41 @@ pub(super) struct Flow {
 
 impl Flow {
     pub(super) fn new(target: &Target, scenario: Paced) -> Result<Self, LoadError> {
-        let scenario = Paced { size: scenario.size.max(SIZE_MIN), rate: scenario.rate.max(1), ..scenario };
+        let scenario = Paced {
+            size: scenario.size.max(SIZE_MIN),
+            rate: scenario.rate.max(1),
+            ..scenario
+        };
         let mut subscribers = Reactor::connect(target, scenario.subscribers)?;
         for index in 0..subscribers.len() {
             subscribers.subscribe(index, std::iter::once(subject(0)), None)?;
         }
-        Ok(Self { scenario, subscribers, publisher: Reactor::connect(target, 1)? })
+        Ok(Self {
+            scenario,
+            subscribers,
+            publisher: Reactor::connect(target, 1)?,
+        })
     }
 
     pub(super) fn split(self) -> (Sender, Receiver) {
         let epoch = Instant::now();
-        let Self { scenario, subscribers, publisher } = self;
-        (Sender { scenario, publisher, epoch }, Receiver { size: scenario.size, subscribers, epoch })
+        let Self {
+            scenario,
+            subscribers,
+            publisher,
+        } = self;
+        (
+            Sender {
+                scenario,
+                publisher,
+                epoch,
+            },
+            Receiver {
+                size: scenario.size,
+                subscribers,
+                epoch,
+            },
+        )
     }
 }
 
@@ -93,7 +120,9 @@ impl Sender {
         while !shared.is_over() {
             let now = Instant::now();
             if now < due {
-                self.publisher.turn((due - now).min(IDLE_TURN), &mut |_, _| {}).map_err(|(_, error)| error)?;
+                self.publisher
+                    .turn((due - now).min(IDLE_TURN), &mut |_, _| {})
+                    .map_err(|(_, error)| error)?;
                 continue;
             }
             let sent = if now - due > LATE_MAX { due } else { now };
@@ -127,7 +156,9 @@ impl Receiver {
             let phase = shared.phase();
             let turned = self.subscribers.turn(IDLE_TURN, &mut |_, frame| {
                 count += 1;
-                let Some(head) = format.payload(frame, self.size).first_chunk() else { return };
+                let Some(head) = format.payload(frame, self.size).first_chunk() else {
+                    return;
+                };
                 let sent = Duration::from_nanos(u64::from_le_bytes(*head));
                 let latency = self.epoch.elapsed().saturating_sub(sent);
                 let [measured, disturbed] = &mut latencies;

@@ -7,13 +7,14 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::shared::{Finish, IDLE_TURN, Phase, Shared, join, subject, warm_and_watch, watch};
 use super::Pace;
+use super::shared::{Finish, IDLE_TURN, Phase, Shared, join, subject, warm_and_watch, watch};
 use crate::error::LoadError;
 use crate::link::Lane;
 use crate::reactor::Reactor;
 use crate::report::Report;
 use crate::target::Target;
+use crate::wire::delivery_len;
 
 /// How many bytes are handed to a connection at once, about.
 const CHUNK_LEN: usize = 64 << 10;
@@ -63,12 +64,15 @@ impl Default for PubSub {
 
 impl PubSub {
     fn patterns(&self) -> Vec<String> {
-        if self.wildcard { vec!["bench.>".to_owned()] } else { (0..self.subjects).map(subject).collect() }
+        if self.wildcard {
+            vec!["bench.>".to_owned()]
+        } else {
+            (0..self.subjects).map(subject).collect()
+        }
     }
 
-    fn window_messages(&self, target: &Target) -> u64 {
-        let len = target.scheme.format().delivery_len(&subject(0), self.size);
-        (self.window / len).max(1) as u64
+    fn window_messages(&self) -> u64 {
+        (self.window / delivery_len(&subject(0), self.size)).max(1) as u64
     }
 }
 
@@ -81,7 +85,11 @@ struct Chunk {
 pub(super) fn run(target: &Target, scenario: &PubSub, pace: Pace) -> Result<Report, LoadError> {
     let mut readers = Reactor::connect(target, scenario.subscribers)?;
     for index in 0..readers.len() {
-        readers.subscribe(index, scenario.patterns().into_iter(), scenario.group.then_some("workers"))?;
+        readers.subscribe(
+            index,
+            scenario.patterns().into_iter(),
+            scenario.group.then_some("workers"),
+        )?;
     }
     let mut writers = Reactor::connect(target, scenario.publishers)?;
     let chunks = chunks(scenario, &mut writers);
@@ -89,8 +97,9 @@ pub(super) fn run(target: &Target, scenario: &PubSub, pace: Pace) -> Result<Repo
     thread::scope(|scope| {
         let over = Finish(&shared);
         let reader = scope.spawn(|| read(readers, &shared));
-        let writer = scope.spawn(|| write(writers, &chunks, scenario, target, &shared));
-        let churner = (scenario.churn > 0).then(|| scope.spawn(|| churn(target, scenario.churn, &shared)));
+        let writer = scope.spawn(|| write(writers, &chunks, scenario, &shared));
+        let churner =
+            (scenario.churn > 0).then(|| scope.spawn(|| churn(target, scenario.churn, &shared)));
         let report = observe(target, scenario, pace, &shared);
         drop(over);
         join(reader)?;
@@ -100,7 +109,12 @@ pub(super) fn run(target: &Target, scenario: &PubSub, pace: Pace) -> Result<Repo
     })
 }
 
-fn observe(target: &Target, scenario: &PubSub, pace: Pace, shared: &Shared) -> Result<Report, LoadError> {
+fn observe(
+    target: &Target,
+    scenario: &PubSub,
+    pace: Pace,
+    shared: &Shared,
+) -> Result<Report, LoadError> {
     let before = warm_and_watch(shared, pace, target.pid)?;
     if scenario.stalled == 0 {
         return Ok(Report::new("deliveries", before.count, before.usage));
@@ -124,11 +138,20 @@ fn chunks(scenario: &PubSub, writers: &mut Reactor) -> Vec<Chunk> {
     let payload = vec![b'x'; scenario.size];
     let (mut chunks, mut frames, mut messages) = (Vec::new(), Vec::new(), 0);
     for index in 0.. {
-        conn.format().publish(&mut frames, &subject(index % scenario.subjects.max(1)), None, &payload);
+        conn.format().publish(
+            &mut frames,
+            &subject(index % scenario.subjects.max(1)),
+            None,
+            &payload,
+        );
         messages += 1;
-        let last = index + 1 >= scenario.subjects && (scenario.subjects > 1 || frames.len() >= CHUNK_LEN);
+        let last =
+            index + 1 >= scenario.subjects && (scenario.subjects > 1 || frames.len() >= CHUNK_LEN);
         if last || frames.len() >= CHUNK_LEN {
-            chunks.push(Chunk { bytes: conn.chunk(std::mem::take(&mut frames)), messages });
+            chunks.push(Chunk {
+                bytes: conn.chunk(std::mem::take(&mut frames)),
+                messages,
+            });
             messages = 0;
         }
         if last {
@@ -170,24 +193,32 @@ fn write(
     mut writers: Reactor,
     chunks: &[Chunk],
     scenario: &PubSub,
-    target: &Target,
     shared: &Shared,
 ) -> Result<(), LoadError> {
-    let window = scenario.window_messages(target);
+    let window = scenario.window_messages();
     let mut places = vec![Place::default(); writers.len()];
     let mut sent = 0;
     while !shared.is_over() {
-        let received = if scenario.group { shared.total() } else { shared.floor() };
+        let received = if scenario.group {
+            shared.total()
+        } else {
+            shared.floor()
+        };
         let (mut progress, mut held) = (false, false);
         for (index, place) in places.iter_mut().enumerate() {
-            let Some(chunk) = chunks.get(place.chunk) else { continue };
+            let Some(chunk) = chunks.get(place.chunk) else {
+                continue;
+            };
             if !place.within && sent > received && sent + chunk.messages > received + window {
                 held = true;
                 continue;
             }
             if writers.conn(index).send(Lane::Interactive, &chunk.bytes)? {
                 sent += chunk.messages;
-                *place = Place { chunk: (place.chunk + 1) % chunks.len(), within: false };
+                *place = Place {
+                    chunk: (place.chunk + 1) % chunks.len(),
+                    within: false,
+                };
                 progress = true;
             } else {
                 place.within = true;
@@ -198,7 +229,9 @@ fn write(
             (false, true) => WINDOW_TURN,
             (false, false) => IDLE_TURN,
         };
-        writers.turn(wait, &mut |_, _| {}).map_err(|(_, error)| error)?;
+        writers
+            .turn(wait, &mut |_, _| {})
+            .map_err(|(_, error)| error)?;
     }
     writers.close();
     Ok(())

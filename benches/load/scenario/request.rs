@@ -3,8 +3,8 @@
 use std::thread;
 use std::time::Instant;
 
-use super::shared::{Finish, IDLE_TURN, Phase, Shared, join, warm_and_watch};
 use super::Pace;
+use super::shared::{Finish, IDLE_TURN, Phase, Shared, join, warm_and_watch};
 use crate::error::LoadError;
 use crate::latency::{Latencies, Percentiles};
 use crate::reactor::Reactor;
@@ -28,7 +28,10 @@ pub struct Request {
 
 impl Default for Request {
     fn default() -> Self {
-        Self { in_flight: 1, size: 128 }
+        Self {
+            in_flight: 1,
+            size: 128,
+        }
     }
 }
 
@@ -103,7 +106,12 @@ impl Requester {
         let mut reactor = Reactor::connect(target, 1)?;
         let inbox = open_inbox(&mut reactor)?;
         let format = reactor.conn(0).format();
-        Ok(Self { reactor, format, slots: Slots::new(scenario), inbox })
+        Ok(Self {
+            reactor,
+            format,
+            slots: Slots::new(scenario),
+            inbox,
+        })
     }
 
     fn run(mut self, shared: &Shared) -> Result<Option<Percentiles>, LoadError> {
@@ -116,7 +124,9 @@ impl Requester {
                 frames.clear();
             }
             let (slots, format) = (&mut self.slots, self.format);
-            let turned = self.reactor.turn(IDLE_TURN, &mut |_, frame| slots.take(format, frame));
+            let turned = self
+                .reactor
+                .turn(IDLE_TURN, &mut |_, frame| slots.take(format, frame));
             turned.map_err(|(_, error)| error)?;
             shared.set(0, self.slots.done);
             let current = shared.phase();
@@ -173,7 +183,9 @@ impl Slots {
 
     /// Takes an answer.
     pub(super) fn take(&mut self, format: Format, frame: &[u8]) {
-        let Some(head) = format.payload(frame, self.size).first_chunk() else { return };
+        let Some(head) = format.payload(frame, self.size).first_chunk() else {
+            return;
+        };
         let slot = usize::try_from(u64::from_le_bytes(*head)).unwrap_or(usize::MAX);
         if let Some(began) = self.began.get(slot) {
             self.latencies.record(began.elapsed());
@@ -189,15 +201,24 @@ mod tests {
 
     #[test]
     fn an_answer_frees_the_slot_that_its_payload_names() {
-        let mut slots = Slots::new(Request { in_flight: 2, size: 16 });
+        let mut slots = Slots::new(Request {
+            in_flight: 2,
+            size: 16,
+        });
         let mut frames = Vec::new();
         slots.fill(Format::Nats, "_INBOX.a", &mut frames);
         let text = String::from_utf8_lossy(&frames);
-        assert!(text.contains("PUB bench.echo _INBOX.a.1 16\r\n") && text.contains("_INBOX.a.2"), "{text}");
+        assert!(
+            text.contains("PUB bench.echo _INBOX.a.1 16\r\n") && text.contains("_INBOX.a.2"),
+            "{text}"
+        );
         let mut answer = b"MSG _INBOX.a.1 1 16\r\n".to_vec();
         answer.extend_from_slice(&1_u64.to_le_bytes());
         answer.extend_from_slice(b"xxxxxxxx\r\n");
         slots.take(Format::Nats, &answer);
-        assert_eq!((slots.done, slots.free.as_slice(), slots.latencies.len()), (1, [1].as_slice(), 1));
+        assert_eq!(
+            (slots.done, slots.free.as_slice(), slots.latencies.len()),
+            (1, [1].as_slice(), 1)
+        );
     }
 }

@@ -37,7 +37,10 @@ pub(super) struct Shared {
 
 impl Shared {
     pub(super) fn new(counters: usize) -> Self {
-        Self { phase: AtomicU8::new(0), counters: (0..counters).map(|_| Counter::default()).collect() }
+        Self {
+            phase: AtomicU8::new(0),
+            counters: (0..counters).map(|_| Counter::default()).collect(),
+        }
     }
 
     pub(super) fn phase(&self) -> Phase {
@@ -70,17 +73,26 @@ impl Shared {
     }
 
     pub(super) fn get(&self, index: usize) -> u64 {
-        self.counters.get(index).map_or(0, |counter| counter.0.load(Ordering::Relaxed))
+        self.counters
+            .get(index)
+            .map_or(0, |counter| counter.0.load(Ordering::Relaxed))
     }
 
     /// The sum of the counters.
     pub(super) fn total(&self) -> u64 {
-        self.counters.iter().map(|counter| counter.0.load(Ordering::Relaxed)).sum()
+        self.counters
+            .iter()
+            .map(|counter| counter.0.load(Ordering::Relaxed))
+            .sum()
     }
 
     /// The smallest counter.
     pub(super) fn floor(&self) -> u64 {
-        self.counters.iter().map(|counter| counter.0.load(Ordering::Relaxed)).min().unwrap_or(0)
+        self.counters
+            .iter()
+            .map(|counter| counter.0.load(Ordering::Relaxed))
+            .min()
+            .unwrap_or(0)
     }
 }
 
@@ -93,8 +105,16 @@ pub(super) struct Seen {
 }
 
 /// Enters a phase, watches the total of the counters for `length`, and returns what it saw.
-#[expect(clippy::cast_precision_loss, reason = "counts of a run are far below 2^53")]
-pub(super) fn watch(shared: &Shared, phase: Phase, length: Duration, pid: Option<u32>) -> Result<Seen, LoadError> {
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "counts of a run are far below 2^53"
+)]
+pub(super) fn watch(
+    shared: &Shared,
+    phase: Phase,
+    length: Duration,
+    pid: Option<u32>,
+) -> Result<Seen, LoadError> {
     shared.enter(phase);
     let meter = Meter::start(pid)?;
     let (began, first) = (Instant::now(), shared.total());
@@ -106,11 +126,19 @@ pub(super) fn watch(shared: &Shared, phase: Phase, length: Duration, pid: Option
         (last, last_at) = (count, at);
     }
     let usage = meter.read()?;
-    Ok(Seen { count: shared.total() - first, usage, timeline })
+    Ok(Seen {
+        count: shared.total() - first,
+        usage,
+        timeline,
+    })
 }
 
 /// Warms up, then watches the measured phase.
-pub(super) fn warm_and_watch(shared: &Shared, pace: Pace, pid: Option<u32>) -> Result<Seen, LoadError> {
+pub(super) fn warm_and_watch(
+    shared: &Shared,
+    pace: Pace,
+    pid: Option<u32>,
+) -> Result<Seen, LoadError> {
     thread::sleep(pace.warm);
     watch(shared, Phase::Measured, pace.measured, pid)
 }
@@ -143,7 +171,10 @@ mod tests {
         let shared = Shared::new(2);
         shared.set(0, 7);
         shared.add(1, 2);
-        assert_eq!((shared.total(), shared.floor(), shared.get(1), shared.get(9)), (9, 2, 2, 0));
+        assert_eq!(
+            (shared.total(), shared.floor(), shared.get(1), shared.get(9)),
+            (9, 2, 2, 0)
+        );
         assert_eq!(Shared::new(0).floor(), 0);
     }
 

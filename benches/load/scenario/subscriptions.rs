@@ -18,7 +18,10 @@ pub struct Subscriptions {
 
 impl Default for Subscriptions {
     fn default() -> Self {
-        Self { count: 100_000, connections: 100 }
+        Self {
+            count: 100_000,
+            connections: 100,
+        }
     }
 }
 

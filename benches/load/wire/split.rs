@@ -36,14 +36,23 @@ pub struct Splitter {
 impl Splitter {
     /// At the beginning of a stream.
     pub const fn new(format: Format) -> Self {
-        Self { format, carry: Vec::new(), line: Vec::new(), line_frame_len: 0 }
+        Self {
+            format,
+            carry: Vec::new(),
+            line: Vec::new(),
+            line_frame_len: 0,
+        }
     }
 
     /// Calls `on` with each frame that `bytes` completes, whole and in order.
     ///
     /// # Errors
     /// When the bytes are not frames.
-    pub fn feed(&mut self, mut bytes: &[u8], on: &mut impl FnMut(Kind, &[u8])) -> Result<(), LoadError> {
+    pub fn feed(
+        &mut self,
+        mut bytes: &[u8],
+        on: &mut impl FnMut(Kind, &[u8]),
+    ) -> Result<(), LoadError> {
         while !self.carry.is_empty() && !bytes.is_empty() {
             bytes = self.complete(bytes, on)?;
         }
@@ -64,7 +73,11 @@ impl Splitter {
     }
 
     /// Tops the carried beginning up, by no more than its frame needs; returns what is left.
-    fn complete<'b>(&mut self, bytes: &'b [u8], on: &mut impl FnMut(Kind, &[u8])) -> Result<&'b [u8], LoadError> {
+    fn complete<'b>(
+        &mut self,
+        bytes: &'b [u8],
+        on: &mut impl FnMut(Kind, &[u8]),
+    ) -> Result<&'b [u8], LoadError> {
         let mut carry = std::mem::take(&mut self.carry);
         let missing = match self.frame_len(&carry)? {
             Some(len) => len - carry.len(),
@@ -94,19 +107,29 @@ impl Splitter {
             Format::Dialtone => frame.get(LEN_FIELD) == Some(&KIND_DELIVER),
             Format::Nats => frame.starts_with(b"MSG ") || frame.starts_with(b"HMSG "),
         };
-        if delivery { Kind::Delivery } else { Kind::Control }
+        if delivery {
+            Kind::Delivery
+        } else {
+            Kind::Control
+        }
     }
 
     /// The length of the frame that begins `bytes`, once it can be told.
     #[inline]
     fn frame_len(&mut self, bytes: &[u8]) -> Result<Option<usize>, LoadError> {
         let len = match self.format {
-            Format::Dialtone => bytes.first_chunk().map(|field| LEN_FIELD + u32::from_le_bytes(*field) as usize),
-            Format::Nats if !self.line.is_empty() && bytes.starts_with(&self.line) => Some(self.line_frame_len),
+            Format::Dialtone => bytes
+                .first_chunk()
+                .map(|field| LEN_FIELD + u32::from_le_bytes(*field) as usize),
+            Format::Nats if !self.line.is_empty() && bytes.starts_with(&self.line) => {
+                Some(self.line_frame_len)
+            }
             Format::Nats => self.nats_frame_len(bytes)?,
         };
         match len {
-            Some(len) if len > FRAME_LEN_MAX => Err(LoadError::Peer(format!("a frame of {len} bytes"))),
+            Some(len) if len > FRAME_LEN_MAX => {
+                Err(LoadError::Peer(format!("a frame of {len} bytes")))
+            }
             len => Ok(len),
         }
     }
@@ -122,7 +145,8 @@ impl Splitter {
         if !line.starts_with(b"MSG ") && !line.starts_with(b"HMSG ") {
             return Ok(Some(line.len()));
         }
-        let size = trailing_number(line).ok_or_else(|| LoadError::Peer(String::from_utf8_lossy(line).into_owned()))?;
+        let size = trailing_number(line)
+            .ok_or_else(|| LoadError::Peer(String::from_utf8_lossy(line).into_owned()))?;
         self.line.clear();
         self.line.extend_from_slice(line);
         self.line_frame_len = line.len() + size + 2;
@@ -150,7 +174,9 @@ mod tests {
             let mut splitter = Splitter::new(format);
             let mut found = Vec::new();
             for part in stream.chunks(step) {
-                splitter.feed(part, &mut |kind, frame| found.push((kind, frame.to_vec()))).unwrap();
+                splitter
+                    .feed(part, &mut |kind, frame| found.push((kind, frame.to_vec())))
+                    .unwrap();
             }
             assert_eq!(found, expected, "in steps of {step}");
             assert!(splitter.carry.is_empty());
@@ -167,15 +193,36 @@ mod tests {
             (Kind::Control, b"PING\r\n"),
             (Kind::Delivery, b"MSG a.b 1 5\r\n12345\r\n"),
         ];
-        let stream: Vec<u8> = frames.iter().flat_map(|(_, frame)| frame.to_vec()).collect();
-        check(Format::Nats, &stream, &frames.map(|(kind, frame)| (kind, frame.to_vec())));
+        let stream: Vec<u8> = frames
+            .iter()
+            .flat_map(|(_, frame)| frame.to_vec())
+            .collect();
+        check(
+            Format::Nats,
+            &stream,
+            &frames.map(|(kind, frame)| (kind, frame.to_vec())),
+        );
     }
 
     #[test]
     fn dialtone_streams_are_cut_wherever_reads_end() {
-        let message = Message { subject: "a", reply: None, encoding: 0, headers: None, payload: b"hello" };
-        let deliver = Deliver { subscription: SubscriptionId(1), unreliable: false, fragment: None, message };
-        let (ping, deliver) = (Frame::Ping(Ping { token: 300 }).to_vec(), Frame::Deliver(deliver).to_vec());
+        let message = Message {
+            subject: "a",
+            reply: None,
+            encoding: 0,
+            headers: None,
+            payload: b"hello",
+        };
+        let deliver = Deliver {
+            subscription: SubscriptionId(1),
+            unreliable: false,
+            fragment: None,
+            message,
+        };
+        let (ping, deliver) = (
+            Frame::Ping(Ping { token: 300 }).to_vec(),
+            Frame::Deliver(deliver).to_vec(),
+        );
         let stream = [ping.clone(), deliver.clone(), deliver.clone(), ping.clone()].concat();
         let expected = [
             (Kind::Control, ping.clone()),
@@ -189,8 +236,20 @@ mod tests {
     #[test]
     fn nonsense_is_an_error() {
         let mut ignore = |_: Kind, _: &[u8]| {};
-        assert!(Splitter::new(Format::Dialtone).feed(&[0xff; 8], &mut ignore).is_err());
-        assert!(Splitter::new(Format::Nats).feed(b"MSG a b c\r\n", &mut ignore).is_err());
-        assert!(Splitter::new(Format::Nats).feed(&vec![b'x'; LINE_LEN_MAX + 1], &mut ignore).is_err());
+        assert!(
+            Splitter::new(Format::Dialtone)
+                .feed(&[0xff; 8], &mut ignore)
+                .is_err()
+        );
+        assert!(
+            Splitter::new(Format::Nats)
+                .feed(b"MSG a b c\r\n", &mut ignore)
+                .is_err()
+        );
+        assert!(
+            Splitter::new(Format::Nats)
+                .feed(&vec![b'x'; LINE_LEN_MAX + 1], &mut ignore)
+                .is_err()
+        );
     }
 }

@@ -5,6 +5,16 @@
 
 use crate::error::LoadError;
 
+/// In the first byte: the message ends with this frame.
+const FIN: u8 = 0x80;
+/// In the first byte: what the frame is.
+const OPCODE: u8 = 0x0f;
+/// In the second byte: a key of four bytes follows the length.
+const MASKED: u8 = 0x80;
+/// In place of a length: it follows as 16 bits.
+const LEN_16: u8 = 0x7e;
+/// In place of a length: it follows as 64 bits.
+const LEN_64: u8 = 0x7f;
 /// Longest header that a server sends, which never masks.
 const HEADER_LEN_MAX: usize = 10;
 
@@ -12,7 +22,7 @@ const HEADER_LEN_MAX: usize = 10;
 pub fn upgrade_request(host: &str) -> String {
     format!(
         "GET / HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: ZGlhbHRvbmUtbG9hZC1nZW4=\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: ZGlhbHRvbmUtbG9hZGdlbg==\r\n\
          Sec-WebSocket-Protocol: {}\r\n\r\n",
         dialtone_protocol::WEBSOCKET_SUBPROTOCOL
     )
@@ -30,7 +40,9 @@ pub fn upgrade_response_len(bytes: &[u8]) -> Result<Option<usize>, LoadError> {
         return Ok(Some(end + 4));
     }
     let text = String::from_utf8_lossy(bytes);
-    Err(LoadError::Peer(text.lines().next().unwrap_or_default().to_owned()))
+    Err(LoadError::Peer(
+        text.lines().next().unwrap_or_default().to_owned(),
+    ))
 }
 
 /// Appends one binary message with these frames.
@@ -45,17 +57,20 @@ pub fn pong(out: &mut Vec<u8>, payload: &[u8]) {
     out.extend_from_slice(payload);
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "each arm holds lengths that fit")]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "each arm holds lengths that fit"
+)]
 fn put_header(out: &mut Vec<u8>, opcode: u8, len: usize) {
-    out.push(0x80 | opcode);
+    out.push(FIN | opcode);
     match len {
-        ..126 => out.push(0x80 | len as u8),
-        126..=0xffff => {
-            out.push(0x80 | 126);
+        ..0x7e => out.push(MASKED | len as u8),
+        0x7e..=0xffff => {
+            out.push(MASKED | LEN_16);
             out.extend_from_slice(&(len as u16).to_be_bytes());
         }
         _ => {
-            out.push(0x80 | 127);
+            out.push(MASKED | LEN_64);
             out.extend_from_slice(&(len as u64).to_be_bytes());
         }
     }
@@ -100,7 +115,9 @@ impl Deframer {
                     continue;
                 }
             }
-            let len = usize::try_from(self.left).unwrap_or(usize::MAX).min(bytes.len());
+            let len = usize::try_from(self.left)
+                .unwrap_or(usize::MAX)
+                .min(bytes.len());
             let (payload, rest) = bytes.split_at(len);
             self.left -= len as u64;
             bytes = rest;
@@ -112,18 +129,23 @@ impl Deframer {
     /// Takes bytes of a header; `self.header` is empty again when it is complete.
     fn header<'b>(&mut self, bytes: &'b [u8]) -> Result<&'b [u8], LoadError> {
         let wanted = match self.header.get(1) {
-            None => 2,
-            Some(126) => 4,
-            Some(127) => HEADER_LEN_MAX,
-            Some(_) => 2,
+            Some(&LEN_16) => 4,
+            Some(&LEN_64) => HEADER_LEN_MAX,
+            Some(_) | None => 2,
         };
         let (taken, rest) = bytes.split_at((wanted - self.header.len()).min(bytes.len()));
         self.header.extend_from_slice(taken);
         let (len, opcode) = match *self.header {
-            [first, len @ ..126] => (u64::from(len), first & 15),
-            [first, 126, a, b] => (u64::from(u16::from_be_bytes([a, b])), first & 15),
-            [first, 127, a, b, c, d, e, f, g, h] => (u64::from_be_bytes([a, b, c, d, e, f, g, h]), first & 15),
-            [_, len, ..] if len >= 0x80 => return Err(LoadError::Peer("a masked WebSocket frame".to_owned())),
+            [first, len] if len < LEN_16 => (u64::from(len), first & OPCODE),
+            [first, LEN_16, high, low] => {
+                (u64::from(u16::from_be_bytes([high, low])), first & OPCODE)
+            }
+            [first, LEN_64, ref len @ ..] if let Some(len) = len.first_chunk() => {
+                (u64::from_be_bytes(*len), first & OPCODE)
+            }
+            [_, len, ..] if len & MASKED != 0 => {
+                return Err(LoadError::Peer("a masked WebSocket frame".to_owned()));
+            }
             _ => return Ok(rest),
         };
         self.header.clear();
@@ -152,14 +174,20 @@ impl Deframer {
             8 => on(Piece::Close(close_text(&self.control))),
             9 => on(Piece::Ping(&self.control)),
             10 => Ok(()),
-            other => Err(LoadError::Peer(format!("a WebSocket frame of kind {other}"))),
+            other => Err(LoadError::Peer(format!(
+                "a WebSocket frame of kind {other}"
+            ))),
         }
     }
 }
 
 fn close_text(payload: &[u8]) -> String {
     match payload {
-        [a, b, reason @ ..] => format!("{} {}", u16::from_be_bytes([*a, *b]), String::from_utf8_lossy(reason)),
+        [a, b, reason @ ..] => format!(
+            "{} {}",
+            u16::from_be_bytes([*a, *b]),
+            String::from_utf8_lossy(reason)
+        ),
         _ => "without a reason".to_owned(),
     }
 }
@@ -203,10 +231,20 @@ mod tests {
 
     #[test]
     fn refusals_are_told() {
-        assert!(matches!(upgrade_response_len(b"HTTP/1.1 101 Switching"), Ok(None)));
-        assert!(matches!(upgrade_response_len(b"HTTP/1.1 101 X\r\n\r\nabc"), Ok(Some(18))));
+        assert!(matches!(
+            upgrade_response_len(b"HTTP/1.1 101 Switching"),
+            Ok(None)
+        ));
+        assert!(matches!(
+            upgrade_response_len(b"HTTP/1.1 101 X\r\n\r\nabc"),
+            Ok(Some(18))
+        ));
         assert!(upgrade_response_len(b"HTTP/1.1 403 Forbidden\r\n\r\n").is_err());
-        assert!(Deframer::default().feed(&[0x82, 0x81], &mut |_| Ok(())).is_err());
+        assert!(
+            Deframer::default()
+                .feed(&[0x82, 0x81], &mut |_| Ok(()))
+                .is_err()
+        );
         let mut deframer = Deframer::default();
         let mut reason = None;
         let fed = deframer.feed(&[0x88, 5, 3, 0xe8, b'b', b'y', b'e'], &mut |piece| {

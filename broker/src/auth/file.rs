@@ -65,7 +65,12 @@ impl FileAuth {
     pub fn open(path: impl Into<PathBuf>, defaults: Limits) -> Result<Self, FileError> {
         let path = path.into();
         let table = read(&path, &defaults)?;
-        Ok(Self { path, table: RwLock::new(Arc::new(table)), defaults: Mutex::new(defaults), gate: Gate::new() })
+        Ok(Self {
+            path,
+            table: RwLock::new(Arc::new(table)),
+            defaults: Mutex::new(defaults),
+            gate: Gate::new(),
+        })
     }
 
     /// Reads the file again. What has changed applies to whoever connects from here on; for those
@@ -119,9 +124,15 @@ impl FileAuth {
         if let Some(user) = known.filter(|user| table.recognises(user, password)) {
             return Ok(user.principal(user.proofs.password));
         }
-        let stored = known.and_then(|user| user.password.as_ref()).or_else(|| table.decoy());
+        let stored = known
+            .and_then(|user| user.password.as_ref())
+            .or_else(|| table.decoy());
         let stored = stored.ok_or_else(wrong_password)?;
-        let right = self.gate.check(stored.clone(), password.to_owned()).await.map_err(not_checked)?;
+        let right = self
+            .gate
+            .check(stored.clone(), password.to_owned())
+            .await
+            .map_err(not_checked)?;
         let user = known.filter(|_| right).ok_or_else(wrong_password)?;
         table.recognise(user, password);
         self.still(user)
@@ -130,22 +141,30 @@ impl FileAuth {
     /// The user as of now, if its password was not replaced while it was checked.
     fn still(&self, checked: &User) -> Result<Principal, Refused> {
         let table = self.current();
-        let user = table.by_name(&checked.name).filter(|user| user.password == checked.password);
-        user.map(|user| user.principal(user.proofs.password)).ok_or_else(wrong_password)
+        let user = table
+            .by_name(&checked.name)
+            .filter(|user| user.password == checked.password);
+        user.map(|user| user.principal(user.proofs.password))
+            .ok_or_else(wrong_password)
     }
 
     fn by_token(&self, token: &str) -> Result<Principal, Refused> {
         let table = self.current();
         let user = table.by_token(&StoredToken::of(token));
-        user.map(|user| user.principal(user.proofs.token)).ok_or_else(|| unauthenticated("unknown token"))
+        user.map(|user| user.principal(user.proofs.token))
+            .ok_or_else(|| unauthenticated("unknown token"))
     }
 
     fn by_certificate(&self, info: &Info) -> Result<Principal, Refused> {
         if info.client_certificates.is_empty() {
-            return Err(unauthenticated("a user name and password, a token or a client certificate is needed"));
+            return Err(unauthenticated(
+                "a user name and password, a token or a client certificate is needed",
+            ));
         }
         let table = self.current();
-        let name = certificate::find(info, |name| table.by_certificate(name).map(|user| &*user.name))?;
+        let name = certificate::find(info, |name| {
+            table.by_certificate(name).map(|user| &*user.name)
+        })?;
         let user = table.by_certificate(&name);
         user.map(|user| user.principal(user.proofs.certificate))
             .ok_or_else(|| unauthenticated("the client certificate belongs to no user"))
@@ -156,7 +175,10 @@ impl FileAuth {
         let user = table.by_name(&principal.identity);
         let user = user.ok_or_else(|| Refused::new(Code::Kicked, "the user was removed"))?;
         if !user.holds(principal.proof) {
-            return Err(Refused::new(Code::Kicked, "the user's credential was replaced"));
+            return Err(Refused::new(
+                Code::Kicked,
+                "the user's credential was replaced",
+            ));
         }
         Ok(user.principal(Some(principal.proof)))
     }
@@ -168,7 +190,12 @@ impl Authenticate for FileAuth {
     }
 
     /// Answers by the rules, although the broker applies them itself and does not ask.
-    fn authorize<'a>(&'a self, principal: &'a Principal, action: Action, subject: &'a str) -> Answer<'a, bool> {
+    fn authorize<'a>(
+        &'a self,
+        principal: &'a Principal,
+        action: Action,
+        subject: &'a str,
+    ) -> Answer<'a, bool> {
         let allowed = match &principal.permissions {
             Permissions::All => true,
             Permissions::Rules(rules) => match action {
@@ -186,14 +213,24 @@ impl Authenticate for FileAuth {
 }
 
 fn read(path: &Path, defaults: &Limits) -> Result<Table, FileError> {
-    let unread = |source| FileError::Read { path: path.to_owned(), source };
+    let unread = |source| FileError::Read {
+        path: path.to_owned(),
+        source,
+    };
     let mut text = String::new();
     let file = File::open(path).map_err(unread)?;
-    file.take(parse::FILE_LEN_MAX + 1).read_to_string(&mut text).map_err(unread)?;
+    file.take(parse::FILE_LEN_MAX + 1)
+        .read_to_string(&mut text)
+        .map_err(unread)?;
     if text.len() as u64 > parse::FILE_LEN_MAX {
-        return Err(FileError::TooLong { path: path.to_owned() });
+        return Err(FileError::TooLong {
+            path: path.to_owned(),
+        });
     }
-    parse::parse(&text, defaults).map_err(|problems| FileError::Invalid { path: path.to_owned(), problems })
+    parse::parse(&text, defaults).map_err(|problems| FileError::Invalid {
+        path: path.to_owned(),
+        problems,
+    })
 }
 
 fn wrong_password() -> Refused {
@@ -208,7 +245,10 @@ fn unauthenticated(text: &str) -> Refused {
 #[expect(clippy::needless_pass_by_value, reason = "fits map_err")]
 fn not_checked(error: GateError) -> Refused {
     match &error {
-        GateError::Busy => Refused::new(Code::TooMany, "too many logins at the same time; try again later"),
+        GateError::Busy => Refused::new(
+            Code::TooMany,
+            "too many logins at the same time; try again later",
+        ),
         GateError::Broken(source) => {
             tracing::error!(%source, "{error}");
             Refused::new(Code::Internal, "the password cannot be checked")
@@ -226,17 +266,28 @@ mod tests {
     /// Users `alice` with a password and `bob` with a token.
     fn provider(password: &str) -> FileAuth {
         let params = Params::new(Params::MIN_M_COST, 1, 1, None).unwrap();
-        let hash = Argon2::new(Algorithm::Argon2id, Version::V0x13, params).hash_password(password.as_bytes()).unwrap();
+        let hash = Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
+            .hash_password(password.as_bytes())
+            .unwrap();
         let token = hash_token("t");
-        let text =
-            format!("[[user]]\nname = 'bob'\ntoken = '{token}'\n[[user]]\nname = 'alice'\npassword = '{hash}'\n");
+        let text = format!(
+            "[[user]]\nname = 'bob'\ntoken = '{token}'\n[[user]]\nname = 'alice'\npassword = '{hash}'\n"
+        );
         let table = parse::parse(&text, &Limits::default()).unwrap();
         let table = RwLock::new(Arc::new(table));
-        FileAuth { path: PathBuf::new(), table, defaults: Mutex::new(Limits::default()), gate: Gate::new() }
+        FileAuth {
+            path: PathBuf::new(),
+            table,
+            defaults: Mutex::new(Limits::default()),
+            gate: Gate::new(),
+        }
     }
 
     async fn code(auth: &FileAuth, user: &str, password: &str) -> Option<Code> {
-        auth.by_password(user, password).await.err().map(|refused| refused.code)
+        auth.by_password(user, password)
+            .await
+            .err()
+            .map(|refused| refused.code)
     }
 
     #[tokio::test]
@@ -244,11 +295,21 @@ mod tests {
         let auth = provider("secret");
         let full = auth.gate.fill();
         for name in ["alice", "bob", "eve", ""] {
-            assert_eq!(code(&auth, name, "secret").await, Some(Code::TooMany), "{name}");
+            assert_eq!(
+                code(&auth, name, "secret").await,
+                Some(Code::TooMany),
+                "{name}"
+            );
         }
         drop(full);
-        assert_eq!(code(&auth, "eve", "secret").await, Some(Code::Unauthenticated));
-        assert_eq!(code(&auth, "bob", "secret").await, Some(Code::Unauthenticated));
+        assert_eq!(
+            code(&auth, "eve", "secret").await,
+            Some(Code::Unauthenticated)
+        );
+        assert_eq!(
+            code(&auth, "bob", "secret").await,
+            Some(Code::Unauthenticated)
+        );
     }
 
     #[tokio::test(start_paused = true)]
@@ -268,7 +329,10 @@ mod tests {
     async fn a_wrong_password_is_never_recognised() {
         let auth = provider("secret");
         for _ in 0..2 {
-            assert_eq!(code(&auth, "alice", "Secret").await, Some(Code::Unauthenticated));
+            assert_eq!(
+                code(&auth, "alice", "Secret").await,
+                Some(Code::Unauthenticated)
+            );
         }
         let full = auth.gate.fill();
         assert_eq!(code(&auth, "alice", "Secret").await, Some(Code::TooMany));

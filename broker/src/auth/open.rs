@@ -58,7 +58,12 @@ impl Authenticate for Open {
         Box::pin(std::future::ready(self.judge(offer.info)))
     }
 
-    fn authorize<'a>(&'a self, _principal: &'a Principal, _action: Action, _subject: &'a str) -> Answer<'a, bool> {
+    fn authorize<'a>(
+        &'a self,
+        _principal: &'a Principal,
+        _action: Action,
+        _subject: &'a str,
+    ) -> Answer<'a, bool> {
         Box::pin(std::future::ready(true))
     }
 
@@ -70,13 +75,22 @@ impl Authenticate for Open {
 /// Refuses whoever may be speaking for somebody on another machine.
 fn check_local(info: &Info) -> Result<(), Refused> {
     if !is_local(info.kind, info.remote) {
-        return Err(refusal("this broker has no users and is open to its own machine only"));
+        return Err(refusal(
+            "this broker has no users and is open to its own machine only",
+        ));
     }
-    if PROXY_HEADERS.iter().any(|name| info.headers.contains_key(*name)) {
-        return Err(refusal("this broker has no users and is open to its own machine only, not to a proxy's clients"));
+    if PROXY_HEADERS
+        .iter()
+        .any(|name| info.headers.contains_key(*name))
+    {
+        return Err(refusal(
+            "this broker has no users and is open to its own machine only, not to a proxy's clients",
+        ));
     }
     if !has_local_origin(&info.headers) {
-        return Err(refusal("this broker has no users and is not open to web pages of other sites"));
+        return Err(refusal(
+            "this broker has no users and is not open to web pages of other sites",
+        ));
     }
     Ok(())
 }
@@ -90,15 +104,23 @@ fn is_local(kind: Kind, remote: Option<SocketAddr>) -> bool {
 
 /// Whether the request comes from no web page or from one that this machine serves.
 fn has_local_origin(headers: &HeaderMap) -> bool {
-    headers.get_all(ORIGIN).iter().all(|origin| origin.to_str().is_ok_and(is_local_origin))
+    headers
+        .get_all(ORIGIN)
+        .iter()
+        .all(|origin| origin.to_str().is_ok_and(is_local_origin))
 }
 
 /// `scheme://host[:port]`, where the host can only be this machine.
 fn is_local_origin(origin: &str) -> bool {
-    let Ok(uri) = origin.parse::<http::Uri>() else { return false };
+    let Ok(uri) = origin.parse::<http::Uri>() else {
+        return false;
+    };
     let Some(host) = uri.host() else { return false };
     let address = host.trim_start_matches('[').trim_end_matches(']');
-    host.eq_ignore_ascii_case("localhost") || address.parse::<IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback())
+    host.eq_ignore_ascii_case("localhost")
+        || address
+            .parse::<IpAddr>()
+            .is_ok_and(|ip| ip.to_canonical().is_loopback())
 }
 
 fn refusal(text: &str) -> Refused {
@@ -110,14 +132,14 @@ mod tests {
     use super::*;
 
     fn info(kind: Kind, remote: Option<&str>, headers: &[(&'static str, &str)]) -> Info {
-        Info {
-            kind,
-            encrypted: false,
-            remote: remote.map(|address| address.parse().unwrap()),
-            local: None,
-            headers: headers.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect(),
-            client_certificates: Vec::new(),
-        }
+        let mut info = dialtone_transport::memory::pair(1).0.info;
+        info.kind = kind;
+        info.remote = remote.map(|address| address.parse().unwrap());
+        info.headers = headers
+            .iter()
+            .map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()))
+            .collect();
+        info
     }
 
     #[track_caller]
@@ -150,7 +172,10 @@ mod tests {
 
     #[test]
     fn web_pages_of_other_sites_are_not() {
-        let from = |expected, origin: &str| check(expected, Kind::WebSocket, Some("127.0.0.1:5"), &[("origin", origin)]);
+        let from = |expected, origin: &str| {
+            let headers = [("origin", origin)];
+            check(expected, Kind::WebSocket, Some("127.0.0.1:5"), &headers);
+        };
         from(true, "http://localhost:3000");
         from(true, "http://127.0.0.1");
         from(true, "http://[::1]:3000");
@@ -163,7 +188,17 @@ mod tests {
 
     #[test]
     fn clients_of_a_proxy_are_not() {
-        check(false, Kind::WebSocket, Some("127.0.0.1:5"), &[("x-forwarded-for", "192.0.2.1")]);
-        check(false, Kind::WebSocket, Some("127.0.0.1:5"), &[("forwarded", "for=192.0.2.1")]);
+        check(
+            false,
+            Kind::WebSocket,
+            Some("127.0.0.1:5"),
+            &[("x-forwarded-for", "192.0.2.1")],
+        );
+        check(
+            false,
+            Kind::WebSocket,
+            Some("127.0.0.1:5"),
+            &[("forwarded", "for=192.0.2.1")],
+        );
     }
 }

@@ -10,6 +10,9 @@ use crate::router::Route;
 /// Most subjects that are kept. Beyond it the router's own table is nearly as quick.
 const SLOTS_MAX: usize = 4_096;
 
+/// One in so many subjects takes over a place that is taken.
+const TAKE_OVER: u8 = 16;
+
 const SLOTS_MIN: usize = 8;
 
 /// Each subject has one place, which it shares with others of a like hash: the latest stays.
@@ -18,6 +21,7 @@ pub(super) struct RouteCache {
     /// A power of two in number, or none as long as nothing was published.
     slots: Vec<Slot>,
     used: usize,
+    turn: u8,
 }
 
 #[derive(Debug)]
@@ -46,8 +50,9 @@ impl RouteCache {
         (slot.hash == hash && slot.subject == subject).then_some(&slot.verdict)
     }
 
-    /// Keeps what is known about a subject.
-    pub(super) fn insert(&mut self, hash: u64, subject: &[u8], verdict: Verdict) -> &Verdict {
+    /// Keeps what is known about a subject. In a place that is taken by another one only now and
+    /// then, so that a publisher of very many subjects does not write the cache for each message.
+    pub(super) fn insert(&mut self, hash: u64, subject: &[u8], verdict: impl FnOnce() -> Verdict) {
         if self.used * 2 >= self.slots.len() && self.slots.len() < SLOTS_MAX {
             self.grow();
         }
@@ -55,12 +60,16 @@ impl RouteCache {
         let slot = &mut self.slots[index];
         if matches!(slot.verdict, Verdict::Unknown) {
             self.used += 1;
+        } else if slot.hash != hash {
+            self.turn = self.turn.wrapping_add(1);
+            if self.turn % TAKE_OVER != 0 {
+                return;
+            }
         }
         slot.hash = hash;
         slot.subject.clear();
         slot.subject.extend_from_slice(subject);
-        slot.verdict = verdict;
-        &slot.verdict
+        slot.verdict = verdict();
     }
 
     pub(super) fn clear(&mut self) {

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use dialtone_protocol::Frame;
 
 use crate::broker::Shared;
@@ -30,6 +31,26 @@ impl Effects {
         let pushed = target.peer.outbox.push(target.subscription, target.drop_oldest, delivery);
         self.messages_out += 1;
         self.bytes_out += delivery.section.len() as u64;
+        self.note(&target.peer, pushed);
+    }
+
+    /// Delivers several messages in one step.
+    pub(super) fn deliver_all<'s>(
+        &mut self,
+        target: &Target<Arc<Peer>>,
+        sections: impl Iterator<Item = &'s [u8]>,
+    ) {
+        let (pushed, messages, bytes) = target.peer.outbox.push_all(target.subscription, sections);
+        self.messages_out += messages;
+        self.bytes_out += bytes;
+        self.note(&target.peer, pushed);
+    }
+
+    /// Delivers messages that are encoded already.
+    pub(super) fn deliver_encoded(&mut self, target: &Target<Arc<Peer>>, frames: Bytes, messages: u64, bytes: u64) {
+        let pushed = target.peer.outbox.push_encoded(frames, messages, bytes);
+        self.messages_out += messages;
+        self.bytes_out += bytes;
         self.note(&target.peer, pushed);
     }
 

@@ -1,5 +1,6 @@
 //! Routing what a peer publishes.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -12,12 +13,21 @@ use dialtone_protocol::{Code, Frame, RequestId, SubjectError, SubscriptionId, Vi
 use super::Conn;
 use super::cache::Verdict;
 use super::effects::Effects;
-use super::read::Flow;
+use super::read::{Flow, Work};
 use crate::outbox::{Delivery, SHARE_LEN_MIN};
 use crate::peer::Peer;
 use crate::router::group::{self, Dice};
 use crate::router::{Route, Target};
 use crate::sys;
+
+/// What a subject resolves to.
+enum Found {
+    Route(Route<Arc<Peer>>),
+    /// The broker answers itself.
+    System,
+    /// Not permitted, or not a subject.
+    Refused(Box<Refused>),
+}
 
 /// The receivers of a fragmented message: all its fragments take one route.
 pub(super) struct Kept {
@@ -33,87 +43,115 @@ impl std::fmt::Debug for Kept {
 }
 
 impl Conn {
+    /// Routes a message that came whole. It ends at `end` in `bytes`.
     #[inline]
     pub(super) fn on_publish(
         &mut self,
         publish: &PublishView<'_>,
-        effects: &mut Effects,
-        now: Instant,
+        bytes: &[u8],
+        end: usize,
+        work: &mut Work,
     ) -> Result<Flow, Violation> {
-        if let Some(reply) = publish.reply {
-            subject::check_subject(reply).map_err(|error| {
-                Violation::new(Code::InvalidSubject, format!("reply subject: {error}"))
-            })?;
+        check_reply(publish)?;
+        if !publish.unreliable && work.run.is_to(publish.subject, bytes) {
+            work.run.push(section_range(publish, end));
+            work.effects.unrouted += u64::from(!work.run.has_receivers());
+            let count = if publish.request.is_some() { work.run.count() } else { 0 };
+            return Ok(self.conclude_run_member(publish, count, &mut work.effects));
         }
-        if let Some(fragment) = publish.fragment {
-            return self.on_fragment(publish, fragment, effects, now);
-        }
-        let outcome = match self.route_whole(publish, effects) {
+        work.deliver_run(bytes);
+        let outcome = match self.route_whole(publish, end, work) {
             Ok(outcome) => outcome,
             Err(ask) => return Ok(ask),
         };
-        effects.messages_in += 1;
-        effects.bytes_in += publish.section.len() as u64;
-        self.conclude(publish, outcome, effects);
+        work.effects.messages_in += 1;
+        work.effects.bytes_in += publish.section.len() as u64;
+        self.conclude(publish, outcome, &mut work.effects);
         Ok(Flow::On)
     }
 
-    /// Delivers a message that came whole; `Err` when the provider must be asked first.
     #[inline]
-    fn route_whole(&mut self, publish: &PublishView<'_>, effects: &mut Effects) -> Result<Result<u32, Refused>, Flow> {
+    fn conclude_run_member(&self, publish: &PublishView<'_>, count: u32, effects: &mut Effects) -> Flow {
+        effects.messages_in += 1;
+        effects.bytes_in += publish.section.len() as u64;
+        if let Some(request) = publish.request {
+            self.acknowledge(request, Ok(count), effects);
+        }
+        Flow::On
+    }
+
+    /// Delivers a message that came whole, or begins a run with it; `Err` when the provider must be
+    /// asked first.
+    #[inline]
+    fn route_whole(
+        &mut self,
+        publish: &PublishView<'_>,
+        end: usize,
+        work: &mut Work,
+    ) -> Result<Result<u32, Refused>, Flow> {
         let delivery =
             Delivery { unreliable: publish.unreliable, fragment: None, section: publish.section, shared: None };
+        let effects = &mut work.effects;
         if publish.subject.starts_with(inbox::PREFIX.as_bytes())
             && let Some(found) = self.find_inbox(publish.subject)
         {
             return Ok(Ok(deliver_to_inbox(found, delivery, effects)));
         }
-        let hash = self.shared.router.hash(publish.subject);
-        if !self.is_known(hash, publish.subject) {
-            self.find_out(hash, publish.subject)?;
-        }
-        match self.cache.get(hash, publish.subject) {
-            Some(Verdict::Route(route)) => Ok(Ok(deliver(route, publish.subject, delivery, &mut self.dice, effects))),
-            Some(Verdict::Refused(refused)) => Ok(Err(Refused::clone(refused))),
-            Some(Verdict::System) => {
+        let found = match self.look_up(publish.subject)? {
+            Found::Route(route) => route,
+            Found::Refused(refused) => return Ok(Err(*refused)),
+            Found::System => {
                 sys::answer(&self.shared, &self.peer, publish, effects_sink(effects));
-                Ok(Ok(1))
+                return Ok(Ok(1));
             }
-            Some(Verdict::Unknown) | None => Ok(Ok(0)),
+        };
+        if found.may_run() && !publish.unreliable {
+            let count = if publish.request.is_some() || found.parts.is_empty() { found.count() } else { 1 };
+            work.run.begin(found, subject_range(publish, end), section_range(publish, end));
+            return Ok(Ok(count));
         }
+        Ok(Ok(deliver(&found, publish.subject, delivery, &mut self.dice, effects)))
     }
 
-    /// Whether the cache knows the subject and what it knows still holds.
+    /// What a subject resolves to; `Err` when the provider must be asked first.
     #[inline]
-    fn is_known(&self, hash: u64, subject: &[u8]) -> bool {
+    fn look_up(&mut self, subject: &[u8]) -> Result<Found, Flow> {
+        let hash = self.shared.router.hash(subject);
         match self.cache.get(hash, subject) {
-            Some(Verdict::Route(route)) => self.shared.router.is_current(route, hash),
-            Some(Verdict::System | Verdict::Refused(_)) => true,
-            Some(Verdict::Unknown) | None => false,
+            Some(Verdict::Route(route)) if self.shared.router.is_current(route, hash) => {
+                Ok(Found::Route(route.clone()))
+            }
+            Some(Verdict::System) => Ok(Found::System),
+            Some(Verdict::Refused(refused)) => Ok(Found::Refused(refused.clone())),
+            Some(Verdict::Route(_) | Verdict::Unknown) | None => self.find_out(hash, subject),
         }
     }
 
-    /// Finds out what a subject resolves to; `Err` when the provider must be asked first.
-    fn find_out(&mut self, hash: u64, bytes: &[u8]) -> Result<(), Flow> {
+    /// Finds out what a subject resolves to and keeps it; `Err` when the provider must be asked
+    /// first.
+    fn find_out(&mut self, hash: u64, bytes: &[u8]) -> Result<Found, Flow> {
         let checked = std::str::from_utf8(bytes).map_err(|_| SubjectError::NotUtf8);
         let checked = checked.and_then(|text| subject::check_subject(text).map(|()| text));
-        let verdict = match checked {
-            Err(error) => Verdict::Refused(Box::new(Refused::new(Code::InvalidSubject, error.to_string()))),
+        let refused = match checked {
+            Err(error) => Refused::new(Code::InvalidSubject, error.to_string()),
             Ok(text) => match self.decisions.of(&self.principal, Action::Publish, text) {
                 None => return Err(Flow::Ask(Action::Publish, text.to_owned())),
-                Some(false) => {
-                    let refused = Refused::new(Code::Denied, format!("permission denied: publishing to {text:?}"));
-                    Verdict::Refused(Box::new(refused))
+                Some(true) if text.starts_with(sys::PREFIX) => {
+                    self.cache.insert(hash, bytes, || Verdict::System);
+                    return Ok(Found::System);
                 }
-                Some(true) if text.starts_with(sys::PREFIX) => Verdict::System,
-                Some(true) => Verdict::Route(self.shared.router.resolve(text, hash)),
+                Some(true) => {
+                    let route = self.shared.router.resolve(text, hash);
+                    self.cache.insert(hash, bytes, || Verdict::Route(route.clone()));
+                    return Ok(Found::Route(route));
+                }
+                Some(false) => Refused::new(Code::Denied, format!("permission denied: publishing to {text:?}")),
             },
         };
-        if let Verdict::Refused(refused) = &verdict {
-            self.tell_denied(bytes, refused);
-        }
-        self.cache.insert(hash, bytes, verdict);
-        Ok(())
+        self.tell_denied(bytes, &refused);
+        let refused = Box::new(refused);
+        self.cache.insert(hash, bytes, || Verdict::Refused(refused.clone()));
+        Ok(Found::Refused(refused))
     }
 
     /// Tells the publisher once, when the subject is first refused: publishes without an
@@ -142,13 +180,15 @@ impl Conn {
         Some(peer.filter(|peer| peer.about.inbox_secret.as_bytes() == address.secret))
     }
 
-    fn on_fragment(
+    /// Passes on a fragment of a large message.
+    pub(super) fn on_fragment(
         &mut self,
         publish: &PublishView<'_>,
-        fragment: Fragment,
         effects: &mut Effects,
         now: Instant,
     ) -> Result<Flow, Violation> {
+        let Some(fragment) = publish.fragment else { return Ok(Flow::On) };
+        check_reply(publish)?;
         if std::str::from_utf8(publish.subject).is_err() {
             return Err(SubjectError::NotUtf8.into());
         }
@@ -184,20 +224,15 @@ impl Conn {
             let outcome = Ok(u32::try_from(targets.len()).unwrap_or(u32::MAX));
             return Ok(Kept { targets, id, outcome });
         }
-        let hash = self.shared.router.hash(publish.subject);
-        if !self.is_known(hash, publish.subject) {
-            self.find_out(hash, publish.subject)?;
-        }
         let refuse = |refused| Ok(Kept { targets: Vec::new(), id, outcome: Err(refused) });
-        match self.cache.get(hash, publish.subject) {
-            Some(Verdict::Route(route)) => {
+        match self.look_up(publish.subject)? {
+            Found::Route(route) => {
                 let mut targets = Vec::new();
-                let count = each_target(route, publish.subject, &mut self.dice, |target| targets.push(target.clone()));
+                let count = each_target(&route, publish.subject, &mut self.dice, |target| targets.push(target.clone()));
                 Ok(Kept { targets, id, outcome: Ok(count) })
             }
-            Some(Verdict::Refused(refused)) => refuse(Refused::clone(refused)),
-            Some(Verdict::System) => refuse(Refused::new(Code::TooLarge, "the broker takes no requests in fragments")),
-            Some(Verdict::Unknown) | None => Ok(Kept { targets: Vec::new(), id, outcome: Ok(0) }),
+            Found::Refused(refused) => refuse(*refused),
+            Found::System => refuse(Refused::new(Code::TooLarge, "the broker takes no requests in fragments")),
         }
     }
 
@@ -215,6 +250,35 @@ impl Conn {
     fn acknowledge(&self, request: RequestId, outcome: Result<u32, Refused>, effects: &mut Effects) {
         effects.push_frame(&self.peer, &Frame::Published(Published { request, outcome }));
     }
+}
+
+#[inline]
+fn check_reply(publish: &PublishView<'_>) -> Result<(), Violation> {
+    let Some(reply) = publish.reply else { return Ok(()) };
+    let wrong = |error| Violation::new(Code::InvalidSubject, format!("reply subject: {error}"));
+    subject::check_subject(reply).map_err(wrong)
+}
+
+/// Where the section of a message lies in the bytes of the read. A read is far shorter than 4 GiB.
+#[inline]
+fn section_range(publish: &PublishView<'_>, end: usize) -> Range<u32> {
+    range(end - publish.section.len(), end)
+}
+
+/// Where the subject of a message lies in the bytes of the read: behind its length, which takes
+/// one byte for each seven bits.
+#[inline]
+fn subject_range(publish: &PublishView<'_>, end: usize) -> Range<u32> {
+    let len = publish.subject.len();
+    let len_field = 1 + usize::from(len >= 1 << 7) + usize::from(len >= 1 << 14);
+    let start = end - publish.section.len() + len_field;
+    range(start, start + len)
+}
+
+#[inline]
+fn range(start: usize, end: usize) -> Range<u32> {
+    let narrow = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
+    narrow(start)..narrow(end)
 }
 
 fn inbox_target(peer: Arc<Peer>) -> Target<Arc<Peer>> {
@@ -253,11 +317,11 @@ fn each_target(
     mut found: impl FnMut(&Target<Arc<Peer>>),
 ) -> u32 {
     let mut count = 0;
-    for snapshot in &route.snapshots {
-        snapshot.targets.iter().for_each(&mut found);
-        snapshot.taps.iter().for_each(&mut found);
-        count += snapshot.targets.len();
-        for group in &snapshot.groups {
+    for part in &route.parts {
+        part.targets().iter().for_each(&mut found);
+        part.taps().iter().for_each(&mut found);
+        count += part.targets().len();
+        for group in part.groups() {
             if let Some(target) = group::choose(group, subject, dice) {
                 found(target);
                 count += 1;

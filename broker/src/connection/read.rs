@@ -12,6 +12,7 @@ use dialtone_protocol::{Frame, Violation};
 use dialtone_transport::Lane;
 
 use super::effects::Effects;
+use super::run::Run;
 use super::{Conn, Ending, Turn, now};
 use crate::peer::Peer;
 
@@ -27,7 +28,22 @@ const REST_LEN_MAX: usize = 32 << 10;
 #[derive(Default)]
 struct Scratch {
     buffer: Vec<u8>,
-    effects: Effects,
+    work: Work,
+}
+
+/// What the frames of a turn have caused so far.
+#[derive(Default)]
+pub(super) struct Work {
+    pub(super) effects: Effects,
+    pub(super) run: Run,
+}
+
+impl Work {
+    /// Delivers the messages that were kept to be delivered together.
+    #[inline]
+    pub(super) fn deliver_run(&mut self, bytes: &[u8]) {
+        self.run.deliver(bytes, &mut self.effects);
+    }
 }
 
 thread_local! {
@@ -52,19 +68,19 @@ impl Conn {
             if self.rest[index(lane)].len() <= REST_LEN_MAX {
                 self.poll_read_shared(cx, lane, scratch)
             } else {
-                self.poll_read_own(cx, lane, &mut scratch.effects)
+                self.poll_read_own(cx, lane, &mut scratch.work)
             }
         })
     }
 
     /// Reads into the thread's buffer, behind what is left of the last read.
     fn poll_read_shared(&mut self, cx: &mut Context<'_>, lane: Lane, scratch: &mut Scratch) -> Poll<Turn> {
-        let Scratch { buffer, effects } = scratch;
+        let Scratch { buffer, work } = scratch;
         buffer.clear();
         buffer.reserve(READ_LEN + REST_LEN_MAX);
         buffer.extend_from_slice(&self.rest[index(lane)]);
         let received = ready!(self.reader.poll_recv(cx, lane, buffer));
-        let (consumed, turn) = self.on_received(received, lane, buffer, effects);
+        let (consumed, turn) = self.on_received(received, lane, buffer, work);
         let rest = &mut self.rest[index(lane)];
         rest.clear();
         match buffer.get(consumed..) {
@@ -75,7 +91,7 @@ impl Conn {
     }
 
     /// Reads behind what is left, where that is much.
-    fn poll_read_own(&mut self, cx: &mut Context<'_>, lane: Lane, effects: &mut Effects) -> Poll<Turn> {
+    fn poll_read_own(&mut self, cx: &mut Context<'_>, lane: Lane, work: &mut Work) -> Poll<Turn> {
         let mut rest = std::mem::take(&mut self.rest[index(lane)]);
         let frame_len_max = self.session.frame_len_max() as usize;
         rest.reserve(codec::missing(&rest).clamp(READ_LEN, frame_len_max.max(READ_LEN)));
@@ -83,7 +99,7 @@ impl Conn {
             self.rest[index(lane)] = rest;
             return Poll::Pending;
         };
-        let (consumed, turn) = self.on_received(received, lane, &rest, effects);
+        let (consumed, turn) = self.on_received(received, lane, &rest, work);
         rest.drain(..consumed);
         if rest.len() <= REST_LEN_MAX {
             rest.shrink_to_fit();
@@ -97,13 +113,13 @@ impl Conn {
         received: Result<usize, dialtone_transport::Error>,
         lane: Lane,
         bytes: &[u8],
-        effects: &mut Effects,
+        work: &mut Work,
     ) -> (usize, Turn) {
         let now = now();
         match received {
             Ok(0) => (0, Turn::End(Ending::Peer)),
             Ok(len) => match self.session.on_bytes(len, now) {
-                Ok(()) => self.take_turn(lane, bytes, effects, now),
+                Ok(()) => self.take_turn(lane, bytes, work, now),
                 Err(violation) => (0, Turn::End(Ending::Broker(violation))),
             },
             Err(error) => {
@@ -117,7 +133,7 @@ impl Conn {
     pub(super) fn go_on(&mut self, lane: Lane) -> Turn {
         let mut rest = std::mem::take(&mut self.rest[index(lane)]);
         let (consumed, turn) =
-            SCRATCH.with_borrow_mut(|scratch| self.take_turn(lane, &rest, &mut scratch.effects, now()));
+            SCRATCH.with_borrow_mut(|scratch| self.take_turn(lane, &rest, &mut scratch.work, now()));
         rest.drain(..consumed);
         self.rest[index(lane)] = rest;
         turn
@@ -129,7 +145,7 @@ impl Conn {
             return Turn::End(Ending::Broker(violation));
         }
         let (_, turn) = SCRATCH
-            .with_borrow_mut(|scratch| self.take_turn(Lane::Interactive, datagram, &mut scratch.effects, now));
+            .with_borrow_mut(|scratch| self.take_turn(Lane::Interactive, datagram, &mut scratch.work, now));
         match turn {
             // A datagram is not kept until the provider answers; its sender expects losses.
             Turn::Ask(..) => Turn::Read(Vec::new()),
@@ -138,9 +154,10 @@ impl Conn {
     }
 
     /// Processes whole frames and carries out their effects.
-    fn take_turn(&mut self, lane: Lane, bytes: &[u8], effects: &mut Effects, now: Instant) -> (usize, Turn) {
-        let (consumed, flow) = self.process(bytes, effects, now);
-        let full: Vec<Arc<Peer>> = effects.carry_out(&self.shared, &self.peer);
+    fn take_turn(&mut self, lane: Lane, bytes: &[u8], work: &mut Work, now: Instant) -> (usize, Turn) {
+        let (consumed, flow) = self.process(bytes, work, now);
+        work.deliver_run(bytes);
+        let full: Vec<Arc<Peer>> = work.effects.carry_out(&self.shared, &self.peer);
         let turn = match flow {
             Flow::On => Turn::Read(full),
             Flow::Ask(action, subject) => Turn::Ask(lane, action, subject),
@@ -150,14 +167,14 @@ impl Conn {
         (consumed, turn)
     }
 
-    fn process(&mut self, bytes: &[u8], effects: &mut Effects, now: Instant) -> (usize, Flow) {
+    fn process(&mut self, bytes: &[u8], work: &mut Work, now: Instant) -> (usize, Flow) {
         let mut consumed = 0;
         let frame_len_max = self.session.frame_len_max();
         while let Some(rest) = bytes.get(consumed..) {
             let flow = match codec::split_frame(rest, frame_len_max) {
                 Ok(None) => break,
                 Err(error) => Err(error.into()),
-                Ok(Some((body, len))) => self.on_body(body, effects, now).inspect(|flow| {
+                Ok(Some((body, len))) => self.on_body(body, bytes, consumed + len, work, now).inspect(|flow| {
                     if !matches!(flow, Flow::Ask(..)) {
                         consumed += len;
                     }
@@ -172,29 +189,43 @@ impl Conn {
         (consumed, Flow::On)
     }
 
+    /// `end` is where the body ends in `bytes`.
     #[inline]
-    fn on_body(&mut self, body: &[u8], effects: &mut Effects, now: Instant) -> Result<Flow, Violation> {
-        match self.session.on_body(body, now)? {
-            Step::Publish(publish) => self.on_publish(&publish, effects, now),
-            step => self.on_step(step, effects, now),
+    fn on_body(
+        &mut self,
+        body: &[u8],
+        bytes: &[u8],
+        end: usize,
+        work: &mut Work,
+        now: Instant,
+    ) -> Result<Flow, Violation> {
+        if let Some(publish) = self.session.on_publish(body, now)? {
+            if publish.fragment.is_some() {
+                work.deliver_run(bytes);
+                return self.on_fragment(&publish, &mut work.effects, now);
+            }
+            return self.on_publish(&publish, bytes, end, work);
         }
+        work.deliver_run(bytes);
+        let step = self.session.on_body(body, now)?;
+        Ok(self.on_step(step, &mut work.effects, now))
     }
 
-    fn on_step(&mut self, step: Step<'_>, effects: &mut Effects, now: Instant) -> Result<Flow, Violation> {
+    fn on_step(&mut self, step: Step<'_>, effects: &mut Effects, now: Instant) -> Flow {
         match step {
-            Step::Publish(publish) => return self.on_publish(&publish, effects, now),
-            Step::Subscribe(subscribe) => return Ok(self.on_subscribe(&subscribe, effects)),
-            Step::Interest(interest) => return Ok(self.on_interest(interest, effects, now)),
+            Step::Subscribe(subscribe) => return self.on_subscribe(&subscribe, effects),
+            Step::Interest(interest) => return self.on_interest(interest, effects, now),
             Step::Unsubscribe(unsubscribe) => self.on_unsubscribe(&unsubscribe, effects),
             Step::List(list) => self.on_list(&list, effects),
             Step::Cancel(cancel) => self.on_cancel(&cancel),
             Step::Ping(token) => effects.push_frame(&self.peer, &Frame::Pong(Pong { token })),
             Step::Heard => {}
-            Step::Close(_) => return Ok(Flow::Bye),
-            // The session lets a hello through only before it is open, which it is here.
-            Step::Hello(..) => {}
+            Step::Close(_) => return Flow::Bye,
+            // Publishes have been taken out before, and the session lets a hello through only
+            // before it is open, which it is here.
+            Step::Publish(_) | Step::Hello(..) => {}
         }
-        Ok(Flow::On)
+        Flow::On
     }
 }
 

@@ -25,11 +25,20 @@ const HTML: &str = "text/html; charset=utf-8";
 /// What there is to read, and what it is.
 const PAGES: [(&str, &str); 6] = [
     ("/healthz", "200 while the process answers"),
-    ("/readyz", "200 while connections are accepted, 503 with the reason otherwise"),
+    (
+        "/readyz",
+        "200 while connections are accepted, 503 with the reason otherwise",
+    ),
     ("/metrics", "counters and gauges for Prometheus"),
     ("/varz?pretty", "the same as JSON"),
-    ("/connz?pretty", "connections (offset, limit, sort, identity)"),
-    ("/subsz?pretty", "subscriptions (offset, limit, match, identity, connection)"),
+    (
+        "/connz?pretty",
+        "connections (offset, limit, sort, identity)",
+    ),
+    (
+        "/subsz?pretty",
+        "subscriptions (offset, limit, match, identity, connection)",
+    ),
 ];
 
 /// A whole response.
@@ -43,28 +52,48 @@ pub(super) struct Site {
 
 impl Site {
     pub(super) fn new(source: Arc<dyn Source>) -> Self {
-        Self { source, answers: Arc::new(Semaphore::new(ANSWERS_MAX)) }
+        Self {
+            source,
+            answers: Arc::new(Semaphore::new(ANSWERS_MAX)),
+        }
     }
 
     /// Answers one request. Its body is not looked at.
     pub(super) async fn answer<B>(&self, request: &Request<B>) -> Answer {
         let path = request.uri().path();
         if !is_page(path) {
-            return text(StatusCode::NOT_FOUND, format!("there is no {path} here; / lists what there is\n"));
+            return text(
+                StatusCode::NOT_FOUND,
+                format!("there is no {path} here; / lists what there is\n"),
+            );
         }
         if ![Method::GET, Method::HEAD].contains(request.method()) {
-            let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, "everything here is read-only: GET or HEAD\n");
-            answer.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+            let mut answer = text(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "everything here is read-only: GET or HEAD\n",
+            );
+            answer
+                .headers_mut()
+                .insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
             return answer;
         }
-        let asked = Asked { path: path.to_owned(), query: request.uri().query().map(ToOwned::to_owned) };
+        let asked = Asked {
+            path: path.to_owned(),
+            query: request.uri().query().map(ToOwned::to_owned),
+        };
         // Says that the process lives, also when the figures are busy.
-        if asked.path == "/healthz" { text(StatusCode::OK, "ok\n") } else { self.make(asked).await }
+        if asked.path == "/healthz" {
+            text(StatusCode::OK, "ok\n")
+        } else {
+            self.make(asked).await
+        }
     }
 
     /// Makes an answer on a thread on which no messages wait.
     async fn make(&self, asked: Asked) -> Answer {
-        let Ok(permit) = Arc::clone(&self.answers).acquire_owned().await else { return failure() };
+        let Ok(permit) = Arc::clone(&self.answers).acquire_owned().await else {
+            return failure();
+        };
         let source = Arc::clone(&self.source);
         let made = tokio::task::spawn_blocking(move || {
             let answer = asked.answer(&*source);
@@ -79,7 +108,10 @@ impl Site {
 }
 
 fn is_page(path: &str) -> bool {
-    path == "/" || PAGES.iter().any(|(page, _)| page.trim_end_matches("?pretty") == path)
+    path == "/"
+        || PAGES
+            .iter()
+            .any(|(page, _)| page.trim_end_matches("?pretty") == path)
 }
 
 /// What a request asks for.
@@ -110,21 +142,53 @@ impl Asked {
 
     fn varz(&self, source: &dyn Source) -> Result<Answer, BadQuery> {
         let pretty = self.params(&[])?.pretty()?;
-        Ok(json(&Variables { status: source.status(), process: Process::read() }, pretty))
+        Ok(json(
+            &Variables {
+                status: source.status(),
+                process: Process::read(),
+            },
+            pretty,
+        ))
     }
 
     fn connz(&self, source: &dyn Source) -> Result<Answer, BadQuery> {
         let params = self.params(&["offset", "limit", "sort", "identity"])?;
         let pretty = params.pretty()?;
-        let Page { offset, limit, total, items } = source.connections(&ConnectionQuery::parse(&params)?);
-        Ok(json(&ConnectionList { offset, limit, total, connections: items }, pretty))
+        let Page {
+            offset,
+            limit,
+            total,
+            items,
+        } = source.connections(&ConnectionQuery::parse(&params)?);
+        Ok(json(
+            &ConnectionList {
+                offset,
+                limit,
+                total,
+                connections: items,
+            },
+            pretty,
+        ))
     }
 
     fn subsz(&self, source: &dyn Source) -> Result<Answer, BadQuery> {
         let params = self.params(&["offset", "limit", "match", "identity", "connection"])?;
         let pretty = params.pretty()?;
-        let Page { offset, limit, total, items } = source.subscriptions(&SubscriptionQuery::parse(&params)?);
-        Ok(json(&SubscriptionList { offset, limit, total, subscriptions: items }, pretty))
+        let Page {
+            offset,
+            limit,
+            total,
+            items,
+        } = source.subscriptions(&SubscriptionQuery::parse(&params)?);
+        Ok(json(
+            &SubscriptionList {
+                offset,
+                limit,
+                total,
+                subscriptions: items,
+            },
+            pretty,
+        ))
     }
 }
 
@@ -156,9 +220,15 @@ struct SubscriptionList {
 
 fn readiness(status: &Status) -> Answer {
     if status.draining {
-        text(StatusCode::SERVICE_UNAVAILABLE, "draining: connections should go to another node\n")
+        text(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "draining: connections should go to another node\n",
+        )
     } else if !status.ready {
-        text(StatusCode::SERVICE_UNAVAILABLE, "not ready: connections are not accepted\n")
+        text(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "not ready: connections are not accepted\n",
+        )
     } else {
         text(StatusCode::OK, "ready\n")
     }
@@ -179,11 +249,17 @@ fn index(status: &Status) -> Answer {
 }
 
 fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
 }
 
 fn json<T: Serialize>(value: &T, pretty: bool) -> Answer {
-    let rendered = if pretty { serde_json::to_string_pretty(value) } else { serde_json::to_string(value) };
+    let rendered = if pretty {
+        serde_json::to_string_pretty(value)
+    } else {
+        serde_json::to_string(value)
+    };
     match rendered {
         Ok(rendered) => respond(StatusCode::OK, JSON, rendered + "\n"),
         Err(error) => {
@@ -194,7 +270,10 @@ fn json<T: Serialize>(value: &T, pretty: bool) -> Answer {
 }
 
 fn failure() -> Answer {
-    text(StatusCode::INTERNAL_SERVER_ERROR, "the answer could not be made; the log says why\n")
+    text(
+        StatusCode::INTERNAL_SERVER_ERROR,
+        "the answer could not be made; the log says why\n",
+    )
 }
 
 fn text(status: StatusCode, text: impl Into<Bytes>) -> Answer {

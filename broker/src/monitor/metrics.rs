@@ -16,70 +16,66 @@ pub(super) fn render(status: &Status, process: &Process) -> String {
 }
 
 fn write_all(out: &mut Exposition, status: &Status, process: &Process) -> fmt::Result {
-    // A field that is added to the status is met here.
-    let Status {
-        node,
-        server,
-        uptime_s,
-        ready,
-        draining,
-        listeners,
-        connections,
-        subscriptions,
-        patterns,
-        interest_waiting,
-        outbox_bytes,
-        accepted_total,
-        handshake_failures_total,
-        auth_failures_total,
-        limit_refusals_total,
-        denied_total,
-        slow_consumers_total,
-        violations_total,
-        stalls_total,
-        messages_in_total,
-        bytes_in_total,
-        messages_out_total,
-        bytes_out_total,
-        unrouted_total,
-        dropped_total,
-    } = status;
-    out.info(node, server)?;
-    out.gauge("dialtone_uptime_seconds", "Seconds since the start.", uptime_s)?;
-    out.gauge("dialtone_ready", "1 while connections are accepted.", &u8::from(*ready))?;
-    out.gauge("dialtone_draining", "1 while the node is draining.", &u8::from(*draining))?;
-    out.gauge("dialtone_listeners", "Addresses that connections are accepted on.", &listeners.len())?;
-    out.gauge("dialtone_connections", "Open connections.", connections)?;
-    out.gauge("dialtone_subscriptions", "Subscriptions of all connections.", subscriptions)?;
-    out.gauge("dialtone_patterns", "Distinct patterns of the subscriptions.", patterns)?;
-    out.gauge("dialtone_interest_waiting", "Questions that wait for somebody to subscribe.", interest_waiting)?;
-    out.gauge("dialtone_outbox_bytes", "Bytes that wait in outboxes.", outbox_bytes)?;
-    out.counter("dialtone_connections_accepted_total", "Connections accepted.", accepted_total)?;
-    let help = "Connections whose transport or protocol handshake failed.";
-    out.counter("dialtone_handshake_failures_total", help, handshake_failures_total)?;
-    out.counter("dialtone_auth_failures_total", "Connections whose credentials were refused.", auth_failures_total)?;
-    out.counter("dialtone_limit_refusals_total", "Connections refused because of a limit.", limit_refusals_total)?;
-    let help = "Publishes, subscriptions and queries that were not permitted.";
-    out.counter("dialtone_denied_total", help, denied_total)?;
-    out.counter("dialtone_slow_consumers_total", "Connections closed as slow consumers.", slow_consumers_total)?;
-    let help = "Connections closed because the peer broke the protocol.";
-    out.counter("dialtone_violations_total", help, violations_total)?;
-    out.counter("dialtone_stalls_total", "Times a publisher was stalled.", stalls_total)?;
-    out.counter("dialtone_messages_in_total", "Messages received, fragments counted one each.", messages_in_total)?;
-    out.counter("dialtone_bytes_in_total", "Bytes of the messages received.", bytes_in_total)?;
-    out.counter("dialtone_messages_out_total", "Deliveries put into outboxes.", messages_out_total)?;
-    out.counter("dialtone_bytes_out_total", "Bytes of the deliveries put into outboxes.", bytes_out_total)?;
-    out.counter("dialtone_unrouted_total", "Messages that nobody subscribed to.", unrouted_total)?;
-    let help = "Deliveries dropped for subscriptions that drop the oldest.";
-    out.counter("dialtone_dropped_total", help, dropped_total)?;
+    write_status(out, status)?;
     write_process(out, process)
+}
+
+macro_rules! families {
+    ($($kind:ident $name:literal = $field:ident, $help:literal;)+) => {
+        /// One line of the table for each number of the status; a field that is added to the status
+        /// is missed here by the compiler.
+        fn write_status(out: &mut Exposition, status: &Status) -> fmt::Result {
+            let Status { node, server, ready, draining, listeners, $($field),+ } = status;
+            out.info(node, server)?;
+            out.gauge("dialtone_ready", "1 while connections are accepted.", &u8::from(*ready))?;
+            out.gauge("dialtone_draining", "1 while the node is draining.", &u8::from(*draining))?;
+            out.gauge("dialtone_listeners", "Addresses that connections are accepted on.", &listeners.len())?;
+            $(out.$kind($name, $help, $field)?;)+
+            Ok(())
+        }
+    };
+}
+
+families! {
+    gauge "dialtone_uptime_seconds" = uptime_s, "Seconds since the start.";
+    gauge "dialtone_connections" = connections, "Open connections.";
+    gauge "dialtone_subscriptions" = subscriptions, "Subscriptions of all connections.";
+    gauge "dialtone_patterns" = patterns, "Distinct patterns of the subscriptions.";
+    gauge "dialtone_interest_waiting" = interest_waiting, "Questions that wait for somebody to subscribe.";
+    gauge "dialtone_outbox_bytes" = outbox_bytes, "Bytes that wait in outboxes.";
+    counter "dialtone_connections_accepted_total" = accepted_total, "Connections accepted.";
+    counter "dialtone_handshake_failures_total" = handshake_failures_total,
+        "Connections whose transport or protocol handshake failed.";
+    counter "dialtone_auth_failures_total" = auth_failures_total, "Connections whose credentials were refused.";
+    counter "dialtone_limit_refusals_total" = limit_refusals_total, "Connections refused because of a limit.";
+    counter "dialtone_denied_total" = denied_total,
+        "Publishes, subscriptions and queries that were not permitted.";
+    counter "dialtone_slow_consumers_total" = slow_consumers_total, "Connections closed as slow consumers.";
+    counter "dialtone_violations_total" = violations_total,
+        "Connections closed because the peer broke the protocol.";
+    counter "dialtone_stalls_total" = stalls_total, "Times a publisher was stalled.";
+    counter "dialtone_messages_in_total" = messages_in_total, "Messages received, fragments counted one each.";
+    counter "dialtone_bytes_in_total" = bytes_in_total, "Bytes of the messages received.";
+    counter "dialtone_messages_out_total" = messages_out_total, "Deliveries put into outboxes.";
+    counter "dialtone_bytes_out_total" = bytes_out_total, "Bytes of the deliveries put into outboxes.";
+    counter "dialtone_unrouted_total" = unrouted_total, "Messages that nobody subscribed to.";
+    counter "dialtone_dropped_total" = dropped_total, "Deliveries dropped for subscriptions that drop the oldest.";
 }
 
 /// The names that all Prometheus clients use.
 fn write_process(out: &mut Exposition, process: &Process) -> fmt::Result {
-    let Process { resident_memory_bytes, cpu_seconds, open_fds, max_fds } = process;
+    let Process {
+        resident_memory_bytes,
+        cpu_seconds,
+        open_fds,
+        max_fds,
+    } = process;
     if let Some(bytes) = resident_memory_bytes {
-        out.gauge("process_resident_memory_bytes", "Resident memory size in bytes.", bytes)?;
+        out.gauge(
+            "process_resident_memory_bytes",
+            "Resident memory size in bytes.",
+            bytes,
+        )?;
     }
     if let Some(seconds) = cpu_seconds {
         let help = "Total user and system CPU time spent in seconds.";
@@ -89,7 +85,11 @@ fn write_process(out: &mut Exposition, process: &Process) -> fmt::Result {
         out.gauge("process_open_fds", "Number of open file descriptors.", open)?;
     }
     if let Some(max) = max_fds {
-        out.gauge("process_max_fds", "Maximum number of open file descriptors.", max)?;
+        out.gauge(
+            "process_max_fds",
+            "Maximum number of open file descriptors.",
+            max,
+        )?;
     }
     Ok(())
 }
@@ -109,8 +109,17 @@ impl Exposition {
     }
 
     fn info(&mut self, node: &str, server: &str) -> fmt::Result {
-        self.family("dialtone_info", "gauge", "The node's name and software; always 1.")?;
-        writeln!(self.0, "dialtone_info{{node=\"{}\",server=\"{}\"}} 1", Label(node), Label(server))
+        self.family(
+            "dialtone_info",
+            "gauge",
+            "The node's name and software; always 1.",
+        )?;
+        writeln!(
+            self.0,
+            "dialtone_info{{node=\"{}\",server=\"{}\"}} 1",
+            Label(node),
+            Label(server)
+        )
     }
 
     fn family(&mut self, name: &str, kind: &str, help: &str) -> fmt::Result {

@@ -50,7 +50,9 @@ mod linux {
 
     pub(super) fn resident_memory_bytes() -> Option<u64> {
         let status = fs::read_to_string("/proc/self/status").ok()?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmRSS:"))?;
         let kib: u64 = line.trim().strip_suffix("kB")?.trim_end().parse().ok()?;
         Some(kib * 1_024)
     }

@@ -79,7 +79,14 @@ pub struct Window<T> {
 impl<T> Window<T> {
     /// For `limit` entries after the first `offset`; more than [`LIMIT_MAX`] is taken as that.
     pub fn new(offset: usize, limit: usize) -> Self {
-        Self { page: Page { offset, limit: limit.min(LIMIT_MAX), total: 0, items: Vec::new() } }
+        Self {
+            page: Page {
+                offset,
+                limit: limit.min(LIMIT_MAX),
+                total: 0,
+                items: Vec::new(),
+            },
+        }
     }
 
     /// Counts the next entry, and makes it if it is on the page.
@@ -100,12 +107,20 @@ impl<T> Window<T> {
 impl ConnectionQuery {
     /// Whether a principal's connections are asked for.
     pub fn selects(&self, identity: &str) -> bool {
-        self.identity.as_deref().is_none_or(|wanted| wanted == identity)
+        self.identity
+            .as_deref()
+            .is_none_or(|wanted| wanted == identity)
     }
 
     /// Filters, sorts and cuts. Equal entries are ordered by their number.
-    pub fn page(&self, connections: impl IntoIterator<Item = ConnectionStatus>) -> Page<ConnectionStatus> {
-        let mut selected: Vec<_> = connections.into_iter().filter(|one| self.selects(&one.identity)).collect();
+    pub fn page(
+        &self,
+        connections: impl IntoIterator<Item = ConnectionStatus>,
+    ) -> Page<ConnectionStatus> {
+        let mut selected: Vec<_> = connections
+            .into_iter()
+            .filter(|one| self.selects(&one.identity))
+            .collect();
         selected.sort_unstable_by_key(|one| (Reverse(self.sort.key(one)), one.id));
         let mut window = Window::new(self.offset, self.limit);
         for one in selected {
@@ -118,7 +133,11 @@ impl ConnectionQuery {
         Ok(Self {
             offset: params.offset()?,
             limit: params.limit()?,
-            sort: params.get("sort").map(ConnectionSort::parse).transpose()?.unwrap_or_default(),
+            sort: params
+                .get("sort")
+                .map(ConnectionSort::parse)
+                .transpose()?
+                .unwrap_or_default(),
             identity: params.get("identity").map(ToOwned::to_owned),
         })
     }
@@ -126,7 +145,12 @@ impl ConnectionQuery {
 
 impl Default for ConnectionQuery {
     fn default() -> Self {
-        Self { offset: 0, limit: LIMIT_DEFAULT, sort: ConnectionSort::Id, identity: None }
+        Self {
+            offset: 0,
+            limit: LIMIT_DEFAULT,
+            sort: ConnectionSort::Id,
+            identity: None,
+        }
     }
 }
 
@@ -151,7 +175,10 @@ impl ConnectionSort {
     }
 
     fn parse(text: &str) -> Result<Self, BadQuery> {
-        let known = Self::NAMES.iter().find(|(name, _)| *name == text).map(|(_, sort)| *sort);
+        let known = Self::NAMES
+            .iter()
+            .find(|(name, _)| *name == text)
+            .map(|(_, sort)| *sort);
         known.ok_or_else(|| {
             let names = Self::NAMES.map(|(name, _)| name).join(", ");
             BadQuery::new("sort", format!("must be one of {names}"))
@@ -163,12 +190,17 @@ impl SubscriptionQuery {
     /// Whether subscriptions of a connection are asked for.
     pub fn selects_connection(&self, id: u64, identity: &str) -> bool {
         self.connection.is_none_or(|wanted| wanted == id)
-            && self.identity.as_deref().is_none_or(|wanted| wanted == identity)
+            && self
+                .identity
+                .as_deref()
+                .is_none_or(|wanted| wanted == identity)
     }
 
     /// Whether subscriptions to a checked pattern are asked for.
     pub fn selects_pattern(&self, pattern: &str) -> bool {
-        self.subject.as_ref().is_none_or(|wanted| subject::matches(pattern, wanted.as_str()))
+        self.subject
+            .as_ref()
+            .is_none_or(|wanted| subject::matches(pattern, wanted.as_str()))
     }
 
     /// A window to offer the selected subscriptions to.
@@ -181,7 +213,8 @@ impl SubscriptionQuery {
         Ok(Self {
             offset: params.offset()?,
             limit: params.limit()?,
-            subject: subject.map_err(|error| BadQuery::new("match", format!("is not a subject: {error}")))?,
+            subject: subject
+                .map_err(|error| BadQuery::new("match", format!("is not a subject: {error}")))?,
             identity: params.get("identity").map(ToOwned::to_owned),
             connection: params.number("connection")?,
         })
@@ -190,7 +223,13 @@ impl SubscriptionQuery {
 
 impl Default for SubscriptionQuery {
     fn default() -> Self {
-        Self { offset: 0, limit: LIMIT_DEFAULT, subject: None, identity: None, connection: None }
+        Self {
+            offset: 0,
+            limit: LIMIT_DEFAULT,
+            subject: None,
+            identity: None,
+            connection: None,
+        }
     }
 }
 
@@ -206,7 +245,10 @@ pub struct BadQuery {
 
 impl BadQuery {
     fn new(name: &str, text: impl Into<String>) -> Self {
-        Self { name: name.to_owned(), text: text.into() }
+        Self {
+            name: name.to_owned(),
+            text: text.into(),
+        }
     }
 }
 
@@ -222,7 +264,10 @@ impl<'a> Params<'a> {
         for (name, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
             if name != "pretty" && !known.contains(&&*name) {
                 let names = [known, &["pretty"]].concat().join(", ");
-                return Err(BadQuery::new(&name, format!("is not known here; known are {names}")));
+                return Err(BadQuery::new(
+                    &name,
+                    format!("is not known here; known are {names}"),
+                ));
             }
             if params.iter().any(|(other, _)| *other == name) {
                 return Err(BadQuery::new(&name, "is given twice"));
@@ -233,7 +278,10 @@ impl<'a> Params<'a> {
     }
 
     fn get(&self, name: &str) -> Option<&str> {
-        self.0.iter().find(|(other, _)| other == name).map(|(_, value)| &**value)
+        self.0
+            .iter()
+            .find(|(other, _)| other == name)
+            .map(|(_, value)| &**value)
     }
 
     fn number<N: std::str::FromStr>(&self, name: &str) -> Result<Option<N>, BadQuery> {
@@ -241,7 +289,9 @@ impl<'a> Params<'a> {
             let digits = text.bytes().all(|b| b.is_ascii_digit()).then_some(text);
             digits.and_then(|digits| digits.parse().ok())
         });
-        number.map(|number| number.ok_or_else(|| BadQuery::new(name, "must be a whole number"))).transpose()
+        number
+            .map(|number| number.ok_or_else(|| BadQuery::new(name, "must be a whole number")))
+            .transpose()
     }
 
     fn offset(&self) -> Result<usize, BadQuery> {
@@ -251,7 +301,14 @@ impl<'a> Params<'a> {
     fn limit(&self) -> Result<usize, BadQuery> {
         let limit = self.number("limit")?.unwrap_or(LIMIT_DEFAULT);
         let within = (1..=LIMIT_MAX).contains(&limit);
-        if within { Ok(limit) } else { Err(BadQuery::new("limit", format!("must be from 1 to {LIMIT_MAX}"))) }
+        if within {
+            Ok(limit)
+        } else {
+            Err(BadQuery::new(
+                "limit",
+                format!("must be from 1 to {LIMIT_MAX}"),
+            ))
+        }
     }
 
     /// Whether JSON should be indented.

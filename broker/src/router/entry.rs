@@ -4,6 +4,7 @@ use std::borrow::Borrow;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
+use compact_str::CompactString;
 use dialtone_protocol::SubscriptionId;
 use dialtone_protocol::frame::Pick;
 use parking_lot::Mutex;
@@ -53,17 +54,21 @@ pub struct Group<P> {
     pub members: Vec<Target<P>>,
 }
 
-impl<P> Snapshot<P> {
-    /// How many deliveries a message counts for.
-    pub fn count(&self) -> u32 {
-        u32::try_from(self.targets.len() + self.groups.len()).unwrap_or(u32::MAX)
-    }
+/// What a pattern contributes to a route. A single plain subscriber, by far the most frequent case,
+/// needs no snapshot of its own.
+#[derive(Debug, Clone)]
+pub enum Part<P> {
+    /// One plain subscriber.
+    One(Target<P>),
+    /// Any others.
+    Many(Arc<Snapshot<P>>),
 }
 
 /// One pattern and its subscribers.
 #[derive(Debug)]
 pub struct Entry<P> {
-    name: Box<str>,
+    /// Kept inside the entry when it is short, as most are.
+    name: CompactString,
     members: Mutex<Members<P>>,
 }
 
@@ -86,7 +91,7 @@ struct Others<P> {
 impl<P> Entry<P> {
     pub(super) fn new(name: &str) -> Self {
         let members = Members { plain: SmallVec::new(), others: None, snapshot: None };
-        Self { name: Box::from(name), members: Mutex::new(members) }
+        Self { name: CompactString::new(name), members: Mutex::new(members) }
     }
 
     /// The pattern.
@@ -144,21 +149,60 @@ impl<P> Entry<P> {
 }
 
 impl<P: Clone> Entry<P> {
-    pub(super) fn snapshot(&self) -> Arc<Snapshot<P>>
-    where
-        P: Clone,
-    {
+    /// Who gets a message to a subject that the pattern matches; `None` when nobody does by now.
+    pub(super) fn part(&self) -> Option<Part<P>> {
         let mut members = self.members.lock();
-        if let Some(snapshot) = &members.snapshot {
+        if members.others.is_none() && members.plain.len() <= 1 {
+            return members.plain.first().cloned().map(Part::One);
+        }
+        Some(Part::Many(members.snapshot()))
+    }
+}
+
+impl<P: Clone> Members<P> {
+    fn snapshot(&mut self) -> Arc<Snapshot<P>> {
+        if let Some(snapshot) = &self.snapshot {
             return Arc::clone(snapshot);
         }
-        let (taps, groups) = match members.others.as_deref() {
+        let (taps, groups) = match self.others.as_deref() {
             Some(others) => (others.taps.as_slice().into(), others.groups.as_slice().into()),
             None => (Box::default(), Box::default()),
         };
-        let snapshot = Arc::new(Snapshot { targets: members.plain.as_slice().into(), taps, groups });
-        members.snapshot = Some(Arc::clone(&snapshot));
+        // Receivers with the same number follow each other, so that they can share an encoding.
+        let mut targets: Box<[Target<P>]> = self.plain.as_slice().into();
+        targets.sort_by_key(|target| target.subscription);
+        let snapshot = Arc::new(Snapshot { targets, taps, groups });
+        self.snapshot = Some(Arc::clone(&snapshot));
         snapshot
+    }
+}
+
+impl<P> Part<P> {
+    /// Each of these gets every message and counts.
+    #[inline]
+    pub fn targets(&self) -> &[Target<P>] {
+        match self {
+            Self::One(target) => std::slice::from_ref(target),
+            Self::Many(snapshot) => &snapshot.targets,
+        }
+    }
+
+    /// Each of these gets every message and does not count.
+    #[inline]
+    pub fn taps(&self) -> &[Target<P>] {
+        match self {
+            Self::One(_) => &[],
+            Self::Many(snapshot) => &snapshot.taps,
+        }
+    }
+
+    /// One member of each of these gets a message.
+    #[inline]
+    pub fn groups(&self) -> &[Group<P>] {
+        match self {
+            Self::One(_) => &[],
+            Self::Many(snapshot) => &snapshot.groups,
+        }
     }
 }
 

@@ -26,9 +26,17 @@ impl Driver {
         let mut unwanted = Unsubscribing::default();
         for command in commands {
             match command {
-                Command::Subscribe { wanted: new, queue, confirmed } => {
+                Command::Subscribe {
+                    wanted: new,
+                    queue,
+                    confirmed,
+                } => {
                     let new = self.session.add(new);
-                    let entry = Entry { queue, confirmed: Some(confirmed), staged: Vec::new() };
+                    let entry = Entry {
+                        queue,
+                        confirmed: Some(confirmed),
+                        staged: Vec::new(),
+                    };
                     self.subscriptions.insert(new.id, entry);
                     wanted.push(new);
                 }
@@ -46,7 +54,11 @@ impl Driver {
                 }
                 Command::Leave(reason) => {
                     let deadline = Instant::now() + LEAVE_MAX;
-                    self.leaving.get_or_insert(Leaving { reason, deadline, said: false });
+                    self.leaving.get_or_insert(Leaving {
+                        reason,
+                        deadline,
+                        said: false,
+                    });
                 }
             }
         }
@@ -57,7 +69,10 @@ impl Driver {
     }
 
     fn all(&self) -> (Vec<SubscriptionId>, Vec<Arc<Queue>>) {
-        self.subscriptions.iter().map(|(id, entry)| (*id, Arc::clone(&entry.queue))).unzip()
+        self.subscriptions
+            .iter()
+            .map(|(id, entry)| (*id, Arc::clone(&entry.queue)))
+            .unzip()
     }
 
     /// Asks for everything that the session holds, on a new connection.
@@ -89,7 +104,8 @@ impl Driver {
             return;
         }
         let request = self.shared.next_request();
-        self.subscribing.insert(request, wanted.iter().map(|new| new.id).collect());
+        self.subscribing
+            .insert(request, wanted.iter().map(|new| new.id).collect());
         self.send(&Frame::Subscribe(Subscribe { request, wanted }));
     }
 
@@ -107,35 +123,61 @@ impl Driver {
         let mut chunks = ids.chunks(SUBSCRIBE_BATCH_MAX).peekable();
         if chunks.peek().is_none() {
             // Nothing to end, but somebody waits: an empty question is answered in its turn.
-            self.send_unsubscribe(Unsubscribing { ids: Vec::new(), done });
+            self.send_unsubscribe(Unsubscribing {
+                ids: Vec::new(),
+                done,
+            });
             return;
         }
         while let Some(chunk) = chunks.next() {
-            let done = if chunks.peek().is_none() { std::mem::take(&mut done) } else { Vec::new() };
-            self.send_unsubscribe(Unsubscribing { ids: chunk.to_vec(), done });
+            let done = if chunks.peek().is_none() {
+                std::mem::take(&mut done)
+            } else {
+                Vec::new()
+            };
+            self.send_unsubscribe(Unsubscribing {
+                ids: chunk.to_vec(),
+                done,
+            });
         }
     }
 
     /// Ends subscriptions that nobody wants any more.
     pub(super) fn give_up(&mut self, ids: Vec<SubscriptionId>) {
         if !ids.is_empty() {
-            self.unsubscribe(Unsubscribing { ids, done: Vec::new() }, true);
+            self.unsubscribe(
+                Unsubscribing {
+                    ids,
+                    done: Vec::new(),
+                },
+                true,
+            );
         }
     }
 
     fn send_unsubscribe(&mut self, unwanted: Unsubscribing) {
         let request = self.shared.next_request();
-        self.send(&Frame::Unsubscribe(Unsubscribe { request, ids: unwanted.ids.clone() }));
+        self.send(&Frame::Unsubscribe(Unsubscribe {
+            request,
+            ids: unwanted.ids.clone(),
+        }));
         self.unsubscribing.insert(request, unwanted);
     }
 
     /// Asks the broker to deliver nothing more, without giving any subscription up; the request of the last question.
     pub(super) fn pause_subscriptions(&mut self) -> Option<RequestId> {
-        let ids: Vec<SubscriptionId> = self.session.subscriptions().map(|wanted| wanted.id).collect();
+        let ids: Vec<SubscriptionId> = self
+            .session
+            .subscriptions()
+            .map(|wanted| wanted.id)
+            .collect();
         let mut last = None;
         for chunk in ids.chunks(SUBSCRIBE_BATCH_MAX) {
             let request = self.shared.next_request();
-            self.send(&Frame::Unsubscribe(Unsubscribe { request, ids: chunk.to_vec() }));
+            self.send(&Frame::Unsubscribe(Unsubscribe {
+                request,
+                ids: chunk.to_vec(),
+            }));
             last = Some(request);
         }
         last
@@ -143,7 +185,9 @@ impl Driver {
 
     /// The broker delivers nothing more for these.
     pub(super) fn on_unsubscribed(&mut self, request: RequestId) {
-        let Some(Unsubscribing { ids, done }) = self.unsubscribing.remove(&request) else { return };
+        let Some(Unsubscribing { ids, done }) = self.unsubscribing.remove(&request) else {
+            return;
+        };
         for id in ids {
             if let Some(mut entry) = self.subscriptions.remove(&id) {
                 // What came before the answer is still the consumer's.

@@ -57,7 +57,11 @@ impl Dialer {
             timing: options.timing,
             ..Config::default()
         };
-        Self { dial, config, timeout: options.connect_timeout }
+        Self {
+            dial,
+            config,
+            timeout: options.connect_timeout,
+        }
     }
 
     pub(crate) fn config(&self) -> Config {
@@ -88,22 +92,49 @@ impl Dialer {
     }
 
     async fn open_unbounded(&self, endpoint: &Endpoint) -> Result<Opened, ConnectError> {
-        let unreachable = |source| ConnectError::Unreachable { endpoint: endpoint.clone(), source };
+        let unreachable = |error| ConnectError::Unreachable {
+            endpoint: endpoint.clone(),
+            source: Box::new(error),
+        };
         let mut connection = dial(endpoint, &self.dial).await.map_err(unreachable)?;
         // A session for the handshake alone: the client's own may still be served elsewhere.
         let mut session = Session::new(self.config(), Instant::now().into_std());
         let hello = session.hello(Instant::now().into_std()).to_vec();
         let mut batch: Batch = [hello.into()].into_iter().collect();
-        let transport = |source| ConnectError::Transport { endpoint: endpoint.clone(), source };
-        poll_fn(|cx| connection.writer.poll_send(cx, Lane::Interactive, &mut batch)).await.map_err(transport)?;
+        let transport = |source| ConnectError::Transport {
+            endpoint: endpoint.clone(),
+            source,
+        };
+        poll_fn(|cx| {
+            connection
+                .writer
+                .poll_send(cx, Lane::Interactive, &mut batch)
+        })
+        .await
+        .map_err(transport)?;
         let (welcome, rest) = first_frame(&mut connection, endpoint).await?;
-        let violation = |source| ConnectError::Violation { endpoint: endpoint.clone(), source };
-        match session.on_body(&welcome, Instant::now().into_std()).map_err(violation)? {
-            Event::Welcome(_) => {}
-            Event::Close(close) => return Err(ConnectError::refused(endpoint, close)),
-            _ => return Err(violation(Violation::new(Code::BadFrame, "the first frame must be a welcome"))),
+        let violation = |source| ConnectError::Violation {
+            endpoint: endpoint.clone(),
+            source,
+        };
+        let event = session
+            .on_body(&welcome, Instant::now().into_std())
+            .map_err(violation)?;
+        if let Event::Close(close) = event {
+            return Err(ConnectError::refused(endpoint, close));
         }
-        Ok(Opened { connection, endpoint: endpoint.clone(), welcome, rest })
+        if !matches!(event, Event::Welcome(_)) {
+            return Err(violation(Violation::new(
+                Code::BadFrame,
+                "the first frame must be a welcome",
+            )));
+        }
+        Ok(Opened {
+            connection,
+            endpoint: endpoint.clone(),
+            welcome,
+            rest,
+        })
     }
 }
 
@@ -123,11 +154,21 @@ async fn first_frame(
             return Ok((body, buf.split_off(len)));
         }
         buf.reserve(missing(&buf).max(4_096));
-        let received = poll_fn(|cx| connection.reader.poll_recv(cx, Lane::Interactive, &mut buf)).await;
+        let received =
+            poll_fn(|cx| connection.reader.poll_recv(cx, Lane::Interactive, &mut buf)).await;
         match received {
-            Ok(0) => return Err(ConnectError::Ended { endpoint: endpoint.clone() }),
+            Ok(0) => {
+                return Err(ConnectError::Ended {
+                    endpoint: endpoint.clone(),
+                });
+            }
             Ok(_) => {}
-            Err(source) => return Err(ConnectError::Transport { endpoint: endpoint.clone(), source }),
+            Err(source) => {
+                return Err(ConnectError::Transport {
+                    endpoint: endpoint.clone(),
+                    source,
+                });
+            }
         }
     }
 }

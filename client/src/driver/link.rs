@@ -52,7 +52,10 @@ impl Link {
         let endpoint = opened.endpoint().clone();
         let (reader, writer) = (opened.connection.reader, opened.connection.writer);
         // What the broker accepts in one frame is what it sends, plus the longer head of a delivery.
-        let frame_len_max = limits.frame_len_max.max(HELLO_LEN_MAX).saturating_add(1_024);
+        let frame_len_max = limits
+            .frame_len_max
+            .max(HELLO_LEN_MAX)
+            .saturating_add(1_024);
         Self {
             has_bulk: reader.has_lane(Lane::Bulk),
             has_datagrams: reader.has_datagrams(),
@@ -86,7 +89,11 @@ impl Link {
     }
 
     pub(super) fn datagram_len_max(&self) -> Option<usize> {
-        if self.has_datagrams { self.writer.datagram_len_max() } else { None }
+        if self.has_datagrams {
+            self.writer.datagram_len_max()
+        } else {
+            None
+        }
     }
 
     /// Whether everything that was taken from the queue was written.
@@ -95,11 +102,18 @@ impl Link {
     }
 
     pub(super) fn failed(&self, source: Error) -> ConnectError {
-        ConnectError::Transport { endpoint: self.endpoint.clone(), source }
+        ConnectError::Transport {
+            endpoint: self.endpoint.clone(),
+            source,
+        }
     }
 
     /// Reads once from a lane; whether anything came.
-    pub(super) fn poll_lane(&mut self, cx: &mut Context<'_>, lane: Lane) -> Poll<Result<(), ConnectError>> {
+    pub(super) fn poll_lane(
+        &mut self,
+        cx: &mut Context<'_>,
+        lane: Lane,
+    ) -> Poll<Result<(), ConnectError>> {
         let buf = match lane {
             Lane::Interactive => &mut self.interactive,
             Lane::Bulk => &mut self.bulk,
@@ -110,18 +124,25 @@ impl Link {
         buf.reserve(missing(buf).max(READ_LEN));
         match self.reader.poll_recv(cx, lane, buf) {
             Poll::Pending => Poll::Pending,
-            Poll::Ready(Ok(0)) => Poll::Ready(Err(ConnectError::Ended { endpoint: self.endpoint.clone() })),
+            Poll::Ready(Ok(0)) => Poll::Ready(Err(ConnectError::Ended {
+                endpoint: self.endpoint.clone(),
+            })),
             Poll::Ready(Ok(_)) => Poll::Ready(Ok(())),
             Poll::Ready(Err(source)) => Poll::Ready(Err(self.failed(source))),
         }
     }
 
     /// The next datagram.
-    pub(super) fn poll_datagram(&mut self, cx: &mut Context<'_>) -> Poll<Result<Bytes, ConnectError>> {
+    pub(super) fn poll_datagram(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Bytes, ConnectError>> {
         if !self.has_datagrams {
             return Poll::Pending;
         }
-        self.reader.poll_datagram(cx).map_err(|source| self.failed(source))
+        self.reader
+            .poll_datagram(cx)
+            .map_err(|source| self.failed(source))
     }
 
     /// Writes what waits until nothing waits or the transport takes no more. With `paused`, only `control` and what was
@@ -164,7 +185,12 @@ impl Link {
 
     /// Takes the next batch from the queue. Only once the last one is written: a batch is whole frames, and the
     /// transport makes one WebSocket message of it.
-    fn refill(&mut self, shared: &Shared, control: &mut Vec<u8>, paused: bool) -> Result<(), ConnectError> {
+    fn refill(
+        &mut self,
+        shared: &Shared,
+        control: &mut Vec<u8>,
+        paused: bool,
+    ) -> Result<(), ConnectError> {
         let is_written = self.out.is_empty();
         if is_written && !control.is_empty() {
             self.out.push(std::mem::take(control).into());
@@ -176,12 +202,24 @@ impl Link {
         let mut has_room = false;
         if is_written {
             let with_bulk = !self.has_bulk && outgoing.has_bulk();
-            let reserved = if with_bulk { self.fragment_len_max + FRAME_EXTRA } else { 0 };
-            has_room |= outgoing.fill(&mut self.out, BATCH_LEN_MAX.saturating_sub(reserved), with_bulk);
+            let reserved = if with_bulk {
+                self.fragment_len_max + FRAME_EXTRA
+            } else {
+                0
+            };
+            has_room |= outgoing.fill(
+                &mut self.out,
+                BATCH_LEN_MAX.saturating_sub(reserved),
+                with_bulk,
+            );
         }
         if self.has_bulk && self.out_bulk.is_empty() && outgoing.has_bulk() {
             // A ping that marks the end of what was sent before it is answered on the lane it belongs to.
-            let batch = if outgoing.next_is_ping() { &mut self.out } else { &mut self.out_bulk };
+            let batch = if outgoing.next_is_ping() {
+                &mut self.out
+            } else {
+                &mut self.out_bulk
+            };
             has_room |= outgoing.fill_bulk(batch);
         }
         let mut datagrams = Vec::new();
@@ -194,7 +232,10 @@ impl Link {
             shared.changed.notify_waiters();
         }
         for datagram in datagrams {
-            let sent = self.writer.send_datagram(datagram).map_err(|source| self.failed(source))?;
+            let sent = self
+                .writer
+                .send_datagram(datagram)
+                .map_err(|source| self.failed(source))?;
             if !sent {
                 tracing::trace!("an unreliable message did not fit into a datagram any more");
             }
@@ -205,7 +246,8 @@ impl Link {
     /// Appends the last frame.
     pub(super) fn push_close(&mut self, code: Code, text: &str) {
         let text = text.chars().take(TEXT_LEN_MAX / 4).collect();
-        self.out.push(Frame::Close(Close { code, text }).to_vec().into());
+        self.out
+            .push(Frame::Close(Close { code, text }).to_vec().into());
     }
 
     pub(super) fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
@@ -220,12 +262,15 @@ impl Link {
     pub(super) fn say_goodbye(&mut self, code: Code, text: &str) {
         let mut cx = Context::from_waker(Waker::noop());
         self.push_close(code, text);
-        let sent = self.writer.poll_send(&mut cx, Lane::Interactive, &mut self.out);
-        let closed = match sent {
-            Poll::Ready(Ok(())) => self.writer.poll_close(&mut cx, code.number(), text),
-            other => other,
-        };
-        if closed.is_pending() {
+        let sent = self
+            .writer
+            .poll_send(&mut cx, Lane::Interactive, &mut self.out);
+        let closed = sent.is_ready()
+            && self
+                .writer
+                .poll_close(&mut cx, code.number(), text)
+                .is_ready();
+        if !closed {
             self.writer.abort(code.number(), text);
         }
     }

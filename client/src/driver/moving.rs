@@ -42,7 +42,10 @@ enum Switching {
 
 impl fmt::Debug for Moving {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Moving").field("opened", &self.opened).field("switching", &self.switching).finish_non_exhaustive()
+        f.debug_struct("Moving")
+            .field("opened", &self.opened)
+            .field("switching", &self.switching)
+            .finish_non_exhaustive()
     }
 }
 
@@ -53,7 +56,12 @@ impl Moving {
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.opened.is_some().then_some(self.deadline)
+        self.opened.as_ref().map(|_| self.deadline)
+    }
+
+    /// The connection to the next node, if it was made already.
+    pub(super) fn into_opened(self) -> Option<Box<Opened>> {
+        self.opened
     }
 }
 
@@ -64,7 +72,10 @@ impl Driver {
         if elsewhere.is_empty() || self.moving.is_some() || self.leaving.is_some() {
             return;
         }
-        tracing::info!(grace_ms = drain.grace_ms, "the broker drains, moving elsewhere");
+        tracing::info!(
+            grace_ms = drain.grace_ms,
+            "the broker drains, moving elsewhere"
+        );
         let (dialer, reconnect) = (Arc::clone(&self.dialer), self.reconnect.clone());
         let dialling = Box::pin(async move {
             let mut attempt = 0;
@@ -73,7 +84,11 @@ impl Driver {
                 match dialer.round(elsewhere.clone()).await {
                     Ok(opened) => return opened,
                     Err(error) => {
-                        tracing::debug!(attempt, error = &error as &dyn std::error::Error, "cannot move yet");
+                        tracing::debug!(
+                            attempt,
+                            error = &error as &dyn std::error::Error,
+                            "cannot move yet"
+                        );
                         tokio::time::sleep(reconnect.delay(attempt, rand::random())).await;
                         attempt = attempt.saturating_add(1);
                     }
@@ -82,11 +97,18 @@ impl Driver {
         });
         let patience = Duration::from_millis(drain.grace_ms.into()).mul_f64(PATIENCE);
         let deadline = Instant::now() + patience;
-        self.moving = Some(Moving { dialling: Some(dialling), opened: None, deadline, switching: None });
+        self.moving = Some(Moving {
+            dialling: Some(dialling),
+            opened: None,
+            deadline,
+            switching: None,
+        });
     }
 
     pub(super) fn poll_moving(&mut self, cx: &mut Context<'_>, link: &Link) {
-        let Some(moving) = &mut self.moving else { return };
+        let Some(moving) = &mut self.moving else {
+            return;
+        };
         if let Some(dialling) = &mut moving.dialling
             && let Poll::Ready(opened) = dialling.as_mut().poll(cx)
         {
@@ -97,7 +119,9 @@ impl Driver {
         let is_ready = moving.opened.is_some() && !moving.is_switching();
         if is_ready && (now >= moving.deadline || self.is_quiet(link)) {
             self.shared.outgoing.lock().pause();
-            let switching = self.pause_subscriptions().map_or(Switching::Done, Switching::Awaits);
+            let switching = self
+                .pause_subscriptions()
+                .map_or(Switching::Done, Switching::Awaits);
             if let Some(moving) = &mut self.moving {
                 moving.switching = Some(switching);
                 moving.deadline = now + SWITCH_MAX;
@@ -107,7 +131,9 @@ impl Driver {
 
     /// Whether nothing is under way on the connection that would be lost with it.
     fn is_quiet(&self, link: &Link) -> bool {
-        link.is_idle() && !self.shared.outgoing.lock().has_bulk() && self.shared.pending.lock().is_empty()
+        link.is_idle()
+            && !self.shared.outgoing.lock().has_bulk()
+            && self.shared.pending.lock().is_empty()
     }
 
     /// An answer to the question that ends the deliveries on the old connection.

@@ -5,8 +5,8 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use dialtone_protocol::codec::split_frame;
-use dialtone_protocol::frame::{self, Ended, Frame, Pong};
 use dialtone_protocol::frame::Refused;
+use dialtone_protocol::frame::{self, Ended, Frame, Pong};
 use dialtone_protocol::session::client::{Answer, Assembled, Event};
 use dialtone_protocol::{RequestId, SubscriptionId, Violation};
 use dialtone_transport::Lane;
@@ -41,7 +41,10 @@ impl Fault {
     fn at(self, link: &Link) -> ConnectError {
         let endpoint = link.endpoint();
         match self {
-            Self::Violation(source) => ConnectError::Violation { endpoint: endpoint.clone(), source },
+            Self::Violation(source) => ConnectError::Violation {
+                endpoint: endpoint.clone(),
+                source,
+            },
             Self::Close(close) => ConnectError::refused(endpoint, close),
         }
     }
@@ -55,7 +58,11 @@ impl Driver {
     }
 
     /// Reads what is there.
-    pub(super) fn receive(&mut self, cx: &mut Context<'_>, link: &mut Link) -> Result<(), ConnectError> {
+    pub(super) fn receive(
+        &mut self,
+        cx: &mut Context<'_>,
+        link: &mut Link,
+    ) -> Result<(), ConnectError> {
         for _ in 0..READS_MAX {
             if self.is_blocked() {
                 return Ok(());
@@ -73,7 +80,12 @@ impl Driver {
         Ok(())
     }
 
-    fn receive_lane(&mut self, cx: &mut Context<'_>, link: &mut Link, lane: Lane) -> Result<bool, ConnectError> {
+    fn receive_lane(
+        &mut self,
+        cx: &mut Context<'_>,
+        link: &mut Link,
+        lane: Lane,
+    ) -> Result<bool, ConnectError> {
         match link.poll_lane(cx, lane) {
             Poll::Pending => return Ok(false),
             Poll::Ready(result) => result?,
@@ -108,10 +120,16 @@ impl Driver {
         result.map_err(|fault| fault.at(link))
     }
 
-    fn receive_datagrams(&mut self, cx: &mut Context<'_>, link: &mut Link) -> Result<bool, ConnectError> {
+    fn receive_datagrams(
+        &mut self,
+        cx: &mut Context<'_>,
+        link: &mut Link,
+    ) -> Result<bool, ConnectError> {
         let mut progressed = false;
         for _ in 0..DATAGRAMS_MAX {
-            let Poll::Ready(datagram) = link.poll_datagram(cx) else { break };
+            let Poll::Ready(datagram) = link.poll_datagram(cx) else {
+                break;
+            };
             let datagram = datagram?;
             progressed = true;
             let (_, result) = self.on_frames(&datagram, link.frame_len_max());
@@ -126,20 +144,22 @@ impl Driver {
         let now = Instant::now().into_std();
         let mut taken = 0;
         loop {
-            let (body, len) = match split_frame(bytes.get(taken..).unwrap_or_default(), frame_len_max) {
-                Ok(Some(frame)) => frame,
-                Ok(None) => return (taken, Ok(())),
-                Err(error) => return (taken, Err(error.into())),
-            };
+            let (body, len) =
+                match split_frame(bytes.get(taken..).unwrap_or_default(), frame_len_max) {
+                    Ok(Some(frame)) => frame,
+                    Ok(None) => return (taken, Ok(())),
+                    Err(error) => return (taken, Err(error.into())),
+                };
             taken += len;
-            let result = self.session.on_body(body, now).map_err(Fault::from).and_then(|event| match event {
-                Event::Message(id, message) => self.on_message(id, &message),
-                Event::Heard => {
-                    self.on_heard(body);
-                    Ok(())
+            let result = match self.session.on_body(body, now) {
+                Ok(event) => {
+                    if matches!(event, Event::Heard) {
+                        self.on_heard(body);
+                    }
+                    self.on_event(event)
                 }
-                other => self.on_event(other),
-            });
+                Err(violation) => Err(violation.into()),
+            };
             if let Err(fault) = result {
                 return (taken, Err(fault));
             }
@@ -153,7 +173,11 @@ impl Driver {
         }
     }
 
-    fn on_message(&mut self, id: SubscriptionId, message: &frame::Message<'_>) -> Result<(), Fault> {
+    fn on_message(
+        &mut self,
+        id: SubscriptionId,
+        message: &frame::Message<'_>,
+    ) -> Result<(), Fault> {
         let payload = Bytes::copy_from_slice(message.payload);
         let subject = self.subjects.get(message.subject)?.clone();
         let mut new = Message::new(subject, message.encoding, payload);
@@ -186,7 +210,9 @@ impl Driver {
             return;
         }
         // A subscription that was just ended may still have had deliveries on their way.
-        let Some(entry) = self.subscriptions.get_mut(&id) else { return };
+        let Some(entry) = self.subscriptions.get_mut(&id) else {
+            return;
+        };
         if entry.staged.is_empty() {
             self.dirty.push(id);
         }
@@ -194,7 +220,11 @@ impl Driver {
     }
 
     fn on_inbox(&mut self, message: Message) {
-        let number = message.subject().as_str().strip_prefix(&self.inbox).and_then(parse_base36);
+        let number = message
+            .subject()
+            .as_str()
+            .strip_prefix(&self.inbox)
+            .and_then(parse_base36);
         let Some(number) = number else { return };
         let full = self.shared.pending.lock().on_inbox(number, message);
         self.blocking.extend(full);
@@ -203,7 +233,9 @@ impl Driver {
     /// Hands what was staged to the consumers: one lock and at most one wake per subscription and read.
     fn deliver(&mut self) {
         for id in self.dirty.drain(..) {
-            let Some(entry) = self.subscriptions.get_mut(&id) else { continue };
+            let Some(entry) = self.subscriptions.get_mut(&id) else {
+                continue;
+            };
             if entry.queue.append(&mut entry.staged) {
                 self.blocking.push(Arc::clone(&entry.queue));
             }
@@ -255,7 +287,9 @@ impl Driver {
     fn on_subscribed(&mut self, request: RequestId, refused: Vec<(SubscriptionId, Refused)>) {
         let ids = self.subscribing.remove(&request).unwrap_or_default();
         for (id, refused) in refused {
-            let Some(entry) = self.subscriptions.remove(&id) else { continue };
+            let Some(entry) = self.subscriptions.remove(&id) else {
+                continue;
+            };
             match entry.confirmed {
                 Some(confirmed) => drop(confirmed.send(Err(refused.into()))),
                 // It was restored after a reconnect.
@@ -264,7 +298,9 @@ impl Driver {
         }
         let mut unwanted = Vec::new();
         for id in ids {
-            let Some(entry) = self.subscriptions.get_mut(&id) else { continue };
+            let Some(entry) = self.subscriptions.get_mut(&id) else {
+                continue;
+            };
             if let Some(confirmed) = entry.confirmed.take()
                 && confirmed.send(Ok(id)).is_err()
             {
@@ -276,9 +312,14 @@ impl Driver {
     }
 
     fn on_ended(&mut self, ended: Ended) {
-        let Some(mut entry) = self.subscriptions.remove(&ended.subscription) else { return };
+        let Some(mut entry) = self.subscriptions.remove(&ended.subscription) else {
+            return;
+        };
         entry.queue.append(&mut entry.staged);
-        let refused = Refused { code: ended.code, text: ended.text };
+        let refused = Refused {
+            code: ended.code,
+            text: ended.text,
+        };
         match entry.confirmed {
             Some(confirmed) => drop(confirmed.send(Err(refused.into()))),
             None => entry.queue.end(Ending::Refused(refused)),

@@ -50,13 +50,21 @@ pub(super) struct Bulk {
 
 impl fmt::Debug for Bulk {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Bulk").field("items", &self.items.len()).field("len", &self.len).finish_non_exhaustive()
+        f.debug_struct("Bulk")
+            .field("items", &self.items.len())
+            .field("len", &self.len)
+            .finish_non_exhaustive()
     }
 }
 
 impl Bulk {
     pub(super) fn new() -> Self {
-        Self { items: VecDeque::new(), cuts: None, id: 0, len: 0 }
+        Self {
+            items: VecDeque::new(),
+            cuts: None,
+            id: 0,
+            len: 0,
+        }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -85,7 +93,8 @@ impl Bulk {
         if self.cuts.take().is_some() {
             self.items.pop_front();
         }
-        self.items.retain(|item| matches!(item, Item::Message(large) if !large.bound));
+        self.items
+            .retain(|item| matches!(item, Item::Message(large) if !large.bound));
         let lens = self.items.iter().map(|item| match item {
             Item::Message(large) => large.payload.len(),
             Item::Ping(_) => 0,
@@ -107,11 +116,17 @@ impl Bulk {
         if self.cuts.is_none() {
             self.id += 1;
         }
-        let cuts = self.cuts.get_or_insert_with(|| Box::new(parts(total, fragment_len_max)));
+        let cuts = self
+            .cuts
+            .get_or_insert_with(|| Box::new(parts(total, fragment_len_max)));
         let (index, range) = cuts.next()?;
         let is_last = range.end >= total;
         let payload = large.payload.slice(range);
-        let fragment = Fragment { id: self.id, index, total_len: total as u64 };
+        let fragment = Fragment {
+            id: self.id,
+            index,
+            total_len: total as u64,
+        };
         let head = head(large, fragment, is_last, payload.len());
         self.len -= payload.len();
         if is_last {

@@ -1,7 +1,9 @@
 //! What enters the queue, in which order it leaves, and what survives a lost connection.
 
-use super::*;
+use dialtone_protocol::Code;
 use proptest::prelude::*;
+
+use super::*;
 
 fn outbound<'a>(to: &'a str, payload: impl Into<Payload<'a>>) -> Outbound<'a> {
     Outbound {
@@ -17,7 +19,11 @@ fn outbound<'a>(to: &'a str, payload: impl Into<Payload<'a>>) -> Outbound<'a> {
 
 fn online(len_max: usize) -> Outgoing {
     let mut outgoing = Outgoing::new(len_max);
-    let limits = Limits { fragment_len_max: 64 << 10, message_len_max: 1 << 20, ..Limits::default() };
+    let limits = Limits {
+        fragment_len_max: 64 << 10,
+        message_len_max: 1 << 20,
+        ..Limits::default()
+    };
     outgoing.online("_INBOX.n.1-s", &limits, Some(1_200));
     outgoing
 }
@@ -37,19 +43,34 @@ fn drain(outgoing: &mut Outgoing) -> Vec<u8> {
 }
 
 /// Kind or subject, reply, fragment index and payload length of each frame.
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "all other kinds are named alike"
+)]
 fn summary(mut bytes: &[u8]) -> Vec<String> {
     let mut all = Vec::new();
     while let Some((body, len)) = split_frame(bytes, u32::MAX).unwrap() {
         all.push(match Frame::decode(body).unwrap() {
             Frame::Publish(publish) => {
-                let index = publish.fragment.map_or(String::new(), |fragment| format!("#{}", fragment.index));
-                let request = publish.request.map_or(String::new(), |request| format!("?{request}"));
-                let reply = publish.message.reply.map_or(String::new(), |reply| format!(">{reply}"));
-                format!("{}{index}{request}{reply}={}", publish.message.subject, publish.message.payload.len())
+                let index = publish
+                    .fragment
+                    .map_or(String::new(), |fragment| format!("#{}", fragment.index));
+                let request = publish
+                    .request
+                    .map_or(String::new(), |request| format!("?{request}"));
+                let reply = publish
+                    .message
+                    .reply
+                    .map_or(String::new(), |reply| format!(">{reply}"));
+                format!(
+                    "{}{index}{request}{reply}={}",
+                    publish.message.subject,
+                    publish.message.payload.len()
+                )
             }
             other => other.name().to_owned(),
         });
-        bytes = bytes.get(len..).unwrap();
+        bytes = &bytes[len..];
     }
     assert!(bytes.is_empty(), "only whole frames are taken");
     all
@@ -59,10 +80,23 @@ fn summary(mut bytes: &[u8]) -> Vec<String> {
 fn order_is_kept_whether_payloads_are_copied_or_shared() {
     let mut outgoing = online(16 << 20);
     for n in 0..6 {
-        let payload = if n % 2 == 0 { vec![0; 8] } else { vec![1; 20_000] };
-        outgoing.push(&outbound(&format!("a.{n}"), payload)).unwrap();
+        let payload = if n % 2 == 0 {
+            vec![0; 8]
+        } else {
+            vec![1; 20_000]
+        };
+        outgoing
+            .push(&outbound(&format!("a.{n}"), payload))
+            .unwrap();
     }
-    let expected = ["a.0=8", "a.1=20000", "a.2=8", "a.3=20000", "a.4=8", "a.5=20000"];
+    let expected = [
+        "a.0=8",
+        "a.1=20000",
+        "a.2=8",
+        "a.3=20000",
+        "a.4=8",
+        "a.5=20000",
+    ];
     assert_eq!(summary(&drain(&mut outgoing)), expected);
     assert_eq!(outgoing.len(), 0);
 }
@@ -75,7 +109,13 @@ fn fragments_take_turns_with_small_messages_and_pings_stay_behind() {
     outgoing.push(&large).unwrap();
     outgoing.push_last_ping(1);
     outgoing.push(&outbound("small", b"x")).unwrap();
-    let expected = ["small=1", "large#0=65536", "large#1=65536", "large#2?5=18928", "ping"];
+    let expected = [
+        "small=1",
+        "large#0=65536",
+        "large#1=65536",
+        "large#2?5=18928",
+        "ping",
+    ];
     assert_eq!(summary(&drain(&mut outgoing)), expected);
     assert_eq!(outgoing.len(), 0);
 }
@@ -83,10 +123,18 @@ fn fragments_take_turns_with_small_messages_and_pings_stay_behind() {
 #[test]
 fn a_full_queue_refuses_until_half_of_it_has_left() {
     let mut outgoing = online(1_000);
-    outgoing.push(&outbound("a", vec![0; 2_000])).expect("a single message may be larger than the queue");
-    assert!(matches!(outgoing.push(&outbound("a", b"x")), Err(Hindrance::Full)));
+    outgoing
+        .push(&outbound("a", vec![0; 2_000]))
+        .expect("a single message may be larger than the queue");
+    assert!(matches!(
+        outgoing.push(&outbound("a", b"x")),
+        Err(Hindrance::Full)
+    ));
     let mut batch = Batch::new();
-    assert!(outgoing.fill(&mut batch, 1 << 20, true), "whoever waits is told");
+    assert!(
+        outgoing.fill(&mut batch, 1 << 20, true),
+        "whoever waits is told"
+    );
     outgoing.push(&outbound("a", b"x")).unwrap();
 }
 
@@ -99,14 +147,26 @@ fn what_belongs_to_a_connection_leaves_with_it() {
     request.reply = Reply::Inbox(40);
     let mut forwarded = outbound("forwarded", b"2");
     forwarded.reply = Reply::To("elsewhere".into());
-    for message in [&acked, &request, &forwarded, &outbound("plain", vec![0; 30_000]), &outbound("l", vec![0; 70_000])] {
+    for message in [
+        &acked,
+        &request,
+        &forwarded,
+        &outbound("plain", vec![0; 30_000]),
+        &outbound("l", vec![0; 70_000]),
+    ] {
         outgoing.push(message).unwrap();
     }
     outgoing.push_last_ping(9);
     outgoing.offline();
     assert!(matches!(outgoing.push(&acked), Err(Hindrance::Offline)));
     outgoing.push(&outbound("later", b"3")).unwrap();
-    let expected = ["forwarded>elsewhere=1", "plain=30000", "later=1", "l#0=65536", "l#1=4464"];
+    let expected = [
+        "forwarded>elsewhere=1",
+        "plain=30000",
+        "later=1",
+        "l#0=65536",
+        "l#1=4464",
+    ];
     assert_eq!(summary(&drain(&mut outgoing)), expected);
 }
 
@@ -140,9 +200,14 @@ fn limits_are_checked_before_anything_is_sent() {
         Err(Hindrance::Error(error)) => error.code(),
         other => panic!("{other:?}"),
     };
-    use dialtone_protocol::Code;
-    assert_eq!(error(outgoing.push(&outbound("a.*", b""))), Code::InvalidSubject);
-    assert_eq!(error(outgoing.push(&outbound("a", vec![0; (1 << 20) + 1]))), Code::TooLarge);
+    assert_eq!(
+        error(outgoing.push(&outbound("a.*", b""))),
+        Code::InvalidSubject
+    );
+    assert_eq!(
+        error(outgoing.push(&outbound("a", vec![0; (1 << 20) + 1]))),
+        Code::TooLarge
+    );
     let mut headers = outbound("a", b"");
     headers.headers = Some(vec![b' '; HEADERS_LEN_MAX + 1].into());
     assert_eq!(error(outgoing.push(&headers)), Code::TooLarge);

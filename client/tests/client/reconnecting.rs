@@ -15,7 +15,8 @@ async fn subscriptions_are_restored_in_one_batch() {
     let (client, mut peer, node) = pair().await;
     let mut subscriptions = Vec::new();
     for n in 0..50 {
-        let (subscription, _) = tokio::join!(client.subscribe(format!("a.{n}")), peer.confirm_subscribe());
+        let (subscription, _) =
+            tokio::join!(client.subscribe(format!("a.{n}")), peer.confirm_subscribe());
         subscriptions.push(subscription.unwrap());
     }
     drop(subscriptions.remove(0));
@@ -23,11 +24,25 @@ async fn subscriptions_are_restored_in_one_batch() {
     drop(peer);
     let mut peer = node.welcome().await;
     let subscribe = peer.expect_subscribe().await;
-    let patterns: Vec<_> = subscribe.wanted.iter().map(|wanted| wanted.pattern.clone()).collect();
-    assert_eq!(patterns, (1..50).map(|n| format!("a.{n}")).collect::<Vec<_>>());
-    peer.send(&Frame::Subscribed(Subscribed { request: subscribe.request, refused: Vec::new() })).await;
+    let patterns: Vec<_> = subscribe
+        .wanted
+        .iter()
+        .map(|wanted| wanted.pattern.clone())
+        .collect();
+    assert_eq!(
+        patterns,
+        (1..50).map(|n| format!("a.{n}")).collect::<Vec<_>>()
+    );
+    peer.send(&Frame::Subscribed(Subscribed {
+        request: subscribe.request,
+        refused: Vec::new(),
+    }))
+    .await;
     peer.deliver(subscribe.wanted[3].id, "a.4", b"again").await;
-    assert_eq!(subscriptions[3].next().await.unwrap().payload().as_ref(), b"again");
+    assert_eq!(
+        subscriptions[3].next().await.unwrap().payload().as_ref(),
+        b"again"
+    );
     assert!(client.status().borrow().is_connected());
 }
 
@@ -50,7 +65,11 @@ async fn questions_end_with_their_connection_and_messages_outlive_it() {
         peer.expect_publish().await;
         drop(peer);
     };
-    let (request, (), acked) = tokio::join!(client.request("r", b"?"), lose, client.publish_acked("p", b"x"));
+    let (request, (), acked) = tokio::join!(
+        client.request("r", b"?"),
+        lose,
+        client.publish_acked("p", b"x")
+    );
     assert_eq!(request.unwrap_err().code(), DISCONNECTED);
     assert_eq!(acked.unwrap_err().code(), DISCONNECTED);
     assert_eq!(client.inbox(), None);
@@ -66,14 +85,22 @@ async fn questions_end_with_their_connection_and_messages_outlive_it() {
 
 #[tokio::test(start_paused = true)]
 async fn garbage_ends_the_connection_but_not_the_client() {
-    let frames = [vec![255; 64], vec![2, 0, 0, 0, 1, 0], vec![1, 0, 0, 0, 8], vec![0, 0, 0, 0]];
+    let frames = [
+        vec![255; 64],
+        vec![2, 0, 0, 0, 1, 0],
+        vec![1, 0, 0, 0, 8],
+        vec![0, 0, 0, 0],
+    ];
     let (client, mut peer, node) = pair().await;
     let (subscription, id) = tokio::join!(client.subscribe("a"), peer.confirm_subscribe());
     let mut subscription = subscription.unwrap();
     for garbage in frames {
         peer.send_raw(garbage).await;
         let close = peer.expect_close().await;
-        assert!(close.code == Code::BadFrame || close.code == Code::TooLarge, "{close:?}");
+        assert!(
+            close.code == Code::BadFrame || close.code == Code::TooLarge,
+            "{close:?}"
+        );
         peer = node.welcome().await;
         peer.confirm_subscribe().await;
     }
@@ -83,7 +110,10 @@ async fn garbage_ends_the_connection_but_not_the_client() {
     let mut peer = node.welcome().await;
     peer.confirm_subscribe().await;
     peer.deliver(id, "a", b"well").await;
-    assert_eq!(subscription.next().await.unwrap().payload().as_ref(), b"well");
+    assert_eq!(
+        subscription.next().await.unwrap().payload().as_ref(),
+        b"well"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -94,17 +124,34 @@ async fn a_silent_broker_is_asked_and_given_up() {
     assert_eq!(began.elapsed().as_secs(), 60);
     let _peer = node.welcome().await;
     assert_eq!(began.elapsed().as_secs(), 80);
-    assert!(client.status().borrow().is_connected());
+    client
+        .status()
+        .wait_for(Status::is_connected)
+        .await
+        .unwrap();
 }
 
 #[tokio::test(start_paused = true)]
 async fn attempts_are_spread_out_and_bounded() {
-    let reconnect = Reconnect { attempts_max: Some(6), ..Reconnect::default() };
-    let (client, peer, node) = pair_with(|options| Options { reconnect, ..options }, Limits::default()).await;
+    let reconnect = Reconnect {
+        attempts_max: Some(6),
+        ..Reconnect::default()
+    };
+    let (client, peer, node) = pair_with(
+        |options| Options {
+            reconnect,
+            ..options
+        },
+        Limits::default(),
+    )
+    .await;
     let began = Instant::now();
     drop((peer, node));
     let reason = client.closed().await;
-    assert!(matches!(reason, Reason::GaveUp { attempts: 6, .. }), "{reason:?}");
+    assert!(
+        matches!(reason, Reason::GaveUp { attempts: 6, .. }),
+        "{reason:?}"
+    );
     // 100 + 200 + … + 3200 ms, each between half and all of it.
     let waited = began.elapsed().as_millis();
     assert!((3_150..=6_400).contains(&waited), "{waited}");
@@ -122,10 +169,22 @@ async fn a_client_that_is_refused_for_good_does_not_try_again() {
     assert_eq!(reason.code(), Code::Unauthenticated);
     assert!(subscription.next().await.is_none());
     assert!(matches!(subscription.closed(), Some(Reason::Refused(_))));
-    assert_eq!(client.publish("a", b"").await.unwrap_err().code(), Code::Unauthenticated);
-    assert_eq!(client.subscribe("b").await.unwrap_err().code(), Code::Unauthenticated);
-    assert_eq!(client.request("b", b"").await.unwrap_err().code(), Code::Unauthenticated);
-    assert_eq!(client.rtt().await.unwrap_err().code(), Code::Unauthenticated);
+    assert_eq!(
+        client.publish("a", b"").await.unwrap_err().code(),
+        Code::Unauthenticated
+    );
+    assert_eq!(
+        client.subscribe("b").await.unwrap_err().code(),
+        Code::Unauthenticated
+    );
+    assert_eq!(
+        client.request("b", b"").await.unwrap_err().code(),
+        Code::Unauthenticated
+    );
+    assert_eq!(
+        client.rtt().await.unwrap_err().code(),
+        Code::Unauthenticated
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -137,7 +196,11 @@ async fn a_kicked_client_comes_back_slower_each_time() {
         peer = node.welcome().await;
     }
     assert!(began.elapsed() > Duration::from_secs(3));
-    assert!(client.status().borrow().is_connected());
+    client
+        .status()
+        .wait_for(Status::is_connected)
+        .await
+        .unwrap();
 }
 
 #[tokio::test(start_paused = true)]
@@ -145,22 +208,35 @@ async fn a_draining_node_is_left_before_it_closes() {
     let hub = Hub::new();
     let old_node = Node::bind(&hub, "n1").await;
     let new_node = Node::bind(&hub, "n2").await;
-    let (client, mut old) = tokio::join!(Options::new("memory:n1").hub(hub).connect(), old_node.welcome());
+    let (client, mut old) = tokio::join!(
+        Options::new("memory:n1").hub(hub).connect(),
+        old_node.welcome()
+    );
     let client = client.unwrap();
     let (subscription, id) = tokio::join!(client.subscribe("a"), old.confirm_subscribe());
     let mut subscription = subscription.unwrap();
-    old.send(&Frame::Drain(Drain { addresses: vec!["memory:n2".to_owned()], grace_ms: 10_000 })).await;
+    old.send(&Frame::Drain(Drain {
+        addresses: vec!["memory:n2".to_owned()],
+        grace_ms: 10_000,
+    }))
+    .await;
     let mut new = new_node.welcome().await;
     // The old node still delivers until it has answered.
     assert_eq!(old.expect_unsubscribe().await.ids, [id]);
     old.deliver(id, "a", b"last").await;
-    assert_eq!(subscription.next().await.unwrap().payload().as_ref(), b"last");
+    assert_eq!(
+        subscription.next().await.unwrap().payload().as_ref(),
+        b"last"
+    );
     client.publish("p", b"kept").await.unwrap();
     drop(old);
     let restored = new.confirm_subscribe().await;
     assert_eq!(new.expect_publish().await.subject, "p");
     new.deliver(restored, "a", b"first").await;
-    assert_eq!(subscription.next().await.unwrap().payload().as_ref(), b"first");
+    assert_eq!(
+        subscription.next().await.unwrap().payload().as_ref(),
+        b"first"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -168,19 +244,33 @@ async fn answers_are_awaited_before_the_client_moves() {
     let hub = Hub::new();
     let old_node = Node::bind(&hub, "n1").await;
     let new_node = Node::bind(&hub, "n2").await;
-    let (client, mut old) = tokio::join!(Options::new("memory:n1").hub(hub).connect(), old_node.welcome());
+    let (client, mut old) = tokio::join!(
+        Options::new("memory:n1").hub(hub).connect(),
+        old_node.welcome()
+    );
     let client = client.unwrap();
     let answer = async {
         let request = old.expect_publish().await;
-        old.send(&Frame::Drain(Drain { addresses: vec!["memory:n2".to_owned()], grace_ms: 10_000 })).await;
+        old.send(&Frame::Drain(Drain {
+            addresses: vec!["memory:n2".to_owned()],
+            grace_ms: 10_000,
+        }))
+        .await;
         let new = new_node.welcome().await;
-        old.deliver(dialtone_protocol::SubscriptionId::INBOX, request.reply.as_deref().unwrap(), b"here").await;
+        old.deliver(
+            dialtone_protocol::SubscriptionId::INBOX,
+            request.reply.as_deref().unwrap(),
+            b"here",
+        )
+        .await;
         assert_eq!(old.expect_close().await.code, Code::Normal);
         new
     };
     let (result, _new) = tokio::join!(client.request("r", b"?"), answer);
     assert_eq!(result.unwrap().payload().as_ref(), b"here");
     let mut status = client.status();
-    let moved = status.wait_for(|status| matches!(status, Status::Connected { node, .. } if node == "n2")).await;
+    let moved = status
+        .wait_for(|status| matches!(status, Status::Connected { node, .. } if node == "n2"))
+        .await;
     moved.unwrap();
 }

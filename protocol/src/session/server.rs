@@ -129,8 +129,8 @@ impl Session {
     /// When the frame is malformed, out of place or beyond a limit; the connection then ends.
     #[inline]
     pub fn on_body<'a>(&mut self, body: &'a [u8], now: Instant) -> Result<Step<'a>, Violation> {
-        if self.state == State::Open && PublishView::is_publish(body) {
-            return self.on_publish(PublishView::decode(body)?, now);
+        if let Some(publish) = self.on_publish(body, now)? {
+            return Ok(Step::Publish(publish));
         }
         let frame = Frame::decode(body).map_err(|error| self.on_undecodable(error, body))?;
         self.on_frame(frame)
@@ -149,12 +149,21 @@ impl Session {
         }
     }
 
+    /// Judges the body of a frame if it is a publish in its place, and leaves others to
+    /// [`on_body`](Self::on_body); nearly all frames of a busy peer are of this kind.
+    ///
+    /// # Errors
+    /// As for [`on_body`](Self::on_body).
     #[inline]
-    fn on_publish<'a>(
+    pub fn on_publish<'a>(
         &mut self,
-        publish: PublishView<'a>,
+        body: &'a [u8],
         now: Instant,
-    ) -> Result<Step<'a>, Violation> {
+    ) -> Result<Option<PublishView<'a>>, Violation> {
+        if self.state != State::Open || !PublishView::is_publish(body) {
+            return Ok(None);
+        }
+        let publish = PublishView::decode(body)?;
         if !self.messages.take(1, now) {
             let max = self.limits.messages_per_second_max;
             return Err(Violation::new(
@@ -180,7 +189,7 @@ impl Session {
         if let Some(fragment) = publish.fragment {
             self.check_fragment(fragment, publish.subject)?;
         }
-        Ok(Step::Publish(publish))
+        Ok(Some(publish))
     }
 
     fn check_fragment(&self, fragment: Fragment, subject: &[u8]) -> Result<(), Violation> {

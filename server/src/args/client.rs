@@ -8,12 +8,16 @@ use crate::config::{Size, Span};
 use crate::payload::Encoding;
 
 const CONNECTION: &str = "Connection";
+const URL_HELP: &str =
+    "Broker's URL, may be given several times [env: DIALTONE_URL] [default: ws://127.0.0.1:4480]";
+const MONITOR_HELP: &str =
+    "The broker's monitoring server [default: that of the context, or http://127.0.0.1:4490]";
 
 /// Which broker, and as whom. What no flag says comes from the environment, then from the context.
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct ConnectArgs {
-    /// Broker's URL, may be given several times [env: DIALTONE_URL] [default: ws://127.0.0.1:4480]
-    #[arg(long, short = 's', value_name = "URL", help_heading = CONNECTION)]
+    /// Where brokers can be reached.
+    #[arg(long, short = 's', value_name = "URL", help_heading = CONNECTION, help = URL_HELP)]
     pub(crate) url: Vec<String>,
     /// Take broker and credentials from this context [env: DIALTONE_CONTEXT]
     #[arg(long, value_name = "NAME", help_heading = CONNECTION)]
@@ -63,8 +67,14 @@ pub(crate) struct TlsArgs {
 pub(crate) struct PayloadArgs {
     /// What to send; `-` reads standard input to its end
     pub(crate) payload: Option<String>,
-    /// How to send it
-    #[arg(long, short = 'e', value_enum, default_value = "auto")]
+    /// How to send it: auto, json, msgpack or raw
+    #[arg(
+        long,
+        short = 'e',
+        value_enum,
+        default_value = "auto",
+        hide_possible_values = true
+    )]
     pub(crate) encoding: Encoding,
     /// A header; a value that is JSON is sent as that, any other as a text
     #[arg(long, short = 'H', value_name = "NAME=VALUE")]
@@ -74,13 +84,17 @@ pub(crate) struct PayloadArgs {
 /// `dialtone pub`
 #[derive(Debug, Args)]
 #[command(after_help = "\
-{{n}} in the payload stands for the number of the message, from 1, when --count or --interval is given.
+Encodings: auto sends valid JSON as JSON, any other text as a MessagePack text, and bytes that are
+no text as MessagePack bytes; json insists on JSON; msgpack turns JSON into MessagePack; raw sends
+the bytes as they are.
+
+With --count or --interval, {{i}} in the payload stands for the number of the message, from 1.
 
 Examples:
   dialtone pub sensors.kitchen.temperature 21.5
   dialtone pub log.app '{\"level\":\"info\"}' --header trace=abc
-  dialtone pub --ack orders.new '{\"id\":7}'              # prints how many got it, exits with 4 if nobody
-  dialtone pub tick 'this is tick {{n}}' --count 10 --interval 1s
+  dialtone pub --ack orders.new '{\"id\":7}'     # prints how many got it, exits with 4 if nobody
+  dialtone pub tick 'this is tick {{i}}' --count 10 --interval 1s
   gzip -c big.json | dialtone pub files.big - --encoding raw")]
 pub(crate) struct Publish {
     /// Where to
@@ -238,8 +252,14 @@ pub(crate) struct Reply {
     /// End after so many answers
     #[arg(long, short = 'n', value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) count: Option<u64>,
-    /// How to send answers of commands
-    #[arg(long, short = 'e', value_enum, default_value = "auto")]
+    /// How to send answers of commands: auto, json, msgpack or raw
+    #[arg(
+        long,
+        short = 'e',
+        value_enum,
+        default_value = "auto",
+        hide_possible_values = true
+    )]
     pub(crate) encoding: Encoding,
     /// Which broker.
     #[command(flatten)]
@@ -300,8 +320,8 @@ Examples:
   dialtone top --monitor http://10.0.0.5:4490 --interval 5s
   dialtone top --json                                # once, for scripts")]
 pub(crate) struct Top {
-    /// The broker's monitoring server [default: that of the context, or http://127.0.0.1:4490]
-    #[arg(long, short = 'm', value_name = "URL")]
+    /// Where the broker's monitoring server is.
+    #[arg(long, short = 'm', value_name = "URL", help = MONITOR_HELP)]
     pub(crate) monitor: Option<String>,
     /// Take the address from this context [env: DIALTONE_CONTEXT]
     #[arg(long, value_name = "NAME")]

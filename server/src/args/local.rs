@@ -117,6 +117,7 @@ Examples:
   dialtone completions bash > ~/.local/share/bash-completion/completions/dialtone
   dialtone completions zsh > \"${fpath[1]}/_dialtone\"")]
 pub(crate) struct Completions {
-    /// Which shell
+    /// Which shell: bash, elvish, fish, powershell or zsh
+    #[arg(hide_possible_values = true)]
     pub(crate) shell: clap_complete::Shell,
 }

@@ -36,8 +36,14 @@ fn check(args: ConfigCheck, log: &LogArgs) -> Outcome {
     }
     match problems.len() {
         0 => Ok(()),
-        1 => Err(Failure::new(Exit::Failure, anyhow::anyhow!("one thing is wrong with the configuration"))),
-        count => Err(Failure::new(Exit::Failure, anyhow::anyhow!("{count} things are wrong with the configuration"))),
+        1 => Err(Failure::new(
+            Exit::Failure,
+            anyhow::anyhow!("one thing is wrong with the configuration"),
+        )),
+        count => Err(Failure::new(
+            Exit::Failure,
+            anyhow::anyhow!("{count} things are wrong with the configuration"),
+        )),
     }
 }
 

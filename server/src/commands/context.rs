@@ -20,12 +20,14 @@ pub(super) fn run(args: Context) -> Outcome {
         Context::Use(args) => {
             contexts.switch(&args.name)?;
             contexts.save()?;
-            Ok(note(format_args!("using {}", args.name)))
+            note(format_args!("using {}", args.name));
+            Ok(())
         }
         Context::Remove(args) => {
             contexts.remove(&args.name)?;
             contexts.save()?;
-            Ok(note(format_args!("removed {}", args.name)))
+            note(format_args!("removed {}", args.name));
+            Ok(())
         }
         Context::List { json } => list(&contexts, json),
         Context::Show { name } => show(&contexts, name.as_deref()),
@@ -38,13 +40,26 @@ fn add(mut contexts: Contexts, args: ContextAdd) -> Outcome {
     }
     let mut profile = Profile::from_flags(&args.url, &args.tls);
     profile.monitor = args.monitor;
-    for path in [&mut profile.credentials, &mut profile.ca, &mut profile.cert, &mut profile.key].into_iter().flatten() {
+    for path in [
+        &mut profile.credentials,
+        &mut profile.ca,
+        &mut profile.cert,
+        &mut profile.key,
+    ]
+    .into_iter()
+    .flatten()
+    {
         // A context is used from anywhere.
-        *path = std::path::absolute(&*path).with_context(|| format!("cannot tell where {} is", path.display()))?;
+        *path = std::path::absolute(&*path)
+            .with_context(|| format!("cannot tell where {} is", path.display()))?;
     }
     contexts.add(&args.name, profile, args.switch)?;
     contexts.save()?;
-    let used = if contexts.current() == Some(args.name.as_str()) { ", which is used from here on" } else { "" };
+    let used = if contexts.current() == Some(args.name.as_str()) {
+        ", which is used from here on"
+    } else {
+        ""
+    };
     note(format_args!("saved {}{used}", args.name));
     Ok(())
 }
@@ -61,18 +76,30 @@ fn list(contexts: &Contexts, json: bool) -> Outcome {
             .collect();
         out.json(&all)?;
     } else {
-        let width = contexts.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+        let width = contexts
+            .iter()
+            .map(|(name, _)| name.len())
+            .max()
+            .unwrap_or(0);
         for (name, profile) in contexts.iter() {
-            let mark = if contexts.current() == Some(name) { '*' } else { ' ' };
-            out.line(format_args!("{mark} {name:width$}  {}", profile.url.join(", ")))?;
+            let mark = if contexts.current() == Some(name) {
+                '*'
+            } else {
+                ' '
+            };
+            out.line(format_args!(
+                "{mark} {name:width$}  {}",
+                profile.url.join(", ")
+            ))?;
         }
     }
     Ok(out.flush()?)
 }
 
 fn show(contexts: &Contexts, name: Option<&str>) -> Outcome {
-    let Some(name) = name.or(contexts.current()) else {
-        return Err(Failure::usage("no context is in use").hint("`dialtone context list` shows which there are"));
+    let Some(name) = name.or_else(|| contexts.current()) else {
+        return Err(Failure::usage("no context is in use")
+            .hint("`dialtone context list` shows which there are"));
     };
     let profile = contexts.get(name)?.masked();
     let mut out = Output::stdout();

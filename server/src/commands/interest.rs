@@ -24,9 +24,10 @@ pub(super) async fn run(args: Interest) -> Outcome {
     out.flush()?;
     match (interested, args.wait) {
         (true, _) => Ok(()),
-        (false, None) => {
-            Err(Failure::new(Exit::NoSubscriber, anyhow::anyhow!("nobody subscribes to {}", args.subject)))
-        }
+        (false, None) => Err(Failure::new(
+            Exit::NoSubscriber,
+            anyhow::anyhow!("nobody subscribes to {}", args.subject),
+        )),
         (false, Some(wait)) => Err(Failure::new(
             Exit::Timeout,
             anyhow::anyhow!("nobody has subscribed to {} within {wait}", args.subject),

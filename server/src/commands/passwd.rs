@@ -15,11 +15,19 @@ use crate::print::Output;
 /// `dialtone passwd`
 pub(super) fn run(args: &Passwd) -> Outcome {
     let what = if args.token { "token" } else { "password" };
-    let secret = if io::stdin().is_terminal() { asked(what)? } else { piped()? };
+    let secret = if io::stdin().is_terminal() {
+        asked(what)?
+    } else {
+        piped()?
+    };
     if secret.is_empty() {
         return Err(Failure::usage(format_args!("the {what} is empty")));
     }
-    let hash = if args.token { hash_token(&secret) } else { hash_password(&secret).map_err(anyhow::Error::from)? };
+    let hash = if args.token {
+        hash_token(&secret)
+    } else {
+        hash_password(&secret).map_err(anyhow::Error::from)?
+    };
     let mut out = Output::stdout();
     out.line(hash)?;
     Ok(out.flush()?)
@@ -28,15 +36,27 @@ pub(super) fn run(args: &Passwd) -> Outcome {
 fn piped() -> anyhow::Result<String> {
     let mut text = String::new();
     let limit = CREDENTIAL_LEN_MAX as u64 + 2;
-    io::stdin().lock().take(limit).read_to_string(&mut text).context("cannot read standard input")?;
+    io::stdin()
+        .lock()
+        .take(limit)
+        .read_to_string(&mut text)
+        .context("cannot read standard input")?;
     Ok(text.trim_end_matches(['\r', '\n']).to_owned())
 }
 
 fn asked(what: &str) -> Result<String, Failure> {
     let mut terminal = Terminal::open().context("cannot use the terminal")?;
-    let first = terminal.ask(&format!("New {what}: ")).context("cannot read from the terminal")?;
-    let second = terminal.ask("Once more: ").context("cannot read from the terminal")?;
-    if first == second { Ok(first) } else { Err(Failure::usage("the two are not the same")) }
+    let first = terminal
+        .ask(&format!("New {what}: "))
+        .context("cannot read from the terminal")?;
+    let second = terminal
+        .ask("Once more: ")
+        .context("cannot read from the terminal")?;
+    if first == second {
+        Ok(first)
+    } else {
+        Err(Failure::usage("the two are not the same"))
+    }
 }
 
 /// The terminal, without echo until it is dropped.
@@ -54,13 +74,20 @@ impl Terminal {
         let mut silent = before.clone();
         silent.local_modes.remove(LocalModes::ECHO);
         tcsetattr(&writer, OptionalActions::Flush, &silent)?;
-        Ok(Self { reader, writer, before })
+        Ok(Self {
+            reader,
+            writer,
+            before,
+        })
     }
 
     fn ask(&mut self, prompt: &str) -> io::Result<String> {
         self.writer.write_all(prompt.as_bytes())?;
         let mut line = String::new();
-        self.reader.by_ref().take(CREDENTIAL_LEN_MAX as u64 + 2).read_line(&mut line)?;
+        self.reader
+            .by_ref()
+            .take(CREDENTIAL_LEN_MAX as u64 + 2)
+            .read_line(&mut line)?;
         self.writer.write_all(b"\n")?;
         Ok(line.trim_end_matches(['\r', '\n']).to_owned())
     }
@@ -68,7 +95,10 @@ impl Terminal {
 
 impl Drop for Terminal {
     fn drop(&mut self) {
-        // The terminal is gone if this fails, and its settings with it.
-        drop(tcsetattr(&self.writer, OptionalActions::Flush, &self.before));
+        if let Err(error) = tcsetattr(&self.writer, OptionalActions::Flush, &self.before) {
+            crate::print::note(format_args!(
+                "the terminal does not show what is typed ({error}); `stty echo` helps"
+            ));
+        }
     }
 }

@@ -18,14 +18,21 @@ use crate::print::{Output, bytes, note};
 const STDIN_LEN_MAX: u64 = 4 << 30;
 
 /// What stands for the number of the message.
-const NUMBER: &str = "{{n}}";
+const NUMBER: &str = "{{i}}";
 
 /// `dialtone pub`
 pub(super) async fn run(args: Publish) -> Outcome {
     let headers = show::headers(&args.payload.header)?;
     let source = read(&args.payload).await?;
     let client = crate::connect::connect(&args.connect).await?;
-    let outcome = Publisher { args: &args, headers, source, client: &client }.run().await;
+    let outcome = Publisher {
+        args: &args,
+        headers,
+        source,
+        client: &client,
+    }
+    .run()
+    .await;
     client.close().await;
     outcome
 }
@@ -35,7 +42,10 @@ pub(super) async fn read(args: &PayloadArgs) -> Result<Vec<u8>, Failure> {
     match args.payload.as_deref() {
         Some("-") => {
             let mut payload = Vec::new();
-            tokio::io::stdin().take(STDIN_LEN_MAX).read_to_end(&mut payload).await?;
+            tokio::io::stdin()
+                .take(STDIN_LEN_MAX)
+                .read_to_end(&mut payload)
+                .await?;
             Ok(payload)
         }
         Some(text) => Ok(text.as_bytes().to_vec()),
@@ -69,7 +79,10 @@ impl Publisher<'_> {
             (None, None) => 1,
         };
         // A zero interval is as fast as possible.
-        let mut ticks = args.interval.filter(|span| !span.get().is_zero()).map(|span| every(span.get()));
+        let mut ticks = args
+            .interval
+            .filter(|span| !span.get().is_zero())
+            .map(|span| every(span.get()));
         let (mut out, mut nobody, mut size) = (Output::stdout(), false, 0_u64);
         for number in 1..=count {
             if let Some(ticks) = &mut ticks {
@@ -82,11 +95,22 @@ impl Publisher<'_> {
         self.client.flush().await.map_err(unanswered)?;
         out.flush()?;
         if !self.is_acknowledged() && !args.json && std::io::stderr().is_terminal() {
-            let what = if count == 1 { "1 message".to_owned() } else { format!("{count} messages") };
-            note(format_args!("published {what}, {}, to {}", bytes(size), args.subject));
+            let what = if count == 1 {
+                "1 message".to_owned()
+            } else {
+                format!("{count} messages")
+            };
+            note(format_args!(
+                "published {what}, {}, to {}",
+                bytes(size),
+                args.subject
+            ));
         }
         if nobody {
-            return Err(Failure::new(Exit::NoSubscriber, anyhow::anyhow!("nobody subscribes to {}", args.subject)));
+            return Err(Failure::new(
+                Exit::NoSubscriber,
+                anyhow::anyhow!("nobody subscribes to {}", args.subject),
+            ));
         }
         Ok(())
     }
@@ -98,7 +122,9 @@ impl Publisher<'_> {
     fn payload(&self, number: u64) -> anyhow::Result<(Encoding, Bytes)> {
         let repeated = self.args.count.is_some() || self.args.interval.is_some();
         let source = match std::str::from_utf8(&self.source) {
-            Ok(text) if repeated && text.contains(NUMBER) => text.replace(NUMBER, &number.to_string()).into_bytes(),
+            Ok(text) if repeated && text.contains(NUMBER) => {
+                text.replace(NUMBER, &number.to_string()).into_bytes()
+            }
             _ => self.source.clone(),
         };
         let (tag, payload) = payload::encode(source, self.args.payload.encoding)?;
@@ -114,7 +140,12 @@ impl Publisher<'_> {
         out: &mut Output,
     ) -> Result<Option<u32>, Failure> {
         let args = self.args;
-        let mut draft = self.client.message(args.subject.as_str()).headers(&self.headers).encoding(encoding).payload(payload);
+        let mut draft = self
+            .client
+            .message(args.subject.as_str())
+            .headers(&self.headers)
+            .encoding(encoding)
+            .payload(payload);
         if let Some(reply) = &args.reply {
             draft = draft.reply(reply.as_str());
         }
@@ -138,7 +169,10 @@ impl Publisher<'_> {
             out.json(&serde_json::json!({ "subject": args.subject, "subscribers": subscribers }))?;
         } else {
             let s = if subscribers == 1 { "" } else { "s" };
-            out.line(format_args!("{} got to {subscribers} subscriber{s}", args.subject))?;
+            out.line(format_args!(
+                "{} got to {subscribers} subscriber{s}",
+                args.subject
+            ))?;
         }
         if args.interval.is_some() {
             out.flush()?;

@@ -29,7 +29,10 @@ pub(super) async fn run(args: Reply) -> Outcome {
     }
     let mut requests = wanted.subscribe().await.map_err(refused)?;
     note(format_args!("answering {}", harmless(&args.pattern)));
-    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let (mut interrupt, mut terminate) = (
+        signal(SignalKind::interrupt())?,
+        signal(SignalKind::terminate())?,
+    );
     let mut working = FuturesUnordered::new();
     let (mut begun, mut answered) = (0_u64, 0_u64);
     let outcome = loop {
@@ -37,7 +40,8 @@ pub(super) async fn run(args: Reply) -> Outcome {
             break Ok(());
         }
         // When enough commands run, further requests wait at the broker.
-        let wants_more = working.len() < usize::from(args.parallel) && args.count.is_none_or(|count| begun < count);
+        let wants_more = working.len() < usize::from(args.parallel)
+            && args.count.is_none_or(|count| begun < count);
         tokio::select! {
             biased;
             _ = interrupt.recv() => break Ok(()),
@@ -65,7 +69,11 @@ async fn answer(args: &Reply, request: Message) -> Result<(), Failure> {
     let sent = match &args.command {
         None => echo(&request).await,
         Some(command) => match output(args, command, &request).await {
-            Ok((encoding, payload)) => request.respond_with(&Headers::new(), encoding, payload).await,
+            Ok((encoding, payload)) => {
+                request
+                    .respond_with(&Headers::new(), encoding, payload)
+                    .await
+            }
             Err(error) => complain(&request, &error).await,
         },
     };
@@ -82,7 +90,10 @@ async fn answer(args: &Reply, request: Message) -> Result<(), Failure> {
 }
 
 async fn echo(request: &Message) -> Result<(), RespondError> {
-    let mut answer = request.answer()?.encoding(request.encoding()).payload(request.payload().clone());
+    let mut answer = request
+        .answer()?
+        .encoding(request.encoding())
+        .payload(request.payload().clone());
     if let Some(headers) = request.header_bytes() {
         answer = answer.header_bytes(headers.clone());
     }
@@ -92,12 +103,20 @@ async fn echo(request: &Message) -> Result<(), RespondError> {
 /// An error as services send it: in the headers, with an empty payload.
 async fn complain(request: &Message, error: &anyhow::Error) -> Result<(), RespondError> {
     tracing::warn!(subject = request.subject().as_str(), "{error:#}");
-    let headers = Headers::new().with("error", format!("{error:#}")).with("code", Code::Internal.number());
-    request.respond_with(&headers, Encoding::MessagePack, b"\xc0").await
+    let headers = Headers::new()
+        .with("error", format!("{error:#}"))
+        .with("code", Code::Internal.number());
+    request
+        .respond_with(&headers, Encoding::MessagePack, b"\xc0")
+        .await
 }
 
 /// What the command prints, encoded.
-async fn output(args: &Reply, command: &str, request: &Message) -> anyhow::Result<(Encoding, bytes::Bytes)> {
+async fn output(
+    args: &Reply,
+    command: &str,
+    request: &Message,
+) -> anyhow::Result<(Encoding, bytes::Bytes)> {
     let mut child = Command::new("sh")
         .args(["-c", command])
         .env("DIALTONE_SUBJECT", request.subject().as_str())
@@ -125,14 +144,26 @@ async fn output(args: &Reply, command: &str, request: &Message) -> anyhow::Resul
 /// The command's standard input: a text as itself, other values as JSON, anything else as its bytes.
 fn input(request: &Message) -> Vec<u8> {
     match payload::show(request.encoding().number(), request.payload()) {
-        Shown::Value(serde_json::Value::String(text)) if request.encoding() == Encoding::MessagePack => text.into_bytes(),
-        Shown::Value(value) if request.encoding() == Encoding::MessagePack => value.to_string().into_bytes(),
+        Shown::Value(serde_json::Value::String(text))
+            if request.encoding() == Encoding::MessagePack =>
+        {
+            text.into_bytes()
+        }
+        Shown::Value(value) if request.encoding() == Encoding::MessagePack => {
+            value.to_string().into_bytes()
+        }
         Shown::Value(_) | Shown::Text(_) | Shown::Bytes(_) => request.payload().to_vec(),
     }
 }
 
-async fn work(child: &mut Child, input: Vec<u8>, output_max: u64, limit: Duration) -> anyhow::Result<Vec<u8>> {
-    let (Some(mut stdin), Some(stdout), Some(mut stderr)) = (child.stdin.take(), child.stdout.take(), child.stderr.take())
+async fn work(
+    child: &mut Child,
+    input: Vec<u8>,
+    output_max: u64,
+    limit: Duration,
+) -> anyhow::Result<Vec<u8>> {
+    let (Some(mut stdin), Some(stdout), Some(mut stderr)) =
+        (child.stdin.take(), child.stdout.take(), child.stderr.take())
     else {
         anyhow::bail!("the command has no pipes");
     };
@@ -147,15 +178,23 @@ async fn work(child: &mut Child, input: Vec<u8>, output_max: u64, limit: Duratio
     };
     let read = async {
         let mut printed = Vec::new();
-        stdout.take(output_max.saturating_add(1)).read_to_end(&mut printed).await?;
+        stdout
+            .take(output_max.saturating_add(1))
+            .read_to_end(&mut printed)
+            .await?;
         if printed.len() as u64 > output_max {
-            return Err(std::io::Error::other("the command prints more than --output-max allows"));
+            return Err(std::io::Error::other(
+                "the command prints more than --output-max allows",
+            ));
         }
         Ok(printed)
     };
     let listen = async {
         let mut complaint = Vec::new();
-        (&mut stderr).take(COMPLAINT_LEN_MAX).read_to_end(&mut complaint).await?;
+        (&mut stderr)
+            .take(COMPLAINT_LEN_MAX)
+            .read_to_end(&mut complaint)
+            .await?;
         tokio::io::copy(&mut stderr, &mut tokio::io::sink()).await?;
         Ok(complaint)
     };
@@ -163,18 +202,27 @@ async fn work(child: &mut Child, input: Vec<u8>, output_max: u64, limit: Duratio
         let ((), printed, complaint) = tokio::try_join!(feed, read, listen)?;
         std::io::Result::Ok((printed, complaint, child.wait().await?))
     };
-    let (printed, complaint, status) =
-        tokio::time::timeout(limit, all).await.with_context(|| format!("the command took longer than {limit:?}"))??;
+    let (printed, complaint, status) = tokio::time::timeout(limit, all)
+        .await
+        .with_context(|| format!("the command took longer than {limit:?}"))??;
     let complaint = String::from_utf8_lossy(&complaint);
-    anyhow::ensure!(status.success(), "the command ended with {status}: {}", complaint.trim());
+    anyhow::ensure!(
+        status.success(),
+        "the command ended with {status}: {}",
+        complaint.trim()
+    );
     Ok(printed)
 }
 
 /// Ends the command and what it has started.
 fn kill(child: &Child) {
-    let group = child.id().and_then(|id| i32::try_from(id).ok()).and_then(rustix::process::Pid::from_raw);
+    let group = child
+        .id()
+        .and_then(|id| i32::try_from(id).ok())
+        .and_then(rustix::process::Pid::from_raw);
     if let Some(group) = group
-        && let Err(error) = rustix::process::kill_process_group(group, rustix::process::Signal::KILL)
+        && let Err(error) =
+            rustix::process::kill_process_group(group, rustix::process::Signal::KILL)
     {
         tracing::warn!(%error, "cannot end a command");
     }

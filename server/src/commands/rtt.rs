@@ -13,9 +13,10 @@ use crate::print::Output;
 /// `dialtone rtt`
 pub(super) async fn run(args: Rtt) -> Outcome {
     let client = crate::connect::connect(&args.connect).await?;
-    let (url, node) = match &*client.status().borrow() {
-        Status::Connected { url, node, .. } => (url.to_string(), node.clone()),
-        _ => (String::new(), String::new()),
+    let (url, node) = if let Status::Connected { url, node, .. } = &*client.status().borrow() {
+        (url.to_string(), node.clone())
+    } else {
+        (String::new(), String::new())
     };
     let mut times = Vec::new();
     for turn in 0..args.count {
@@ -25,20 +26,29 @@ pub(super) async fn run(args: Rtt) -> Outcome {
         times.push(client.rtt().await.map_err(unanswered)?);
     }
     times.sort_unstable();
-    let (min, max) = (times.first().copied().unwrap_or_default(), times.last().copied().unwrap_or_default());
+    let (min, max) = (
+        times.first().copied().unwrap_or_default(),
+        times.last().copied().unwrap_or_default(),
+    );
     let median = times.get(times.len() / 2).copied().unwrap_or_default();
     let mean = times.iter().sum::<Duration>() / args.count;
     let mut out = Output::stdout();
     if args.json {
-        let micros = |time: Duration| time.as_nanos() as f64 / 1e3;
+        let micros = |time: Duration| time.as_secs_f64() * 1e6;
         out.json(&serde_json::json!({
             "url": url, "node": node, "count": args.count,
             "min_us": micros(min), "median_us": micros(median), "mean_us": micros(mean), "max_us": micros(max),
         }))?;
     } else {
         let paint = out.paint;
-        out.line(format_args!("{}  node {node}, {} round trips", paint.cyan(&url), args.count))?;
-        out.line(format_args!("min {min:.1?}  median {median:.1?}  mean {mean:.1?}  max {max:.1?}"))?;
+        out.line(format_args!(
+            "{}  node {node}, {} round trips",
+            paint.cyan(&url),
+            args.count
+        ))?;
+        out.line(format_args!(
+            "min {min:.1?}  median {median:.1?}  mean {mean:.1?}  max {max:.1?}"
+        ))?;
     }
     Ok(out.flush()?)
 }

@@ -46,10 +46,16 @@ pub(super) fn message(out: &mut Output, style: Style, message: &Message) -> io::
 fn block(out: &mut Output, style: Style, message: &Message) -> io::Result<()> {
     let paint = out.paint;
     let now = time(SystemTime::now());
-    let clock = now.split_once('T').map_or(now.as_str(), |(_, clock)| clock).trim_end_matches('Z');
+    let clock = now
+        .split_once('T')
+        .map_or(now.as_str(), |(_, clock)| clock)
+        .trim_end_matches('Z');
     let size = bytes(message.payload().len() as u64);
     let subject = paint.cyan(harmless(message.subject().as_str()));
-    out.line(format_args!("{subject}  {}", paint.dim(format_args!("{size}  {clock}"))))?;
+    out.line(format_args!(
+        "{subject}  {}",
+        paint.dim(format_args!("{size}  {clock}"))
+    ))?;
     if style == Style::Headers {
         if let Some(reply) = message.reply() {
             out.line(format_args!("{} {}", paint.dim("reply"), harmless(reply)))?;
@@ -57,7 +63,11 @@ fn block(out: &mut Output, style: Style, message: &Message) -> io::Result<()> {
         match message.headers() {
             Ok(headers) => {
                 for (name, value) in headers.iter() {
-                    out.line(format_args!("{} {}", paint.dim(format_args!("{}:", harmless(name))), harmless(&value.to_string())))?;
+                    out.line(format_args!(
+                        "{} {}",
+                        paint.dim(format_args!("{}:", harmless(name))),
+                        harmless(&value.to_string())
+                    ))?;
                 }
             }
             Err(error) => out.line(paint.dim(format_args!("({error})")))?,
@@ -77,7 +87,16 @@ const DUMP_LEN_MAX: usize = 256;
 fn hex_dump(out: &mut Output, bytes: &[u8]) -> io::Result<()> {
     for row in bytes.chunks(16).take(DUMP_LEN_MAX / 16) {
         let digits: Vec<String> = row.iter().map(|byte| format!("{byte:02x}")).collect();
-        let text: String = row.iter().map(|byte| if byte.is_ascii_graphic() { char::from(*byte) } else { '.' }).collect();
+        let text: String = row
+            .iter()
+            .map(|byte| {
+                if byte.is_ascii_graphic() {
+                    char::from(*byte)
+                } else {
+                    '.'
+                }
+            })
+            .collect();
         out.line(format_args!("{:47}  {text}", digits.join(" ")))?;
     }
     match bytes.len().checked_sub(DUMP_LEN_MAX) {
@@ -99,7 +118,14 @@ fn object(message: &Message) -> Value {
     if let Ok(headers) = message.headers()
         && !headers.is_empty()
     {
-        put("headers", headers.iter().map(|(name, value)| (name.to_owned(), value.clone())).collect::<Map<_, _>>().into());
+        put(
+            "headers",
+            headers
+                .iter()
+                .map(|(name, value)| (name.to_owned(), value.clone()))
+                .collect::<Map<_, _>>()
+                .into(),
+        );
     }
     match payload::show(message.encoding().number(), message.payload()) {
         Shown::Value(value) => put("payload", value),
@@ -113,8 +139,11 @@ fn object(message: &Message) -> Value {
 pub(super) fn headers(given: &[String]) -> Result<Headers, crate::exit::Failure> {
     let mut headers = Headers::new();
     for header in given {
-        let Some((name, value)) = header.split_once('=').filter(|(name, _)| !name.is_empty()) else {
-            return Err(crate::exit::Failure::usage(format_args!("header {header:?} is not NAME=VALUE")));
+        let Some((name, value)) = header.split_once('=').filter(|(name, _)| !name.is_empty())
+        else {
+            return Err(crate::exit::Failure::usage(format_args!(
+                "header {header:?} is not NAME=VALUE"
+            )));
         };
         let value = serde_json::from_str(value).unwrap_or_else(|_| Value::from(value));
         drop(headers.insert(name, value));

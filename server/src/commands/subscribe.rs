@@ -42,7 +42,11 @@ pub(super) fn ended(subscription: &Subscription) -> Failure {
     match (subscription.ended(), subscription.closed()) {
         (Some(refused), _) => Failure::of(
             refused.code,
-            anyhow::anyhow!("the broker ended the subscription: {}: {}", refused.code, refused.text),
+            anyhow::anyhow!(
+                "the broker ended the subscription: {}: {}",
+                refused.code,
+                refused.text
+            ),
         ),
         (None, Some(reason)) => Failure::of(reason.code(), reason),
         (None, None) => Failure::from(anyhow::anyhow!("the subscription has ended")),
@@ -69,11 +73,21 @@ enum Event {
 impl<'a> Printer<'a> {
     fn new(args: &'a Subscribe) -> Self {
         let style = Style::new(args.raw, args.json, args.headers);
-        Self { args, style, out: Output::stdout(), messages: 0, bytes: 0, started: Instant::now() }
+        Self {
+            args,
+            style,
+            out: Output::stdout(),
+            messages: 0,
+            bytes: 0,
+            started: Instant::now(),
+        }
     }
 
     async fn run(mut self, mut subscription: Subscription) -> Outcome {
-        let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+        let (mut interrupt, mut terminate) = (
+            signal(SignalKind::interrupt())?,
+            signal(SignalKind::terminate())?,
+        );
         loop {
             let event = match subscription.next().now_or_never() {
                 Some(message) => message.map_or(Event::Ended, Event::Message),
@@ -136,6 +150,10 @@ impl<'a> Printer<'a> {
             0 => String::new(),
             count => format!(", {count} dropped"),
         };
-        note(format_args!("received {} messages, {}, in {secs:.1} s{dropped}", self.messages, bytes(self.bytes)));
+        note(format_args!(
+            "received {} messages, {}, in {secs:.1} s{dropped}",
+            self.messages,
+            bytes(self.bytes)
+        ));
     }
 }

@@ -26,7 +26,9 @@ pub(super) async fn run(args: Top) -> Outcome {
         Some(address) => address.clone(),
         None => {
             let context = crate::connect::context(args.context.as_deref(), &Environment)?;
-            context.and_then(|profile| profile.monitor).unwrap_or_else(|| MONITOR_DEFAULT.to_owned())
+            context
+                .and_then(|profile| profile.monitor)
+                .unwrap_or_else(|| MONITOR_DEFAULT.to_owned())
         }
     };
     let monitor = Monitor::new(&address)?;
@@ -37,10 +39,18 @@ pub(super) async fn run(args: Top) -> Outcome {
         return once(&args, &monitor, &first).await;
     }
     if !std::io::stdout().is_terminal() {
-        return Err(Failure::usage("standard output is no terminal").hint("--json prints one look for scripts"));
+        return Err(Failure::usage("standard output is no terminal")
+            .hint("--json prints one look for scripts"));
     }
     let terminal = ratatui::try_init().context("cannot use the terminal")?;
-    let watched = Watch { args: &args, monitor, sort: Sort::MessagesOut, paused: false }.run(terminal, first).await;
+    let watched = Watch {
+        args: &args,
+        monitor,
+        sort: Sort::MessagesOut,
+        paused: false,
+    }
+    .run(terminal, first)
+    .await;
     ratatui::restore();
     watched
 }
@@ -80,8 +90,15 @@ impl Watch<'_> {
         let period = self.args.interval.get().max(Duration::from_millis(100));
         let mut next = Instant::now() + period;
         loop {
-            let screen = view::Screen { rates: &rates, sort: self.sort, paused: self.paused, trouble: trouble.as_deref() };
-            terminal.draw(|frame| screen.draw(frame)).context("cannot draw")?;
+            let screen = view::Screen {
+                rates: &rates,
+                sort: self.sort,
+                paused: self.paused,
+                trouble: trouble.as_deref(),
+            };
+            terminal
+                .draw(|frame| screen.draw(frame))
+                .context("cannot draw")?;
             let due = tokio::time::sleep_until(next.into());
             tokio::select! {
                 key = keys.recv() => match key {
@@ -120,17 +137,20 @@ const KEYS_POLL: Duration = Duration::from_millis(100);
 /// Reads keys on a thread of its own, since the terminal can only be read by waiting.
 fn keys() -> std::io::Result<mpsc::Receiver<Key>> {
     let (sender, receiver) = mpsc::channel(KEYS_MAX);
-    std::thread::Builder::new().name("keys".to_owned()).spawn(move || {
-        while !sender.is_closed() {
-            let read = event::poll(KEYS_POLL).and_then(|ready| ready.then(event::read).transpose());
-            let Ok(event) = read else { return };
-            if let Some(key) = event.and_then(|event| understand(&event))
-                && sender.blocking_send(key).is_err()
-            {
-                return;
+    std::thread::Builder::new()
+        .name("keys".to_owned())
+        .spawn(move || {
+            while !sender.is_closed() {
+                let read =
+                    event::poll(KEYS_POLL).and_then(|ready| ready.then(event::read).transpose());
+                let Ok(event) = read else { return };
+                if let Some(key) = event.and_then(|event| understand(&event))
+                    && sender.blocking_send(key).is_err()
+                {
+                    return;
+                }
             }
-        }
-    })?;
+        })?;
     Ok(receiver)
 }
 

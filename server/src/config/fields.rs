@@ -100,7 +100,6 @@ macro_rules! settings {
 
         /// Every setting with its value.
         #[derive(Debug, Clone)]
-        #[expect(missing_docs, reason = "the table documents them")]
         pub(crate) struct Settings {
             $(pub(crate) $name: Given<$type>,)+
         }
@@ -204,7 +203,11 @@ fn size(bytes: usize) -> Size {
 
 /// The default listener: WebSocket on this machine only.
 fn plain() -> Endpoint {
-    Endpoint::Ws { host: "127.0.0.1".to_owned(), port: dialtone_transport::PORT_WS, path: "/".to_owned() }
+    Endpoint::Ws {
+        host: "127.0.0.1".to_owned(),
+        port: dialtone_transport::PORT_WS,
+        path: "/".to_owned(),
+    }
 }
 
 /// How log lines look.

@@ -15,8 +15,16 @@ pub(super) fn read(path: &Path, problems: &mut Vec<Problem>) -> Layer {
     match text_of(path) {
         Ok(text) => parse(path, &text, problems),
         Err(error) => {
-            let origin = Origin::File { path: path.into(), line: 1, column: 1 };
-            problems.push(Problem { origin, key: String::new(), text: format!("cannot be read: {error}") });
+            let origin = Origin::File {
+                path: path.into(),
+                line: 1,
+                column: 1,
+            };
+            problems.push(Problem {
+                origin,
+                key: String::new(),
+                text: format!("cannot be read: {error}"),
+            });
             Layer::default()
         }
     }
@@ -25,7 +33,9 @@ pub(super) fn read(path: &Path, problems: &mut Vec<Problem>) -> Layer {
 fn text_of(path: &Path) -> std::io::Result<String> {
     let len = std::fs::metadata(path)?.len();
     if len > FILE_LEN_MAX {
-        return Err(std::io::Error::other(format!("{len} bytes are more than {FILE_LEN_MAX}")));
+        return Err(std::io::Error::other(format!(
+            "{len} bytes are more than {FILE_LEN_MAX}"
+        )));
     }
     std::fs::read_to_string(path)
 }
@@ -34,12 +44,20 @@ fn text_of(path: &Path) -> std::io::Result<String> {
 pub(super) fn parse(path: &Path, text: &str, problems: &mut Vec<Problem>) -> Layer {
     let (table, errors) = DeTable::parse_recoverable(text);
     let folder = path.parent().map(Path::to_path_buf).unwrap_or_default();
-    let mut reader = Reader { path: path.into(), folder, text, layer: Layer::default(), problems };
+    let mut reader = Reader {
+        path: path.into(),
+        folder,
+        text,
+        layer: Layer::default(),
+        problems: Vec::new(),
+    };
     for error in errors {
         let at = error.span().map_or(0, |span| span.start);
         reader.problem(at, "", error.message().to_owned());
     }
     reader.table("", table.get_ref());
+    reader.problems.sort_by_key(|(at, _)| *at);
+    problems.extend(reader.problems.into_iter().map(|(_, problem)| problem));
     reader.layer
 }
 
@@ -48,14 +66,19 @@ struct Reader<'a> {
     folder: PathBuf,
     text: &'a str,
     layer: Layer,
-    problems: &'a mut Vec<Problem>,
+    /// With the place of each, in bytes from the beginning.
+    problems: Vec<(usize, Problem)>,
 }
 
 impl Reader<'_> {
     /// Tables nest as deeply as the keys of the settings have dots, since unknown ones end the walk.
     fn table(&mut self, prefix: &str, table: &DeTable<'_>) {
         for (name, value) in table {
-            let key = if prefix.is_empty() { name.get_ref().to_string() } else { format!("{prefix}.{}", name.get_ref()) };
+            let key = if prefix.is_empty() {
+                name.get_ref().to_string()
+            } else {
+                format!("{prefix}.{}", name.get_ref())
+            };
             let at = name.span().start;
             if FIELDS.iter().any(|field| field.key == key) {
                 let origin = self.origin(at);
@@ -68,28 +91,48 @@ impl Reader<'_> {
             } else if let DeValue::Table(inner) = value.get_ref() {
                 self.table(&key, inner);
             } else {
-                self.problem(value.span().start, &key, format!("expected a table; write [{key}]"));
+                self.problem(
+                    value.span().start,
+                    &key,
+                    format!("expected a table; write [{key}]"),
+                );
             }
         }
     }
 
     fn problem(&mut self, at: usize, key: &str, text: String) {
         let origin = self.origin(at);
-        self.problems.push(Problem { origin, key: key.to_owned(), text });
+        self.problems.push((
+            at,
+            Problem {
+                origin,
+                key: key.to_owned(),
+                text,
+            },
+        ));
     }
 
     fn origin(&self, at: usize) -> Origin {
         let before = self.text.get(..at).unwrap_or(self.text);
         let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
         let line = before.bytes().filter(|byte| *byte == b'\n').count() + 1;
-        let column = before.get(line_start..).map_or(0, |rest| rest.chars().count()) + 1;
-        Origin::File { path: Arc::clone(&self.path), line, column }
+        let column = before
+            .get(line_start..)
+            .map_or(0, |rest| rest.chars().count())
+            + 1;
+        Origin::File {
+            path: Arc::clone(&self.path),
+            line,
+            column,
+        }
     }
 }
 
 fn unknown(key: &str) -> String {
     let leaf = key.rsplit_once('.').map_or(key, |(_, leaf)| leaf);
-    let near = FIELDS.iter().find(|field| field.leaf() == leaf || distance(field.key, key) <= 2);
+    let near = FIELDS
+        .iter()
+        .find(|field| field.leaf() == leaf || distance(field.key, key) <= 2);
     match near {
         Some(field) => format!("no setting has this name; did you mean {}?", field.key),
         None => "no setting has this name; `dialtone config sample` lists all".to_owned(),
@@ -145,15 +188,24 @@ mod tests {
     #[test]
     fn broken_toml_is_named_with_its_place() {
         let found = problems("threads = 2\nnode = \"a\nlisten = 3\n");
-        assert!(found.first().is_some_and(|first| first.starts_with("d.toml:2:")), "{found:?}");
+        assert!(
+            found
+                .first()
+                .is_some_and(|first| first.starts_with("d.toml:2:")),
+            "{found:?}"
+        );
     }
 
     #[test]
     fn a_table_must_be_one() {
-        assert_eq!(problems("tls = 3"), ["d.toml:1:7: tls: expected a table; write [tls]"]);
-        assert_eq!(problems("[nonsense]\na = 1"), [
-            "d.toml:1:2: nonsense: no setting has this name; `dialtone config sample` lists all"
-        ]);
+        assert_eq!(
+            problems("tls = 3"),
+            ["d.toml:1:7: tls: expected a table; write [tls]"]
+        );
+        assert_eq!(
+            problems("[nonsense]\na = 1"),
+            ["d.toml:1:2: nonsense: no setting has this name; `dialtone config sample` lists all"]
+        );
     }
 
     #[test]

@@ -18,7 +18,11 @@ impl Flags {
         for (field, texts) in &self.given {
             let origin = Origin::Flag(format!("--{}", field.flag()));
             if let Err(text) = layer.set(field.key, Raw::Texts(texts), origin.clone()) {
-                problems.push(Problem { origin, key: field.key.to_owned(), text });
+                problems.push(Problem {
+                    origin,
+                    key: field.key.to_owned(),
+                    text,
+                });
             }
         }
         layer
@@ -34,14 +38,14 @@ impl Flags {
 }
 
 /// The flags of `log.*` belong to every subcommand and are declared there.
-fn own(field: &&Field) -> bool {
-    field.table() != "log"
+fn own() -> impl Iterator<Item = &'static Field> {
+    FIELDS.iter().filter(|field| field.table() != "log")
 }
 
 impl clap::FromArgMatches for Flags {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
         let mut given = Vec::new();
-        for field in FIELDS.iter().filter(own) {
+        for field in own() {
             if matches.value_source(field.key) == Some(ValueSource::CommandLine) {
                 let texts = matches.get_many::<String>(field.key).unwrap_or_default();
                 given.push((field, texts.cloned().collect()));
@@ -57,12 +61,12 @@ impl clap::FromArgMatches for Flags {
 }
 
 impl clap::Args for Flags {
-    fn augment_args(command: Command) -> Command {
-        FIELDS.iter().filter(own).fold(command, |command, field| command.arg(arg(field)))
+    fn augment_args(cmd: Command) -> Command {
+        own().fold(cmd, |cmd, field| cmd.arg(arg(field)))
     }
 
-    fn augment_args_for_update(command: Command) -> Command {
-        Self::augment_args(command)
+    fn augment_args_for_update(cmd: Command) -> Command {
+        Self::augment_args(cmd)
     }
 }
 
@@ -73,7 +77,10 @@ fn arg(field: &Field) -> Arg {
         .value_name(field.value_name)
         .help_heading(heading(field.table()));
     if field.switch {
-        arg.num_args(0..=1).require_equals(true).default_missing_value("true").hide_possible_values(true)
+        arg.num_args(0..=1)
+            .require_equals(true)
+            .default_missing_value("true")
+            .hide_possible_values(true)
     } else if field.list {
         arg.action(ArgAction::Append)
     } else {

@@ -11,35 +11,47 @@ const THREADS_MAX: u16 = 1024;
 /// Looks for settings that contradict each other.
 pub(super) fn check(settings: &Settings, problems: &mut Vec<Problem>, warnings: &mut Vec<Problem>) {
     let mut wrong = |origin: &Origin, key: &str, text: String| {
-        problems.push(Problem { origin: origin.clone(), key: key.to_owned(), text });
+        problems.push(Problem {
+            origin: origin.clone(),
+            key: key.to_owned(),
+            text,
+        });
     };
     let s = settings;
     if let Some(name) = &s.node.value
-        && (name.len() > 64 || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_'))
+        && (name.len() > 64
+            || !name
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_'))
     {
-        wrong(&s.node.origin, "node", "must be at most 64 letters, digits, - or _".to_owned());
+        wrong(
+            &s.node.origin,
+            "node",
+            "must be at most 64 letters, digits, - or _".to_owned(),
+        );
     }
     if s.listen.value.is_empty() {
         wrong(&s.listen.origin, "listen", "nowhere to listen".to_owned());
     }
-    if s.listen.value.iter().any(|endpoint| matches!(endpoint, Endpoint::Memory(_))) {
-        wrong(&s.listen.origin, "listen", "memory endpoints exist within a process only".to_owned());
+    if s.listen
+        .value
+        .iter()
+        .any(|endpoint| matches!(endpoint, Endpoint::Memory(_)))
+    {
+        wrong(
+            &s.listen.origin,
+            "listen",
+            "memory endpoints exist within a process only".to_owned(),
+        );
     }
     if s.threads.value > THREADS_MAX {
-        wrong(&s.threads.origin, "threads", format!("at most {THREADS_MAX}"));
+        wrong(
+            &s.threads.origin,
+            "threads",
+            format!("at most {THREADS_MAX}"),
+        );
     }
-    if s.tls_cert.value.is_some() && s.tls_key.value.is_none() {
-        wrong(&s.tls_cert.origin, "tls.cert", "needs tls.key as well".to_owned());
-    }
-    if s.tls_key.value.is_some() && s.tls_cert.value.is_none() {
-        wrong(&s.tls_key.origin, "tls.key", "needs tls.cert as well".to_owned());
-    }
-    if s.tls_client_ca.value.is_some() && s.tls_cert.value.is_none() {
-        wrong(&s.tls_client_ca.origin, "tls.client_ca", "needs tls.cert and tls.key as well".to_owned());
-    }
-    if s.users.value.is_some() && s.open_to_everyone.value {
-        wrong(&s.open_to_everyone.origin, "open_to_everyone", "contradicts users; leave one of them out".to_owned());
-    }
+    access(s, &mut wrong);
     if let Err(error) = crate::telemetry::parse(&s.log_level.value) {
         wrong(&s.log_level.origin, "log.level", format!("{error:#}"));
     }
@@ -47,23 +59,71 @@ pub(super) fn check(settings: &Settings, problems: &mut Vec<Problem>, warnings: 
     doubts(s, warnings);
 }
 
+fn access(s: &Settings, wrong: &mut impl FnMut(&Origin, &str, String)) {
+    if s.tls_cert.value.is_some() && s.tls_key.value.is_none() {
+        wrong(
+            &s.tls_cert.origin,
+            "tls.cert",
+            "needs tls.key as well".to_owned(),
+        );
+    }
+    if s.tls_key.value.is_some() && s.tls_cert.value.is_none() {
+        wrong(
+            &s.tls_key.origin,
+            "tls.key",
+            "needs tls.cert as well".to_owned(),
+        );
+    }
+    if s.tls_client_ca.value.is_some() && s.tls_cert.value.is_none() {
+        wrong(
+            &s.tls_client_ca.origin,
+            "tls.client_ca",
+            "needs tls.cert and tls.key as well".to_owned(),
+        );
+    }
+    if s.users.value.is_some() && s.open_to_everyone.value {
+        wrong(
+            &s.open_to_everyone.origin,
+            "open_to_everyone",
+            "contradicts users; leave one of them out".to_owned(),
+        );
+    }
+}
+
 fn sizes(s: &Settings, wrong: &mut impl FnMut(&Origin, &str, String)) {
     let (frame, fragment) = (s.frame_len_max.value.0, s.fragment_len_max.value.0);
     if frame > u64::from(u32::MAX) {
-        wrong(&s.frame_len_max.origin, "limits.frame_len_max", "must be less than 4 GiB".to_owned());
+        wrong(
+            &s.frame_len_max.origin,
+            "limits.frame_len_max",
+            "must be less than 4 GiB".to_owned(),
+        );
     }
     let needed = frame_len_needed(&crate::assemble::limits(s));
     if fragment == 0 || fragment > u64::from(u32::MAX) {
-        wrong(&s.fragment_len_max.origin, "limits.fragment_len_max", "must be more than 0 and less than 4 GiB".to_owned());
+        wrong(
+            &s.fragment_len_max.origin,
+            "limits.fragment_len_max",
+            "must be more than 0 and less than 4 GiB".to_owned(),
+        );
     } else if needed > frame {
-        let text = format!("pieces of this length need a limits.frame_len_max of at least {needed}");
+        let text =
+            format!("pieces of this length need a limits.frame_len_max of at least {needed}");
         wrong(&s.fragment_len_max.origin, "limits.fragment_len_max", text);
     }
     if s.outbox_low.value.0 >= s.outbox_high.value.0 {
-        wrong(&s.outbox_low.origin, "outbox.low", "must be below outbox.high".to_owned());
+        wrong(
+            &s.outbox_low.origin,
+            "outbox.low",
+            "must be below outbox.high".to_owned(),
+        );
     }
     if s.outbox_high.value.0 >= s.outbox_max.value.0 {
-        wrong(&s.outbox_high.origin, "outbox.high", "must be below outbox.max".to_owned());
+        wrong(
+            &s.outbox_high.origin,
+            "outbox.high",
+            "must be below outbox.max".to_owned(),
+        );
     }
     for (given, key) in [
         (&s.handshake_max, "timing.handshake_max"),
@@ -78,29 +138,51 @@ fn sizes(s: &Settings, wrong: &mut impl FnMut(&Origin, &str, String)) {
 
 fn doubts(s: &Settings, warnings: &mut Vec<Problem>) {
     let mut doubt = |origin: &Origin, key: &str, text: &str| {
-        warnings.push(Problem { origin: origin.clone(), key: key.to_owned(), text: text.to_owned() });
+        warnings.push(Problem {
+            origin: origin.clone(),
+            key: key.to_owned(),
+            text: text.to_owned(),
+        });
     };
     let outside = s.listen.value.iter().any(|endpoint| match endpoint {
         Endpoint::Memory(_) => false,
-        Endpoint::Quic { host, .. } | Endpoint::Ws { host, .. } | Endpoint::Wss { host, .. } => !is_loopback(host),
+        Endpoint::Quic { host, .. } | Endpoint::Ws { host, .. } | Endpoint::Wss { host, .. } => {
+            !is_loopback(host)
+        }
     });
     if outside && s.users.value.is_none() && !s.open_to_everyone.value {
-        let text = "listens beyond this machine, but without a users file only this machine is let in";
+        let text =
+            "listens beyond this machine, but without a users file only this machine is let in";
         doubt(&s.listen.origin, "listen", text);
     }
     if s.open_to_everyone.value {
-        doubt(&s.open_to_everyone.origin, "open_to_everyone", "everybody who reaches this broker may do everything");
+        doubt(
+            &s.open_to_everyone.origin,
+            "open_to_everyone",
+            "everybody who reaches this broker may do everything",
+        );
     }
     if s.monitor.value.is_some_and(|addr| !addr.ip().is_loopback()) {
-        doubt(&s.monitor.origin, "monitor", "everybody who reaches this address can read who is connected");
+        doubt(
+            &s.monitor.origin,
+            "monitor",
+            "everybody who reaches this address can read who is connected",
+        );
     }
     let encrypted = s.listen.value.iter().any(Endpoint::is_encrypted);
     if encrypted && outside && s.tls_cert.value.is_none() {
-        doubt(&s.listen.origin, "listen", "has no certificate; a development certificate is used, which no client trusts by itself");
+        doubt(
+            &s.listen.origin,
+            "listen",
+            "has no certificate; a development certificate is used, which no client trusts by itself",
+        );
     }
 }
 
 /// Whether only this machine is behind a host.
 pub(crate) fn is_loopback(host: &str) -> bool {
-    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+    host == "localhost"
+        || host
+            .parse::<std::net::IpAddr>()
+            .is_ok_and(|ip| ip.is_loopback())
 }

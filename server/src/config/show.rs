@@ -19,7 +19,10 @@ pub(crate) fn sample() -> String {
         for line in wrapped(field.doc) {
             append(&mut out, format_args!("# {line}\n"));
         }
-        append(&mut out, format_args!("# Flag --{}, environment {}.\n", field.flag(), field.env()));
+        append(
+            &mut out,
+            format_args!("# Flag --{}, environment {}.\n", field.flag(), field.env()),
+        );
         append(&mut out, format_args!("#{} = {value}\n", field.leaf()));
     }
     out
@@ -30,13 +33,23 @@ pub(crate) fn resolved(settings: &Settings) -> String {
     let lines: Vec<_> = FIELDS
         .iter()
         .zip(settings.shown())
-        .map(|(field, (value, origin))| (field.table(), format!("{} = {value}", field.leaf()), origin))
+        .map(|(field, (value, origin))| {
+            (field.table(), format!("{} = {value}", field.leaf()), origin)
+        })
         .collect();
-    let width = lines.iter().map(|(_, line, _)| line.chars().count()).filter(|width| *width <= 60).max().unwrap_or(0);
+    let width = lines
+        .iter()
+        .map(|(_, line, _)| line.chars().count())
+        .filter(|width| *width <= 60)
+        .max()
+        .unwrap_or(0);
     let (mut out, mut table) = (String::new(), "");
     for (of, line, origin) in lines {
         enter(&mut out, &mut table, of);
-        append(&mut out, format_args!("{line:width$}  # {}\n", Place(origin)));
+        append(
+            &mut out,
+            format_args!("{line:width$}  # {}\n", Place(origin)),
+        );
     }
     out
 }
@@ -60,7 +73,8 @@ fn enter(out: &mut String, table: &mut &'static str, next: &'static str) {
 }
 
 fn append(out: &mut String, text: std::fmt::Arguments<'_>) {
-    out.write_fmt(text).expect("a string takes whatever is written to it");
+    out.write_fmt(text)
+        .expect("a string takes whatever is written to it");
 }
 
 /// The words of a text in lines of at most 90 characters.

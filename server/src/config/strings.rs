@@ -19,7 +19,9 @@ impl Strings for Environment {
     }
 
     fn names(&self) -> Vec<String> {
-        let mut names: Vec<_> = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()).collect();
+        let mut names: Vec<_> = std::env::vars_os()
+            .filter_map(|(name, _)| name.into_string().ok())
+            .collect();
         names.sort_unstable();
         names
     }
@@ -28,7 +30,9 @@ impl Strings for Environment {
 #[cfg(test)]
 impl Strings for std::collections::BTreeMap<String, String> {
     fn get(&self, name: &str) -> Option<String> {
-        Self::get(self, name).filter(|text| !text.is_empty()).cloned()
+        Self::get(self, name)
+            .filter(|text| !text.is_empty())
+            .cloned()
     }
 
     fn names(&self) -> Vec<String> {

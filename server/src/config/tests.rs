@@ -38,13 +38,20 @@ fn env_layer(field: &Field, text: &str) -> Layer {
     let strings = BTreeMap::from([(field.env(), text.to_owned())]);
     let (mut problems, mut warnings) = (Vec::new(), Vec::new());
     let layer = from_environment(&strings, &mut problems, &mut warnings);
-    assert!(problems.is_empty() && warnings.is_empty(), "{problems:?} {warnings:?}");
+    assert!(
+        problems.is_empty() && warnings.is_empty(),
+        "{problems:?} {warnings:?}"
+    );
     layer
 }
 
 fn file_layer(key: &str, value: &toml::Value) -> Layer {
     let mut problems = Vec::new();
-    let layer = file::parse(Path::new("test.toml"), &format!("{key} = {value}"), &mut problems);
+    let layer = file::parse(
+        Path::new("test.toml"),
+        &format!("{key} = {value}"),
+        &mut problems,
+    );
     assert!(problems.is_empty(), "{problems:?}");
     layer
 }
@@ -58,11 +65,21 @@ fn each_setting_is_set_by_flag_environment_and_file_alike() {
         let value = by_flag.clone().resolve().shown().swap_remove(index).0;
         let by_file = file_layer(field.key, &value);
         let by_env = env_layer(field, field.example);
-        assert_ne!(value.to_string(), default, "{}: the example must differ from the default", field.key);
+        assert_ne!(
+            value.to_string(),
+            default,
+            "{}: the example must differ from the default",
+            field.key
+        );
 
         let (text, origin) = shown(by_flag.clone(), index);
         assert_eq!(origin, Origin::Flag(format!("--{}", field.flag())));
-        assert_eq!(shown(by_env.clone(), index), (text.clone(), Origin::Env(field.env())), "{}", field.key);
+        assert_eq!(
+            shown(by_env.clone(), index),
+            (text.clone(), Origin::Env(field.env())),
+            "{}",
+            field.key
+        );
         let (from_file, origin) = shown(by_file, index);
         assert_eq!(from_file, text, "{}", field.key);
         assert!(matches!(origin, Origin::File { line: 1, .. }), "{origin}");
@@ -76,10 +93,25 @@ fn a_flag_goes_before_the_environment_and_that_before_the_file() {
         let example_value = example.clone().resolve().shown().swap_remove(index).0;
         let default_value = Layer::default().resolve().shown().swap_remove(index).0;
         let file = file_layer(field.key, &default_value);
-        let (value, origin) = shown(example.clone().or(env_layer(field, field.example)).or(file.clone()), index);
-        assert_eq!((value, origin), (example_value.to_string(), Origin::Flag(format!("--{}", field.flag()))));
+        let (value, origin) = shown(
+            example
+                .clone()
+                .or(env_layer(field, field.example))
+                .or(file.clone()),
+            index,
+        );
+        assert_eq!(
+            (value, origin),
+            (
+                example_value.to_string(),
+                Origin::Flag(format!("--{}", field.flag()))
+            )
+        );
         let (value, origin) = shown(env_layer(field, field.example).or(file.clone()), index);
-        assert_eq!((value, origin), (example_value.to_string(), Origin::Env(field.env())));
+        assert_eq!(
+            (value, origin),
+            (example_value.to_string(), Origin::Env(field.env()))
+        );
         let (value, origin) = shown(Layer::default().or(file), index);
         assert_eq!(value, default_value.to_string());
         assert!(matches!(origin, Origin::File { .. }), "{origin}");
@@ -100,9 +132,15 @@ fn the_sample_holds_every_setting_with_its_default() {
     let layer = file::parse(Path::new("sample.toml"), &uncommented, &mut problems);
     assert!(problems.is_empty(), "{problems:?}\n{uncommented}");
     let (read, default) = (layer.resolve(), Layer::default().resolve());
-    for ((field, (value, origin)), (expected, _)) in FIELDS.iter().zip(read.shown()).zip(default.shown()) {
+    for ((field, (value, origin)), (expected, _)) in
+        FIELDS.iter().zip(read.shown()).zip(default.shown())
+    {
         assert_eq!(value.to_string(), expected.to_string(), "{}", field.key);
-        assert!(matches!(origin, Origin::File { .. }), "{} is missing from the sample", field.key);
+        assert!(
+            matches!(origin, Origin::File { .. }),
+            "{} is missing from the sample",
+            field.key
+        );
     }
 }
 
@@ -113,24 +151,41 @@ fn contradictions_are_named_at_the_setting() {
     let layer = file::parse(Path::new("/etc/d.toml"), text, &mut problems);
     rules::check(&layer.resolve(), &mut problems, &mut Vec::new());
     let problems: Vec<_> = problems.iter().map(ToString::to_string).collect();
-    assert_eq!(problems, [
-        "/etc/d.toml:4:1: tls.cert: needs tls.key as well",
-        "/etc/d.toml:1:1: open_to_everyone: contradicts users; leave one of them out",
-        "/etc/d.toml:6:1: outbox.low: must be below outbox.high",
-    ]);
+    assert_eq!(
+        problems,
+        [
+            "/etc/d.toml:4:1: tls.cert: needs tls.key as well",
+            "/etc/d.toml:1:1: open_to_everyone: contradicts users; leave one of them out",
+            "/etc/d.toml:6:1: outbox.low: must be below outbox.high",
+        ]
+    );
 }
 
 #[test]
 fn paths_in_a_file_start_from_its_folder() {
     let mut problems = Vec::new();
-    let layer = file::parse(Path::new("/etc/dialtone/d.toml"), "users = \"u.toml\"", &mut problems);
-    assert_eq!(layer.resolve().users.value, Some("/etc/dialtone/u.toml".into()));
+    let layer = file::parse(
+        Path::new("/etc/dialtone/d.toml"),
+        "users = \"u.toml\"",
+        &mut problems,
+    );
+    assert_eq!(
+        layer.resolve().users.value,
+        Some("/etc/dialtone/u.toml".into())
+    );
 }
 
 #[test]
 fn unknown_variables_are_doubtful() {
-    let strings = BTreeMap::from([("DIALTONE_LISTNE".to_owned(), "x".to_owned()), ("OTHER".to_owned(), "x".to_owned())]);
-    let sources = Sources { flags: Flags::default(), file: None, preset: Layer::default() };
+    let strings = BTreeMap::from([
+        ("DIALTONE_LISTNE".to_owned(), "x".to_owned()),
+        ("OTHER".to_owned(), "x".to_owned()),
+    ]);
+    let sources = Sources {
+        flags: Flags::default(),
+        file: None,
+        preset: Layer::default(),
+    };
     let loaded = sources.load(&strings);
     let warnings: Vec<_> = loaded.warnings.iter().map(ToString::to_string).collect();
     assert_eq!(warnings, ["env DIALTONE_LISTNE: no setting has this name"]);
@@ -141,4 +196,20 @@ fn a_switch_needs_no_value() {
     let mut problems = Vec::new();
     let layer = flags(&["--open-to-everyone".to_owned()]).layer(&mut problems);
     assert!(layer.resolve().open_to_everyone.value);
+}
+
+#[test]
+fn the_documentation_lists_every_setting() {
+    let documented = include_str!("../../../docs/configuration.md");
+    let defaults = Layer::default().resolve();
+    let missing: String = FIELDS
+        .iter()
+        .zip(defaults.shown())
+        .map(|(field, (default, _))| format!("| `{}` | `{default}` | {} |\n", field.key, field.doc))
+        .filter(|row| !documented.contains(row.as_str()))
+        .collect();
+    assert!(
+        missing.is_empty(),
+        "docs/configuration.md lacks these rows:\n{missing}"
+    );
 }

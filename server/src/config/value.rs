@@ -51,12 +51,17 @@ fn scalar(value: &DeValue<'_>) -> Result<String, String> {
         | DeValue::Boolean(_)
         | DeValue::Datetime(_)
         | DeValue::Array(_)
-        | DeValue::Table(_) => Err(format!("expected a string or a number, found {}", kind(value))),
+        | DeValue::Table(_) => Err(format!(
+            "expected a string or a number, found {}",
+            kind(value)
+        )),
     }
 }
 
 fn text<'v>(value: &'v DeValue<'_>) -> Result<&'v str, String> {
-    value.as_str().ok_or_else(|| format!("expected a string, found {}", kind(value)))
+    value
+        .as_str()
+        .ok_or_else(|| format!("expected a string, found {}", kind(value)))
 }
 
 fn kind(value: &DeValue<'_>) -> &'static str {
@@ -77,7 +82,9 @@ impl Value for String {
     fn from_text(text: &str) -> Result<Self, String> {
         const TEXT_LEN_MAX: usize = 4096;
         if text.len() > TEXT_LEN_MAX || text.chars().any(char::is_control) {
-            return Err(format!("must be at most {TEXT_LEN_MAX} bytes without control characters"));
+            return Err(format!(
+                "must be at most {TEXT_LEN_MAX} bytes without control characters"
+            ));
         }
         Ok(text.to_owned())
     }
@@ -88,7 +95,7 @@ impl Value for String {
 
     fn read(raw: Raw<'_>) -> Result<Self, String> {
         match raw {
-            Raw::Texts(texts) => Self::from_text(texts.last().map_or("", String::as_str)),
+            Raw::Texts(texts) => Self::from_text(texts.last().map_or("", Self::as_str)),
             Raw::Toml(value, _) => Self::from_text(text(value)?),
         }
     }
@@ -96,7 +103,7 @@ impl Value for String {
 
 impl Value for bool {
     const NAME: &'static str = "BOOL";
-    const SWITCH: bool = true;
+    const SWITCH: Self = true;
 
     fn from_text(text: &str) -> Result<Self, String> {
         match text {
@@ -125,8 +132,8 @@ macro_rules! number {
             const NAME: &'static str = "N";
 
             fn from_text(text: &str) -> Result<Self, String> {
-                text.parse().or_else(|_| {
-                    Err(format!("expected a whole number from 0 to {}, found {text:?}", <$type>::MAX))
+                text.parse().map_err(|_error| {
+                    format!("expected a whole number from 0 to {}, found {text:?}", Self::MAX)
                 })
             }
 
@@ -157,7 +164,10 @@ const UNITS: [(&str, u64); 8] = [
 
 impl fmt::Display for Size {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let exact = UNITS.iter().take(3).find(|(_, unit)| self.0 >= *unit && self.0.is_multiple_of(*unit));
+        let exact = UNITS
+            .iter()
+            .take(3)
+            .find(|(_, unit)| self.0 >= *unit && self.0.is_multiple_of(*unit));
         match exact {
             Some((name, unit)) => write!(f, "{} {name}", self.0 / unit),
             None => write!(f, "{}", self.0),
@@ -169,10 +179,16 @@ impl std::str::FromStr for Size {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("expected a number of bytes such as 65536, \"64 KiB\" or \"1 MiB\", found {text:?}");
-        let found = UNITS.iter().find_map(|(name, unit)| Some((text.strip_suffix(name)?, *unit)));
+        let wrong = || {
+            format!(
+                "expected a number of bytes such as 65536, \"64 KiB\" or \"1 MiB\", found {text:?}"
+            )
+        };
+        let found = UNITS
+            .iter()
+            .find_map(|(name, unit)| Some((text.strip_suffix(name)?, *unit)));
         let (digits, unit) = found.unwrap_or((text, 1));
-        let number: u64 = digits.trim().parse().or_else(|_| Err(wrong()))?;
+        let number: u64 = digits.trim().parse().map_err(|_error| wrong())?;
         number.checked_mul(unit).map(Self).ok_or_else(wrong)
     }
 }
@@ -197,8 +213,13 @@ impl Value for Size {
 pub(crate) struct Span(pub(crate) Duration);
 
 /// Longest unit name first where one begins with the other.
-const TIMES: [(&str, u64); 5] =
-    [("ms", 1_000_000), ("us", 1_000), ("s", 1_000_000_000), ("m", 60_000_000_000), ("h", 3_600_000_000_000)];
+const TIMES: [(&str, u64); 5] = [
+    ("ms", 1_000_000),
+    ("us", 1_000),
+    ("s", 1_000_000_000),
+    ("m", 60_000_000_000),
+    ("h", 3_600_000_000_000),
+];
 
 impl std::str::FromStr for Span {
     type Err = String;
@@ -212,21 +233,38 @@ impl std::str::FromStr for Span {
         while !rest.is_empty() {
             let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
             let (number, after) = rest.split_at(digits);
-            let number: u64 = number.parse().or_else(|_| Err(wrong()))?;
-            let unit = TIMES.iter().find_map(|(name, unit)| Some((after.strip_prefix(name)?, *unit)));
+            let number: u64 = number.parse().map_err(|_error| wrong())?;
+            let unit = TIMES
+                .iter()
+                .find_map(|(name, unit)| Some((after.strip_prefix(name)?, *unit)));
             let (after, unit) = unit.ok_or_else(wrong)?;
-            nanos = number.checked_mul(unit).and_then(|n| nanos.checked_add(n)).ok_or_else(wrong)?;
+            nanos = number
+                .checked_mul(unit)
+                .and_then(|n| nanos.checked_add(n))
+                .ok_or_else(wrong)?;
             rest = after;
         }
-        if text.is_empty() { Err(wrong()) } else { Ok(Self(Duration::from_nanos(nanos))) }
+        if text.is_empty() {
+            Err(wrong())
+        } else {
+            Ok(Self(Duration::from_nanos(nanos)))
+        }
     }
 }
 
 impl fmt::Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let nanos = u64::try_from(self.0.as_nanos()).unwrap_or(u64::MAX);
-        let unit = [("h", 3_600_000_000_000), ("m", 60_000_000_000), ("s", 1_000_000_000), ("ms", 1_000_000)];
-        match unit.iter().find(|(_, unit)| nanos >= *unit && nanos.is_multiple_of(*unit)) {
+        let unit = [
+            ("h", 3_600_000_000_000),
+            ("m", 60_000_000_000),
+            ("s", 1_000_000_000),
+            ("ms", 1_000_000),
+        ];
+        match unit
+            .iter()
+            .find(|(_, unit)| nanos >= *unit && nanos.is_multiple_of(*unit))
+        {
             Some((name, unit)) => write!(f, "{}{name}", nanos / unit),
             None => write!(f, "{}us", nanos / 1_000),
         }
@@ -256,7 +294,8 @@ impl Value for Endpoint {
     const NAME: &'static str = "URL";
 
     fn from_text(text: &str) -> Result<Self, String> {
-        text.parse().map_err(|error: dialtone_transport::EndpointError| error.to_string())
+        text.parse()
+            .map_err(|error: dialtone_transport::EndpointError| error.to_string())
     }
 
     fn to_toml(&self) -> toml::Value {
@@ -268,7 +307,8 @@ impl Value for SocketAddr {
     const NAME: &'static str = "ADDRESS";
 
     fn from_text(text: &str) -> Result<Self, String> {
-        text.parse().or_else(|_| Err(format!("expected IP:PORT such as 127.0.0.1:4490, found {text:?}")))
+        text.parse()
+            .map_err(|_error| format!("expected IP:PORT such as 127.0.0.1:4490, found {text:?}"))
     }
 
     fn to_toml(&self) -> toml::Value {
@@ -280,7 +320,11 @@ impl Value for PathBuf {
     const NAME: &'static str = "PATH";
 
     fn from_text(text: &str) -> Result<Self, String> {
-        if text.is_empty() { Err("expected a path, found nothing".to_owned()) } else { Ok(text.into()) }
+        if text.is_empty() {
+            Err("expected a path, found nothing".to_owned())
+        } else {
+            Ok(text.into())
+        }
     }
 
     fn to_toml(&self) -> toml::Value {
@@ -300,7 +344,11 @@ impl<T: Value> Value for Option<T> {
     const NAME: &'static str = T::NAME;
 
     fn from_text(text: &str) -> Result<Self, String> {
-        if matches!(text, "" | "off") { Ok(None) } else { T::from_text(text).map(Some) }
+        if matches!(text, "" | "off") {
+            Ok(None)
+        } else {
+            T::from_text(text).map(Some)
+        }
     }
 
     fn to_toml(&self) -> toml::Value {
@@ -309,10 +357,16 @@ impl<T: Value> Value for Option<T> {
 
     fn read(raw: Raw<'_>) -> Result<Self, String> {
         let off = match raw {
-            Raw::Texts(texts) => texts.last().is_none_or(|text| matches!(text.as_str(), "" | "off")),
+            Raw::Texts(texts) => texts
+                .last()
+                .is_none_or(|text| matches!(text.as_str(), "" | "off")),
             Raw::Toml(value, _) => matches!(value.as_str(), Some("" | "off")),
         };
-        if off { Ok(None) } else { T::read(raw).map(Some) }
+        if off {
+            Ok(None)
+        } else {
+            T::read(raw).map(Some)
+        }
     }
 }
 
@@ -325,7 +379,11 @@ impl<T: Value> Value for Vec<T> {
     const LIST: bool = true;
 
     fn from_text(text: &str) -> Result<Self, String> {
-        text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(T::from_text).collect()
+        text.split(',')
+            .map(str::trim)
+            .filter(|part| !part.is_empty())
+            .map(T::from_text)
+            .collect()
     }
 
     fn to_toml(&self) -> toml::Value {
@@ -341,14 +399,17 @@ impl<T: Value> Value for Vec<T> {
                 }
             }
             Raw::Toml(DeValue::Array(items), base) => {
-                for item in items.iter() {
+                for item in items {
                     list.push(T::read(Raw::Toml(item.get_ref(), base))?);
                 }
             }
             Raw::Toml(value, _) => return Err(format!("expected a list, found {}", kind(value))),
         }
         if list.len() > LIST_LEN_MAX {
-            return Err(format!("has {} entries, more than {LIST_LEN_MAX}", list.len()));
+            return Err(format!(
+                "has {} entries, more than {LIST_LEN_MAX}",
+                list.len()
+            ));
         }
         Ok(list)
     }
@@ -369,7 +430,11 @@ mod tests {
             ("0", 0, "0"),
         ] {
             let size: Size = text.parse().unwrap();
-            assert_eq!((size.0, size.to_string().as_str()), (bytes, shown), "{text}");
+            assert_eq!(
+                (size.0, size.to_string().as_str()),
+                (bytes, shown),
+                "{text}"
+            );
         }
         for text in ["", "KiB", "-1", "1.5 MiB", "99999999999 GiB", "1 XB"] {
             assert!(text.parse::<Size>().is_err(), "{text}");
@@ -378,9 +443,12 @@ mod tests {
 
     #[test]
     fn times_are_read_and_shown() {
-        for (text, millis, shown) in
-            [("250ms", 250, "250ms"), ("1m30s", 90_000, "90s"), ("2h", 7_200_000, "2h"), ("0", 0, "0us")]
-        {
+        for (text, millis, shown) in [
+            ("250ms", 250, "250ms"),
+            ("1m30s", 90_000, "90s"),
+            ("2h", 7_200_000, "2h"),
+            ("0", 0, "0us"),
+        ] {
             let span: Span = text.parse().unwrap();
             assert_eq!(span.0, Duration::from_millis(millis), "{text}");
             assert_eq!(span.to_string(), shown);

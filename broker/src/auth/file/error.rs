@@ -76,7 +76,10 @@ impl fmt::Display for Lines<'_> {
             write!(f, "{separator}{}:{problem}", self.path.display())?;
         }
         if self.problems.len() >= PROBLEMS_MAX {
-            write!(f, "\n(there may be more; only the first {PROBLEMS_MAX} are listed)")?;
+            write!(
+                f,
+                "\n(there may be more; only the first {PROBLEMS_MAX} are listed)"
+            )?;
         }
         Ok(())
     }

@@ -56,7 +56,9 @@ pub fn hash_password(password: &str) -> Result<String, HashError> {
     if password.len() > CREDENTIAL_LEN_MAX {
         return Err(HashError::TooLong);
     }
-    let hash = Argon2::default().hash_password(password.as_bytes()).map_err(HashError::Hash)?;
+    let hash = Argon2::default()
+        .hash_password(password.as_bytes())
+        .map_err(HashError::Hash)?;
     Ok(hash.to_string())
 }
 
@@ -91,7 +93,9 @@ impl StoredToken {
             return None;
         }
         for (byte, pair) in digest.iter_mut().zip(digits.chunks_exact(2)) {
-            let pair = std::str::from_utf8(pair).ok().filter(|pair| pair.bytes().all(|b| b.is_ascii_hexdigit()))?;
+            let pair = std::str::from_utf8(pair)
+                .ok()
+                .filter(|pair| pair.bytes().all(|b| b.is_ascii_hexdigit()))?;
             *byte = u8::from_str_radix(pair, 16).ok()?;
         }
         Some(Self(digest))
@@ -117,17 +121,24 @@ impl StoredPassword {
     /// Reads a PHC string. The error never repeats the text, which may be a plain password.
     pub(super) fn parse(text: &str) -> Result<Self, &'static str> {
         if !text.starts_with('$') {
-            return Err("is not a hash; passwords are stored hashed, and `dialtone passwd` makes a hash");
+            return Err(
+                "is not a hash; passwords are stored hashed, and `dialtone passwd` makes a hash",
+            );
         }
-        let hash = PasswordHash::new(text).map_err(|_detail| "is not a PHC string; `dialtone passwd` makes one")?;
+        let hash = PasswordHash::new(text)
+            .map_err(|_detail| "is not a PHC string; `dialtone passwd` makes one")?;
         if hash.algorithm != ARGON2ID_IDENT {
             return Err("is not an argon2id hash; `dialtone passwd` makes one");
         }
         if hash.salt.is_none() || hash.hash.is_none() {
             return Err("is a hash without its salt or its end; was it cut?");
         }
-        let params = Params::try_from(&hash).map_err(|_detail| "is a hash with parameters that are not argon2id's")?;
-        if params.m_cost() > MEMORY_KIB_MAX || params.t_cost() > PASSES_MAX || params.p_cost() > LANES_MAX {
+        let params = Params::try_from(&hash)
+            .map_err(|_detail| "is a hash with parameters that are not argon2id's")?;
+        if params.m_cost() > MEMORY_KIB_MAX
+            || params.t_cost() > PASSES_MAX
+            || params.p_cost() > LANES_MAX
+        {
             return Err("is a hash that takes too much to check (at most m=262144, t=64, p=16)");
         }
         Ok(Self(Arc::new(hash)))
@@ -165,19 +176,34 @@ impl Gate {
     pub(super) fn new() -> Self {
         let cores = thread::available_parallelism().map_or(1, usize::from);
         let checks = Arc::new(Semaphore::new(cores.div_ceil(2).min(CHECKS_MAX)));
-        Self { checks, waiting: Semaphore::new(WAITING_MAX) }
+        Self {
+            checks,
+            waiting: Semaphore::new(WAITING_MAX),
+        }
     }
 
     /// Takes all room, so that nothing is checked until the permit is dropped.
     #[cfg(test)]
     pub(super) fn fill(&self) -> tokio::sync::SemaphorePermit<'_> {
-        self.waiting.try_acquire_many(u32::try_from(WAITING_MAX).unwrap()).unwrap()
+        self.waiting
+            .try_acquire_many(u32::try_from(WAITING_MAX).unwrap())
+            .unwrap()
     }
 
     /// Checks a password on a thread where nothing else waits.
-    pub(super) async fn check(&self, stored: StoredPassword, password: String) -> Result<bool, GateError> {
-        let waiting = self.waiting.try_acquire().map_err(|_full| GateError::Busy)?;
-        let permit = Arc::clone(&self.checks).acquire_owned().await.map_err(|closed| GateError::Broken(closed.into()))?;
+    pub(super) async fn check(
+        &self,
+        stored: StoredPassword,
+        password: String,
+    ) -> Result<bool, GateError> {
+        let waiting = self
+            .waiting
+            .try_acquire()
+            .map_err(|_full| GateError::Busy)?;
+        let permit = Arc::clone(&self.checks)
+            .acquire_owned()
+            .await
+            .map_err(|closed| GateError::Broken(closed.into()))?;
         drop(waiting);
         let check = tokio::task::spawn_blocking(move || {
             // The permit lives as long as the memory does, also when nobody awaits the outcome.
@@ -185,7 +211,10 @@ impl Gate {
             drop(permit);
             outcome
         });
-        check.await.map_err(|failed| GateError::Broken(failed.into()))?.map_err(|error| GateError::Broken(error.into()))
+        check
+            .await
+            .map_err(|failed| GateError::Broken(failed.into()))?
+            .map_err(|error| GateError::Broken(error.into()))
     }
 }
 
@@ -196,7 +225,10 @@ mod tests {
     #[test]
     fn a_hash_is_accepted_and_checks_its_password_alone() {
         let text = hash_password("correct horse").unwrap();
-        assert!(text.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{text}");
+        assert!(
+            text.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"),
+            "{text}"
+        );
         let stored = StoredPassword::parse(&text).unwrap();
         assert!(stored.check("correct horse").unwrap());
         assert!(!stored.check("correct horsf").unwrap());
@@ -211,7 +243,10 @@ mod tests {
     #[test]
     fn passwords_have_bounds() {
         assert!(matches!(hash_password(""), Err(HashError::Empty)));
-        assert!(matches!(hash_password(&"x".repeat(CREDENTIAL_LEN_MAX + 1)), Err(HashError::TooLong)));
+        assert!(matches!(
+            hash_password(&"x".repeat(CREDENTIAL_LEN_MAX + 1)),
+            Err(HashError::TooLong)
+        ));
     }
 
     #[test]
@@ -224,10 +259,19 @@ mod tests {
         refuse("", "dialtone passwd");
         refuse("$", "PHC");
         refuse("$2y$10$abcdefghijklmnopqrstuu", "PHC");
-        refuse("$argon2i$v=19$m=8,t=1,p=1$c29tZXNhbHQ$iWh06vD8Fy27wf9npn6FXWiCX4K6pW6Ue1Bnzz07Z8A", "argon2id");
+        refuse(
+            "$argon2i$v=19$m=8,t=1,p=1$c29tZXNhbHQ$iWh06vD8Fy27wf9npn6FXWiCX4K6pW6Ue1Bnzz07Z8A",
+            "argon2id",
+        );
         refuse("$argon2id$v=19$m=8,t=1,p=1$c29tZXNhbHQ", "cut");
-        refuse("$argon2id$v=19$m=8,t=0,p=1$c29tZXNhbHQ$iWh06vD8Fy27wf9npn6FXWiCX4K6pW6Ue1Bnzz07Z8A", "parameters");
-        refuse("$argon2id$v=19$m=4000000,t=1,p=1$c29tZXNhbHQ$iWh06vD8Fy27wf9npn6FXWiCX4K6pW6Ue1Bnzz07Z8A", "too much");
+        refuse(
+            "$argon2id$v=19$m=8,t=0,p=1$c29tZXNhbHQ$iWh06vD8Fy27wf9npn6FXWiCX4K6pW6Ue1Bnzz07Z8A",
+            "parameters",
+        );
+        refuse(
+            "$argon2id$v=19$m=4000000,t=1,p=1$c29tZXNhbHQ$iWh06vD8Fy27wf9npn6FXWiCX4K6pW6Ue1Bnzz07Z8A",
+            "too much",
+        );
     }
 
     #[test]
@@ -238,8 +282,20 @@ mod tests {
         let stored = StoredToken::parse(text).unwrap();
         assert!(stored.is(&StoredToken::of("abc")));
         assert!(!stored.is(&StoredToken::of("abd")));
-        assert!(StoredToken::parse(&text.to_uppercase().replace("SHA", "sha")).unwrap().is(&stored));
-        let spoilt = ["", "abc", "sha256:", "sha256:00", &text.replace('b', "g"), &text.replace('b', "+"), &format!("{text}0")];
+        assert!(
+            StoredToken::parse(&text.to_uppercase().replace("SHA", "sha"))
+                .unwrap()
+                .is(&stored)
+        );
+        let spoilt = [
+            "",
+            "abc",
+            "sha256:",
+            "sha256:00",
+            &text.replace('b', "g"),
+            &text.replace('b', "+"),
+            &format!("{text}0"),
+        ];
         for text in spoilt {
             assert!(StoredToken::parse(text).is_none(), "{text}");
         }
@@ -252,7 +308,10 @@ mod tests {
         let stored = StoredPassword::parse(&hash_password("x").unwrap()).unwrap();
         assert!(gate.check(stored.clone(), "x".to_owned()).await.unwrap());
         let all = gate.fill();
-        assert!(matches!(gate.check(stored.clone(), "x".to_owned()).await, Err(GateError::Busy)));
+        assert!(matches!(
+            gate.check(stored.clone(), "x".to_owned()).await,
+            Err(GateError::Busy)
+        ));
         drop(all);
         assert!(!gate.check(stored, "y".to_owned()).await.unwrap());
     }

@@ -56,7 +56,12 @@ struct Recognised {
 impl Proofs {
     /// The mark of one credential, by its kind and the form in which it is stored.
     pub(super) fn mark(kind: &str, stored: &str) -> u64 {
-        let digest: [u8; 32] = Sha256::new().chain_update(kind).chain_update([0]).chain_update(stored).finalize().into();
+        let digest: [u8; 32] = Sha256::new()
+            .chain_update(kind)
+            .chain_update([0])
+            .chain_update(stored)
+            .finalize()
+            .into();
         u64::from_le_bytes(*digest.first_chunk().expect("a digest has 32 bytes")).max(1)
     }
 
@@ -67,8 +72,19 @@ impl Proofs {
 }
 
 impl User {
-    pub(super) fn new(name: Arc<str>, grant: Grant, password: Option<StoredPassword>, proofs: Proofs) -> Self {
-        Self { name, grant, password, proofs, recognised: Mutex::new(None) }
+    pub(super) fn new(
+        name: Arc<str>,
+        grant: Grant,
+        password: Option<StoredPassword>,
+        proofs: Proofs,
+    ) -> Self {
+        Self {
+            name,
+            grant,
+            password,
+            proofs,
+            recognised: Mutex::new(None),
+        }
     }
 
     /// The user as the broker knows it.
@@ -121,16 +137,25 @@ impl Table {
     }
 
     /// Adds a user whose name, token and certificate are not in the table.
-    pub(super) fn add(&mut self, user: User, token: Option<StoredToken>, certificate: Option<&str>) {
+    pub(super) fn add(
+        &mut self,
+        user: User,
+        token: Option<StoredToken>,
+        certificate: Option<&str>,
+    ) {
         if self.decoy.is_none() {
             self.decoy.clone_from(&user.password);
         }
         let user = Arc::new(user);
         if let Some(token) = token {
-            self.tokens.entry(token.prefix()).or_default().push((token, Arc::clone(&user)));
+            self.tokens
+                .entry(token.prefix())
+                .or_default()
+                .push((token, Arc::clone(&user)));
         }
         if let Some(name) = certificate {
-            self.certificates.insert(name.to_ascii_lowercase(), Arc::clone(&user));
+            self.certificates
+                .insert(name.to_ascii_lowercase(), Arc::clone(&user));
         }
         self.users.insert(Arc::clone(&user.name), user);
     }
@@ -141,7 +166,10 @@ impl Table {
 
     pub(super) fn by_token(&self, token: &StoredToken) -> Option<&Arc<User>> {
         let candidates = self.tokens.get(&token.prefix())?;
-        candidates.iter().find(|(stored, _)| stored.is(token)).map(|(_, user)| user)
+        candidates
+            .iter()
+            .find(|(stored, _)| stored.is(token))
+            .map(|(_, user)| user)
     }
 
     /// `name` in lower case.
@@ -157,17 +185,26 @@ impl Table {
     pub(super) fn recognises(&self, user: &User, password: &str) -> bool {
         let digest = self.digest(password);
         let recognised = user.recognised.lock();
-        recognised.as_ref().is_some_and(|last| Instant::now() < last.until && last.digest.ct_eq(&digest).into())
+        recognised
+            .as_ref()
+            .is_some_and(|last| Instant::now() < last.until && last.digest.ct_eq(&digest).into())
     }
 
     /// Notes that this password is right.
     pub(super) fn recognise(&self, user: &User, password: &str) {
         let digest = self.digest(password);
-        *user.recognised.lock() = Some(Recognised { digest, until: Instant::now() + RECOGNISED_FOR });
+        *user.recognised.lock() = Some(Recognised {
+            digest,
+            until: Instant::now() + RECOGNISED_FOR,
+        });
     }
 
     fn digest(&self, password: &str) -> [u8; 32] {
-        Sha256::new().chain_update(self.key).chain_update(password).finalize().into()
+        Sha256::new()
+            .chain_update(self.key)
+            .chain_update(password)
+            .finalize()
+            .into()
     }
 
     /// What is different in `newer`.
@@ -180,7 +217,10 @@ impl Table {
                 Some(_) => {}
             }
         }
-        let added = newer.users.keys().filter(|name| !self.users.contains_key(*name));
+        let added = newer
+            .users
+            .keys()
+            .filter(|name| !self.users.contains_key(*name));
         changed.added.extend(added.map(Arc::clone));
         changed
     }

@@ -37,7 +37,13 @@ pub(super) enum Sort {
 }
 
 impl Sort {
-    const ALL: [Self; 5] = [Self::MessagesOut, Self::MessagesIn, Self::Pending, Self::Subscriptions, Self::Id];
+    const ALL: [Self; 5] = [
+        Self::MessagesOut,
+        Self::MessagesIn,
+        Self::Pending,
+        Self::Subscriptions,
+        Self::Id,
+    ];
 
     /// What the monitoring server calls it.
     pub(super) fn name(self) -> &'static str {
@@ -51,11 +57,22 @@ impl Sort {
     }
 
     pub(super) fn next(self) -> Self {
-        Self::ALL.into_iter().cycle().skip_while(|one| *one != self).nth(1).unwrap_or(self)
+        Self::ALL
+            .into_iter()
+            .cycle()
+            .skip_while(|one| *one != self)
+            .nth(1)
+            .unwrap_or(self)
     }
 
     pub(super) fn previous(self) -> Self {
-        Self::ALL.into_iter().rev().cycle().skip_while(|one| *one != self).nth(1).unwrap_or(self)
+        Self::ALL
+            .into_iter()
+            .rev()
+            .cycle()
+            .skip_while(|one| *one != self)
+            .nth(1)
+            .unwrap_or(self)
     }
 }
 
@@ -127,37 +144,63 @@ pub(super) struct Look {
 impl Monitor {
     /// The server at an address such as `http://127.0.0.1:4490`, `127.0.0.1:4490` or `host:4490`.
     pub(super) fn new(address: &str) -> Result<Self, Failure> {
-        let bare = address.strip_prefix("http://").unwrap_or(address).trim_end_matches('/');
-        let authority: hyper::http::uri::Authority = bare
-            .parse()
-            .map_err(|error| Failure::usage(format_args!("{address:?} is no address of a monitoring server: {error}")))?;
+        let bare = address
+            .strip_prefix("http://")
+            .unwrap_or(address)
+            .trim_end_matches('/');
+        let authority: http::uri::Authority = bare.parse().map_err(|error| {
+            Failure::usage(format_args!(
+                "{address:?} is no address of a monitoring server: {error}"
+            ))
+        })?;
         let port = authority.port_u16().unwrap_or(80);
-        Ok(Self { authority: format!("{}:{port}", authority.host()) })
+        Ok(Self {
+            authority: format!("{}:{port}", authority.host()),
+        })
     }
 
     /// Looks once, at `limit` connections at most.
     pub(super) async fn look(&self, sort: Sort, limit: u16) -> anyhow::Result<Look> {
         let status = self.get("/varz").await?;
-        let page: Page = self.get(&format!("/connz?sort={}&limit={limit}", sort.name())).await?;
-        Ok(Look { at: Instant::now(), status, connections: page.connections })
+        let page: Page = self
+            .get(&format!("/connz?sort={}&limit={limit}", sort.name()))
+            .await?;
+        Ok(Look {
+            at: Instant::now(),
+            status,
+            connections: page.connections,
+        })
     }
 
     async fn get<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
         let answer = tokio::time::timeout(ANSWER_MAX, self.fetch(path)).await;
-        let answer = answer.with_context(|| format!("{} takes too long to answer", self.authority))?;
-        let body = answer.with_context(|| format!("cannot read http://{}{path}", self.authority))?;
-        serde_json::from_slice(&body).with_context(|| format!("http://{}{path} makes no sense", self.authority))
+        let answer =
+            answer.with_context(|| format!("{} takes too long to answer", self.authority))?;
+        let body =
+            answer.with_context(|| format!("cannot read http://{}{path}", self.authority))?;
+        serde_json::from_slice(&body)
+            .with_context(|| format!("http://{}{path} makes no sense", self.authority))
     }
 
     async fn fetch(&self, path: &str) -> anyhow::Result<Bytes> {
         let stream = TcpStream::connect(self.authority.as_str()).await?;
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-        let request = hyper::Request::get(path).header("host", &self.authority).body(Empty::<Bytes>::new())?;
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+        let request = hyper::Request::get(path)
+            .header("host", &self.authority)
+            .body(Empty::<Bytes>::new())?;
         let exchange = async {
             let response = sender.send_request(request).await?;
-            anyhow::ensure!(response.status().is_success(), "the answer is {}", response.status());
-            let body = Limited::new(response.into_body(), ANSWER_LEN_MAX).collect().await;
-            body.map(http_body_util::Collected::to_bytes).map_err(|error| anyhow::anyhow!(error))
+            anyhow::ensure!(
+                response.status().is_success(),
+                "the answer is {}",
+                response.status()
+            );
+            let body = Limited::new(response.into_body(), ANSWER_LEN_MAX)
+                .collect()
+                .await;
+            body.map(http_body_util::Collected::to_bytes)
+                .map_err(|error| anyhow::anyhow!(error))
         };
         let mut exchange = std::pin::pin!(exchange);
         tokio::select! {
@@ -209,7 +252,8 @@ impl Rates {
             (Some(old), Some(new)) if secs > 0.0 => Some(((new - old) / secs).max(0.0)),
             _ => None,
         };
-        let known: HashMap<u64, &Connection> = before.connections.iter().map(|one| (one.id, one)).collect();
+        let known: HashMap<u64, &Connection> =
+            before.connections.iter().map(|one| (one.id, one)).collect();
         let flow = |one: &Connection| match known.get(&one.id) {
             // What is new in the list is not known to have done all that within the interval.
             None => Flow::default(),
@@ -220,22 +264,41 @@ impl Rates {
                 bytes_out: rate(old.bytes_out, one.bytes_out),
             },
         };
-        let connections = after.connections.iter().map(|one| (one.clone(), flow(one))).collect();
-        Self { status: new.clone(), total, cores, connections }
+        let connections = after
+            .connections
+            .iter()
+            .map(|one| (one.clone(), flow(one)))
+            .collect();
+        Self {
+            status: new.clone(),
+            total,
+            cores,
+            connections,
+        }
     }
 
     /// For scripts.
     pub(super) fn to_json(&self) -> Value {
-        let connections: Vec<_> =
-            self.connections.iter().map(|(one, flow)| json!({ "connection": one, "per_second": flow })).collect();
+        let connections: Vec<_> = self
+            .connections
+            .iter()
+            .map(|(one, flow)| json!({ "connection": one, "per_second": flow }))
+            .collect();
         json!({ "status": self.status, "per_second": self.total, "cores": self.cores, "connections": connections })
     }
 }
 
 /// A counter that went back belongs to a broker that was started again.
-#[expect(clippy::cast_precision_loss, reason = "rates are rounded for people anyway")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "rates are rounded for people anyway"
+)]
 fn per_second(before: u64, after: u64, secs: f64) -> f64 {
-    if secs > 0.0 { after.saturating_sub(before) as f64 / secs } else { 0.0 }
+    if secs > 0.0 {
+        after.saturating_sub(before) as f64 / secs
+    } else {
+        0.0
+    }
 }
 
 #[cfg(test)]
@@ -245,20 +308,39 @@ mod tests {
     #[test]
     fn rates_are_differences_over_time() {
         let at = Instant::now();
-        let connection = |id, messages_in| Connection { id, messages_in, ..Connection::default() };
-        let status = |messages_in_total| Status { messages_in_total, ..Status::default() };
-        let before = Look { at, status: status(100), connections: vec![connection(1, 50)] };
+        let connection = |id, messages_in| Connection {
+            id,
+            messages_in,
+            ..Connection::default()
+        };
+        let status = |messages_in_total| Status {
+            messages_in_total,
+            ..Status::default()
+        };
+        let before = Look {
+            at,
+            status: status(100),
+            connections: vec![connection(1, 50)],
+        };
         let after = Look {
             at: at + Duration::from_secs(2),
             status: status(300),
             connections: vec![connection(1, 150), connection(2, 9_999)],
         };
         let rates = Rates::between(&before, &after);
-        assert_eq!(rates.total.messages_in.round() as u64, 100);
-        let per_connection: Vec<_> = rates.connections.iter().map(|(_, flow)| flow.messages_in.round() as u64).collect();
-        assert_eq!(per_connection, [50, 0]);
+        assert!((rates.total.messages_in - 100.0).abs() < 1e-6);
+        let per_connection: Vec<_> = rates
+            .connections
+            .iter()
+            .map(|(_, flow)| format!("{:.0}", flow.messages_in))
+            .collect();
+        assert_eq!(per_connection, ["50", "0"]);
         let again = Rates::between(&after, &before);
-        assert_eq!(again.total, Flow::default(), "a look back in time has no rates");
+        assert_eq!(
+            again.total,
+            Flow::default(),
+            "a look back in time has no rates"
+        );
     }
 
     #[test]

@@ -38,7 +38,11 @@ const COLUMNS: [(&str, u16, Option<Sort>); 11] = [
 impl Screen<'_> {
     /// Draws it.
     pub(super) fn draw(&self, frame: &mut Frame<'_>) {
-        let areas = Layout::vertical([Constraint::Length(5), Constraint::Min(1), Constraint::Length(1)]);
+        let areas = Layout::vertical([
+            Constraint::Length(5),
+            Constraint::Min(1),
+            Constraint::Length(1),
+        ]);
         let [head, body, foot] = areas.areas(frame.area());
         frame.render_widget(ratatui::widgets::Paragraph::new(self.head()), head);
         frame.render_widget(self.table(), body);
@@ -46,12 +50,26 @@ impl Screen<'_> {
     }
 
     fn head(&self) -> Vec<Line<'static>> {
-        let Rates { status, total, cores, .. } = self.rates;
+        let Rates {
+            status,
+            total,
+            cores,
+            ..
+        } = self.rates;
         let state = if status.draining { "draining" } else { "up" };
-        let memory = status.process.resident_memory_bytes.map_or_else(|| "?".to_owned(), bytes);
+        let memory = status
+            .process
+            .resident_memory_bytes
+            .map_or_else(|| "?".to_owned(), bytes);
         let cores = cores.map_or_else(|| "?".to_owned(), |cores| format!("{cores:.2}"));
         vec![
-            Line::from(format!("{} {}  {state} {}", harmless(&status.server), harmless(&status.node), age(status.uptime_s))).bold(),
+            Line::from(format!(
+                "{} {}  {state} {}",
+                harmless(&status.server),
+                harmless(&status.node),
+                age(status.uptime_s)
+            ))
+            .bold(),
             Line::from(format!(
                 "{} connections  {} subscriptions  {} waiting  memory {memory}  cores {cores}",
                 status.connections,
@@ -80,10 +98,19 @@ impl Screen<'_> {
 
     fn table(&self) -> Table<'static> {
         let title = |(name, _, sort): &(&'static str, u16, Option<Sort>)| {
-            if *sort == Some(self.sort) { format!("{name}▾") } else { (*name).to_owned() }
+            if *sort == Some(self.sort) {
+                format!("{name}▾")
+            } else {
+                (*name).to_owned()
+            }
         };
-        let header = Row::new(COLUMNS.iter().map(title)).style(Style::new().add_modifier(Modifier::REVERSED));
-        let rows = self.rates.connections.iter().map(|(connection, flow)| row(connection, *flow));
+        let header = Row::new(COLUMNS.iter().map(title))
+            .style(Style::new().add_modifier(Modifier::REVERSED));
+        let rows = self
+            .rates
+            .connections
+            .iter()
+            .map(|(connection, flow)| row(connection, *flow));
         Table::new(rows, COLUMNS.map(|(_, width, _)| Constraint::Length(width))).header(header)
     }
 
@@ -123,7 +150,11 @@ fn count(rate: f64) -> String {
     }
 }
 
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "rates are not negative, and far smaller")]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "rates are not negative, and far smaller"
+)]
 fn whole(rate: f64) -> u64 {
     rate as u64
 }
@@ -146,23 +177,60 @@ mod tests {
 
     #[test]
     fn numbers_stay_short() {
-        for (rate, shown) in [(0.0, "0"), (9_999.0, "9999"), (12_345.0, "12k"), (1_500_000.0, "1.5M")] {
+        for (rate, shown) in [
+            (0.0, "0"),
+            (9_999.0, "9999"),
+            (12_345.0, "12k"),
+            (1_500_000.0, "1.5M"),
+        ] {
             assert_eq!(count(rate), shown);
         }
-        assert_eq!((age(61), age(7_260), age(90_000)), ("1m1s".to_owned(), "2h1m".to_owned(), "1d1h".to_owned()));
+        assert_eq!(
+            (age(61), age(7_260), age(90_000)),
+            ("1m1s".to_owned(), "2h1m".to_owned(), "1d1h".to_owned())
+        );
     }
 
     #[test]
     fn the_screen_shows_the_broker_and_its_connections() {
-        let connection = Connection { id: 7, identity: "alice".to_owned(), subscriptions: 3, ..Connection::default() };
-        let status = Status { node: "n1".to_owned(), server: "dialtone".to_owned(), ..Status::default() };
-        let flow = Flow { messages_in: 12_345.0, ..Flow::default() };
-        let rates = Rates { status, total: flow, cores: Some(0.5), connections: vec![(connection, flow)] };
-        let screen = Screen { rates: &rates, sort: Sort::Id, paused: false, trouble: None };
+        let connection = Connection {
+            id: 7,
+            identity: "alice".to_owned(),
+            subscriptions: 3,
+            ..Connection::default()
+        };
+        let status = Status {
+            node: "n1".to_owned(),
+            server: "dialtone".to_owned(),
+            ..Status::default()
+        };
+        let flow = Flow {
+            messages_in: 12_345.0,
+            ..Flow::default()
+        };
+        let rates = Rates {
+            status,
+            total: flow,
+            cores: Some(0.5),
+            connections: vec![(connection, flow)],
+        };
+        let screen = Screen {
+            rates: &rates,
+            sort: Sort::Id,
+            paused: false,
+            trouble: None,
+        };
         let mut terminal = Terminal::new(TestBackend::new(140, 12)).unwrap();
         terminal.draw(|frame| screen.draw(frame)).unwrap();
         let shown = terminal.backend().to_string();
-        for part in ["dialtone n1  up 0m0s", "cores 0.50", "in 12k msg/s", "id▾", "alice", "q ends"] {
+        for part in [
+            "dialtone n1  up 0m0s",
+            "cores 0.50",
+            "in 12k msg/s",
+            "id▾",
+            "alice",
+            "q ends",
+        ] {
             assert!(shown.contains(part), "{part} is missing:\n{shown}");
         }
     }

@@ -1,0 +1,122 @@
+//! Messages to one subject that follow each other in a read: a run is delivered to each receiver at
+//! once, under one lock, and receivers with the same subscription number share one encoding of it.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use dialtone_protocol::SubscriptionId;
+use dialtone_protocol::frame::message;
+
+use super::effects::Effects;
+use crate::outbox::Delivery;
+use crate::peer::Peer;
+use crate::router::{Route, Target};
+
+/// Runs of at least this many bytes are encoded into a buffer of their own and passed by
+/// reference; shorter ones are copied to the end of each receiver's buffer.
+const ENCODE_LEN_MIN: usize = 4 << 10;
+
+/// Room that the head of a deliver frame takes at most, in bytes.
+const HEAD_LEN: usize = 16;
+
+/// The messages of the read at hand that wait to be delivered together.
+#[derive(Debug, Default)]
+pub(super) struct Run {
+    /// Where their sections lie in the bytes of the read.
+    sections: Vec<Range<u32>>,
+    sections_len: usize,
+    /// Where the subject of the first lies.
+    subject: Range<u32>,
+    /// Who gets them, as long as there are any.
+    route: Option<Route<Arc<Peer>>>,
+}
+
+impl Run {
+    /// Whether the run is to this subject.
+    #[inline]
+    pub(super) fn is_to(&self, subject: &[u8], bytes: &[u8]) -> bool {
+        !self.sections.is_empty() && slice(bytes, &self.subject) == subject
+    }
+
+    /// Whether anybody gets the run.
+    #[inline]
+    pub(super) fn has_receivers(&self) -> bool {
+        self.route.as_ref().is_some_and(|route| !route.parts.is_empty())
+    }
+
+    /// To how many each message of the run goes.
+    pub(super) fn count(&self) -> u32 {
+        self.route.as_ref().map_or(0, Route::count)
+    }
+
+    /// Begins a run with the message whose section lies at `section`.
+    #[inline]
+    pub(super) fn begin(&mut self, route: Route<Arc<Peer>>, subject: Range<u32>, section: Range<u32>) {
+        self.route = Some(route);
+        self.subject = subject;
+        self.push(section);
+    }
+
+    #[inline]
+    pub(super) fn push(&mut self, section: Range<u32>) {
+        self.sections_len += (section.end - section.start) as usize;
+        self.sections.push(section);
+    }
+
+    /// Delivers the run and empties it.
+    #[inline]
+    pub(super) fn deliver(&mut self, bytes: &[u8], effects: &mut Effects) {
+        let Some(route) = self.route.take() else { return };
+        for part in &route.parts {
+            self.deliver_to(part.targets(), bytes, effects);
+            self.deliver_to(part.taps(), bytes, effects);
+        }
+        self.sections.clear();
+        self.sections_len = 0;
+    }
+
+    fn deliver_to(&self, targets: &[Target<Arc<Peer>>], bytes: &[u8], effects: &mut Effects) {
+        // Targets are in the order of their subscription numbers.
+        let mut encoded: Option<(SubscriptionId, Bytes)> = None;
+        for target in targets {
+            if target.drop_oldest > 0 || self.sections_len < ENCODE_LEN_MIN {
+                self.deliver_singly(target, bytes, effects);
+                continue;
+            }
+            let shared = match &encoded {
+                Some((subscription, shared)) if *subscription == target.subscription => shared.clone(),
+                _ => {
+                    let shared = self.encode(target.subscription, bytes);
+                    encoded = Some((target.subscription, shared.clone()));
+                    shared
+                }
+            };
+            effects.deliver_encoded(target, shared, self.sections.len() as u64, self.sections_len as u64);
+        }
+    }
+
+    fn deliver_singly(&self, target: &Target<Arc<Peer>>, bytes: &[u8], effects: &mut Effects) {
+        if target.drop_oldest == 0 {
+            let sections = self.sections.iter().map(|section| slice(bytes, section));
+            return effects.deliver_all(target, sections);
+        }
+        for section in &self.sections {
+            let section = slice(bytes, section);
+            effects.deliver(target, Delivery { unreliable: false, fragment: None, section, shared: None });
+        }
+    }
+
+    fn encode(&self, subscription: SubscriptionId, bytes: &[u8]) -> Bytes {
+        let mut out = Vec::with_capacity(self.sections_len + self.sections.len() * HEAD_LEN);
+        for section in &self.sections {
+            message::put_deliver(&mut out, subscription, false, None, slice(bytes, section));
+        }
+        Bytes::from(out)
+    }
+}
+
+#[inline]
+fn slice<'b>(bytes: &'b [u8], range: &Range<u32>) -> &'b [u8] {
+    bytes.get(range.start as usize..range.end as usize).unwrap_or_default()
+}

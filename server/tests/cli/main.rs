@@ -1,0 +1,14 @@
+//! The real binary, end to end: brokers on free ports, clients beside them, exit codes and signals.
+//!
+//! Nothing sleeps: a test waits for a line of output, or for a process to end.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod configuration;
+mod contexts;
+mod exit_codes;
+mod help;
+mod messaging;
+mod process;
+mod signals;
+mod watching;

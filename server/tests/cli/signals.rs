@@ -1,0 +1,123 @@
+//! Draining, stopping and reloading.
+
+use rustix::process::Signal;
+
+use crate::exit_codes::users;
+use crate::messaging::subscriber;
+use crate::process::Home;
+
+#[test]
+fn terminating_drains_and_ends_well() {
+    let home = Home::new();
+    let broker = home.broker(&["--drain-grace", "100ms"]);
+    let sub = subscriber(&home, &broker, &["a", "--json"]);
+    home.run(&["pub", "--url", &broker.ws(), "a", "1"]).ok();
+    broker.running.signal(Signal::TERM);
+    broker.running.until("draining");
+    broker.running.end().ok().says("stopped");
+    assert_eq!(sub.json()["payload"], 1);
+}
+
+#[test]
+fn a_second_signal_stops_at_once() {
+    let home = Home::new();
+    let broker = home.broker(&["--drain-grace", "1h"]);
+    let _sub = subscriber(&home, &broker, &["a"]);
+    broker.running.signal(Signal::TERM);
+    broker.running.until("draining");
+    broker.running.signal(Signal::INT);
+    broker
+        .running
+        .end()
+        .ok()
+        .says("stopped before the drain was over");
+}
+
+#[test]
+fn an_idle_broker_ends_at_once() {
+    let home = Home::new();
+    let broker = home.broker(&["--drain-grace", "1h"]);
+    broker.running.signal(Signal::INT);
+    broker.running.end().ok();
+}
+
+#[test]
+fn reloading_reads_users_and_keeps_connections() {
+    let home = Home::new();
+    let path = users(&home, "");
+    let broker = home.broker(&["--users", &path]);
+    let url = broker.ws();
+    let alice = ["--url", &url, "--user", "alice", "--password", "secret"];
+    let sub = home.start(&[&["sub", "a.b", "--json"], &alice[..]].concat());
+    sub.until("subscribed");
+    home.run(&["pub", "--url", &url, "a.b", "1", "--token", "bob"])
+        .exits(6);
+
+    let token = home.run_with(&["passwd", "--token"], b"bob").ok().text();
+    // Alice's line stays as it is: another hash of the same password would end her connections.
+    let more = format!(
+        "{}[[user]]\nname = \"bob\"\ntoken = {:?}\n",
+        std::fs::read_to_string(&path).unwrap(),
+        token.trim()
+    );
+    home.write("users.toml", &more);
+    broker.running.signal(Signal::HUP);
+    broker.running.until("users read again");
+    broker.running.until("reloaded");
+    home.run(&["pub", "--url", &url, "a.b", "1", "--token", "bob"])
+        .ok();
+    assert_eq!(sub.json()["payload"], 1, "who was connected still is");
+
+    home.write("users.toml", "[[user]]\nname = 3\n");
+    broker.running.signal(Signal::HUP);
+    broker.running.until("the users stay as they were");
+    broker.running.until("reloaded");
+    home.run(&["pub", "--url", &url, "a.b", "2", "--token", "bob"])
+        .ok();
+    assert_eq!(sub.json()["payload"], 2);
+}
+
+#[test]
+fn reloading_takes_limits_and_log_level_over() {
+    let home = Home::new();
+    let file = home.write("d.toml", "listen = [\"ws://127.0.0.1:0\"]\n");
+    let broker = home.broker(&["--config", &file]);
+    let url = broker.ws();
+    home.run(&["pub", "--url", &url, "a", "12345678"]).ok();
+    home.write(
+        "d.toml",
+        "threads = 7\n[limits]\nmessage_len_max = 4\n[log]\nlevel = \"debug\"\n",
+    );
+    broker.running.signal(Signal::HUP);
+    broker.running.until("threads");
+    broker.running.until("new limits");
+    broker.running.until("log level changed");
+    broker.running.until("reloaded");
+    home.run(&["pub", "--url", &url, "a", "12345678"])
+        .exits(1)
+        .says("larger than the limit of 4");
+
+    home.write("d.toml", "nonsense = 7\n");
+    broker.running.signal(Signal::HUP);
+    broker.running.until("no setting has this name");
+    broker.running.until("the configuration stays as it was");
+    home.run(&["pub", "--url", &url, "a", "1"]).ok();
+}
+
+#[test]
+fn reloading_replaces_the_certificate() {
+    let home = Home::new();
+    let broker = home.up(&["--log-level", "info"]);
+    let url = broker.url("wss");
+    let data = home.path().join(".local/share/dialtone");
+    for file in std::fs::read_dir(&data).unwrap() {
+        std::fs::remove_file(file.unwrap().path()).unwrap();
+    }
+    broker.running.signal(Signal::HUP);
+    let line = broker.running.until("certificate replaced");
+    let fingerprint = line.rsplit_once("fingerprint=").unwrap().1.trim();
+    home.run(&["rtt", "--url", &url, "--fingerprint", broker.fingerprint()])
+        .exits(1);
+    home.run(&["rtt", "--url", &url, "--fingerprint", fingerprint])
+        .ok();
+}

@@ -1,0 +1,53 @@
+//! What the broker and its clients promise, in simulated time on links that misbehave, one file for each promise.
+//!
+//! `DIALTONE_SEEDS=1000` runs each test with so many seeds instead of a few.
+
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+mod determinism;
+mod drain;
+mod fragments;
+mod garbage;
+mod interest;
+mod limits;
+mod permissions;
+mod pubsub;
+mod queue_groups;
+mod reconnect;
+mod request;
+mod slow_subscriber;
+
+/// Longest simulated time of one run; what takes longer is stuck.
+const RUN_MAX: Duration = Duration::from_hours(24);
+
+/// Runs a test with each of `few` seeds, or as many as the environment asks for, in a runtime of one thread with a
+/// clock that stands still while something can be done.
+#[track_caller]
+fn simulate<F: Future>(few: u64, test: impl Fn(u64) -> F) {
+    let seeds = std::env::var("DIALTONE_SEEDS").ok().map(|count| count.parse().expect("DIALTONE_SEEDS is a number"));
+    let first = std::env::var("DIALTONE_FIRST_SEED").ok().map(|seed| seed.parse().expect("the seed is a number"));
+    let first: u64 = first.unwrap_or(0);
+    for seed in first..first + seeds.unwrap_or(few) {
+        let run = || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+            runtime.block_on(async { tokio::time::timeout(RUN_MAX, test(seed)).await.expect("the run is stuck") });
+        };
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(run)) {
+            let text = panic.downcast_ref::<String>().map(String::as_str);
+            let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+            panic!("seed {seed} (DIALTONE_FIRST_SEED={seed} DIALTONE_SEEDS=1): {}", text.unwrap_or("?"));
+        }
+    }
+}
+
+/// A whole number of seconds.
+const fn seconds(count: u64) -> Duration {
+    Duration::from_secs(count)
+}
+
+/// A whole number of milliseconds.
+const fn millis(count: u64) -> Duration {
+    Duration::from_millis(count)
+}
