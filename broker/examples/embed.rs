@@ -9,9 +9,17 @@ use tokio_util::sync::CancellationToken;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let url = std::env::args().nth(1).unwrap_or_else(|| "ws://127.0.0.1:4480".to_owned());
-    let listen = Listen { endpoint: url.parse()?, options: ListenOptions::default() };
-    let config = Config { listen: vec![listen], ..Config::default() };
+    let url = std::env::args()
+        .nth(1)
+        .unwrap_or_else(|| "ws://127.0.0.1:4480".to_owned());
+    let listen = Listen {
+        endpoint: url.parse()?,
+        options: ListenOptions::default(),
+    };
+    let config = Config {
+        listen: vec![listen],
+        ..Config::default()
+    };
     let broker = Broker::bind(config, Arc::new(Open::new())).await?;
     let stop = CancellationToken::new();
     let stopper = stop.clone();

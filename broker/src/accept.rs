@@ -18,7 +18,9 @@ const PAUSE: Duration = Duration::from_millis(50);
 pub(crate) async fn run(listener: Listener, shared: Arc<Shared>, stop: CancellationToken) {
     let handshakes = Arc::new(Semaphore::new(shared.config.handshakes_max as usize));
     loop {
-        let Ok(permit) = Arc::clone(&handshakes).acquire_owned().await else { return };
+        let Ok(permit) = Arc::clone(&handshakes).acquire_owned().await else {
+            return;
+        };
         let accepted = tokio::select! {
             () = stop.cancelled() => return,
             accepted = listener.accept() => accepted,
@@ -37,7 +39,11 @@ pub(crate) async fn run(listener: Listener, shared: Arc<Shared>, stop: Cancellat
     }
 }
 
-async fn establish(incoming: Incoming, shared: Arc<Shared>, permit: tokio::sync::OwnedSemaphorePermit) {
+async fn establish(
+    incoming: Incoming,
+    shared: Arc<Shared>,
+    permit: tokio::sync::OwnedSemaphorePermit,
+) {
     let remote = incoming.remote();
     match incoming.establish().await {
         Ok(connection) => {

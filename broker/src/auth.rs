@@ -10,7 +10,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use dialtone_protocol::frame::{Action, Credentials, Refused};
-use dialtone_protocol::{Limits, Pattern, subject};
+use dialtone_protocol::{Limits, Pattern, inbox, subject};
 use dialtone_transport::Info;
 
 pub mod certificate;
@@ -115,9 +115,14 @@ impl Rule {
     }
 
     /// Whether a subscription to a checked pattern is allowed: all that it can match must be
-    /// allowed, and nothing that it can match denied.
+    /// allowed, and nothing that it can match denied. Inboxes are allowed only by patterns that
+    /// name them, so that a permission for `>` does not open other peers' answers.
     pub fn allows_pattern(&self, text: &str) -> bool {
-        let covered = self.allow.iter().any(|p| subject::covers(p.as_str(), text));
+        let names_inboxes = |pattern: &str| pattern.starts_with(inbox::PREFIX);
+        let about_inboxes = names_inboxes(text);
+        let covered = self.allow.iter().any(|p| {
+            subject::covers(p.as_str(), text) && (!about_inboxes || names_inboxes(p.as_str()))
+        });
         covered && !self.deny.iter().any(|p| overlaps(p.as_str(), text))
     }
 }

@@ -12,9 +12,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::accept;
-use crate::connection;
 use crate::auth::Authenticate;
 use crate::config::Config;
+use crate::connection;
 use crate::error::BindError;
 use crate::interest::Waiting;
 use crate::metrics::Metrics;
@@ -52,6 +52,8 @@ pub(crate) struct Shared {
     pub(crate) drain_requested: CancellationToken,
     pub(crate) started: Instant,
     pub(crate) next_fragment: AtomicU64,
+    /// Counts changes of permissions, so that a handshake notices one that it overlaps.
+    pub(crate) permissions_epoch: AtomicU64,
     pub(crate) tasks: TaskTracker,
     next_connection: AtomicU64,
     next_shard: AtomicUsize,
@@ -59,7 +61,9 @@ pub(crate) struct Shared {
 
 impl std::fmt::Debug for Shared {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Shared").field("node", &self.node).finish_non_exhaustive()
+        f.debug_struct("Shared")
+            .field("node", &self.node)
+            .finish_non_exhaustive()
     }
 }
 
@@ -74,23 +78,34 @@ impl Broker {
         let mut listeners = Vec::with_capacity(config.listen.len());
         for listen in &config.listen {
             let bound = Listener::bind(&listen.endpoint, &listen.options).await;
-            let bound = bound.map_err(|source| BindError::Listen { endpoint: listen.endpoint.clone(), source })?;
+            let bound = bound.map_err(|source| BindError::Listen {
+                endpoint: Box::new(listen.endpoint.clone()),
+                source,
+            })?;
             listeners.push(bound);
         }
         let shared = Arc::new(Shared::new(config, node, auth));
-        let urls: Vec<String> = listeners.iter().map(|listener| listener.local_endpoint().to_string()).collect();
+        let urls: Vec<String> = listeners
+            .iter()
+            .map(|listener| listener.local_endpoint().to_string())
+            .collect();
         *shared.listeners.write() = urls;
         Ok(Self { shared, listeners })
     }
 
     /// For the other parts of the program.
     pub fn handle(&self) -> Handle {
-        Handle { shared: Arc::clone(&self.shared) }
+        Handle {
+            shared: Arc::clone(&self.shared),
+        }
     }
 
     /// Where the broker listens, with the ports that were chosen.
     pub fn endpoints(&self) -> Vec<Endpoint> {
-        self.listeners.iter().map(|listener| listener.local_endpoint().clone()).collect()
+        self.listeners
+            .iter()
+            .map(|listener| listener.local_endpoint().clone())
+            .collect()
     }
 
     /// Accepts connections until `stop` is cancelled or a drain is asked for, then tells clients to
@@ -99,7 +114,11 @@ impl Broker {
         let shared = self.shared;
         let accepting = CancellationToken::new();
         for listener in self.listeners {
-            shared.tasks.spawn(accept::run(listener, Arc::clone(&shared), accepting.clone()));
+            shared.tasks.spawn(accept::run(
+                listener,
+                Arc::clone(&shared),
+                accepting.clone(),
+            ));
         }
         shared.ready.store(true, Ordering::Release);
         tokio::select! {
@@ -116,14 +135,23 @@ impl Broker {
 async fn drain(shared: &Arc<Shared>) {
     let grace = shared.config.drain_grace;
     let grace_ms = u32::try_from(grace.as_millis()).unwrap_or(u32::MAX);
-    let frame = Frame::Drain(Drain { addresses: shared.addresses.read().clone(), grace_ms });
+    let frame = Frame::Drain(Drain {
+        addresses: shared.addresses.read().clone(),
+        grace_ms,
+    });
     broadcast(shared, &frame);
     shared.tasks.close();
-    if tokio::time::timeout(grace, shared.tasks.wait()).await.is_ok() {
+    if tokio::time::timeout(grace, shared.tasks.wait())
+        .await
+        .is_ok()
+    {
         return;
     }
     for peer in shared.registry.all() {
-        peer.order(Order::Close(Close { code: Code::Draining, text: "the node is going away".into() }));
+        peer.order(Order::Close(Close {
+            code: Code::Draining,
+            text: "the node is going away".into(),
+        }));
     }
     shared.tasks.wait().await;
 }
@@ -141,6 +169,7 @@ impl Handle {
     /// connections ask again: subscriptions that are no longer permitted end, and connections of
     /// principals that are refused are closed.
     pub fn permissions_changed(&self, identity: Option<&str>) {
+        self.shared.permissions_epoch.fetch_add(1, Ordering::AcqRel);
         for peer in self.shared.registry.all() {
             if identity.is_none_or(|identity| *peer.about.identity == *identity) {
                 peer.order(Order::Refresh);
@@ -150,8 +179,13 @@ impl Handle {
 
     /// Ends a connection; `false` when there is none of that number.
     pub fn kick(&self, id: ConnectionId, text: &str) -> bool {
-        let Some(peer) = self.shared.registry.get(id) else { return false };
-        peer.order(Order::Close(Close { code: Code::Kicked, text: text.to_owned() }));
+        let Some(peer) = self.shared.registry.get(id) else {
+            return false;
+        };
+        peer.order(Order::Close(Close {
+            code: Code::Kicked,
+            text: text.to_owned(),
+        }));
         true
     }
 
@@ -204,6 +238,7 @@ impl Shared {
             drain_requested: CancellationToken::new(),
             started: Instant::now(),
             next_fragment: AtomicU64::new(1),
+            permissions_epoch: AtomicU64::new(0),
             tasks: TaskTracker::new(),
             next_connection: AtomicU64::new(1),
             next_shard: AtomicUsize::new(0),
@@ -233,7 +268,9 @@ fn node_name(configured: Option<&str>) -> Result<Arc<str>, BindError> {
     if (1..=64).contains(&name.len()) && name.chars().all(allowed) {
         return Ok(name.into());
     }
-    Err(BindError::NodeName { name: name.to_owned() })
+    Err(BindError::NodeName {
+        name: name.to_owned(),
+    })
 }
 
 fn check(config: &Config) -> Result<(), BindError> {

@@ -45,7 +45,7 @@ use permission::Decisions;
 const GOODBYE_MAX: Duration = Duration::from_secs(5);
 
 /// How long a fragmented message may wait for its next fragment.
-const FRAGMENT_IDLE_MAX: Duration = Duration::from_secs(120);
+const FRAGMENT_IDLE_MAX: Duration = Duration::from_mins(2);
 
 /// A connection as its own task sees it.
 struct Conn {
@@ -87,8 +87,14 @@ enum Ending {
 }
 
 /// Serves a connection from its hello to its end.
-pub(crate) async fn serve(connection: Connection, shared: Arc<Shared>, permit: Option<OwnedSemaphorePermit>) {
-    let Some(mut conn) = handshake::perform(connection, shared).await else { return };
+pub(crate) async fn serve(
+    connection: Connection,
+    shared: Arc<Shared>,
+    permit: Option<OwnedSemaphorePermit>,
+) {
+    let Some(mut conn) = handshake::perform(connection, shared).await else {
+        return;
+    };
     drop(permit);
     // The future of the rest is large only while it runs; the handshake's has ended by here.
     let ending = conn.run().await;
@@ -96,7 +102,13 @@ pub(crate) async fn serve(connection: Connection, shared: Arc<Shared>, permit: O
 }
 
 impl Conn {
-    fn new(shared: Arc<Shared>, peer: Arc<Peer>, principal: Principal, session: Session, reader: Reader) -> Self {
+    fn new(
+        shared: Arc<Shared>,
+        peer: Arc<Peer>,
+        principal: Principal,
+        session: Session,
+        reader: Reader,
+    ) -> Self {
         let bounds = Bounds {
             messages_max: session.limits().fragmented_max.into(),
             message_len_max: session.limits().message_len_max,
@@ -119,7 +131,9 @@ impl Conn {
     }
 
     async fn run(&mut self) -> Ending {
-        let mut sleep = pin!(tokio::time::sleep_until(self.session.next_deadline().into()));
+        let mut sleep = pin!(tokio::time::sleep_until(
+            self.session.next_deadline().into()
+        ));
         // What came in one packet with the hello.
         let mut turn = self.go_on(Lane::Interactive);
         loop {
@@ -136,7 +150,9 @@ impl Conn {
                         return ending;
                     }
                 }
-                Turn::Order(Order::Close(close)) => return Ending::Broker(Violation::new(close.code, close.text)),
+                Turn::Order(Order::Close(close)) => {
+                    return Ending::Broker(Violation::new(close.code, close.text));
+                }
                 Turn::Deadline => {
                     if let Err(violation) = self.on_deadline() {
                         return Ending::Broker(violation);
@@ -207,6 +223,10 @@ impl Conn {
 
     /// Waits for the receivers that this connection has filled, as long as it can help them; its
     /// own outbox goes on being written.
+    #[expect(
+        clippy::needless_pass_by_ref_mut,
+        reason = "a shared reference would have to be sent between threads, which a reader cannot"
+    )]
     async fn stall(&mut self, full: Vec<Arc<Peer>>) {
         self.shared.metrics.stalls.add(1);
         let mut waiting = pin!(stall(&self.shared, full));
@@ -224,24 +244,36 @@ impl Conn {
             Ending::Peer => None,
             Ending::Broker(violation) => {
                 tracing::debug!(connection = %self.peer.id, %violation, "closing");
-                if matches!(violation.code, Code::BadFrame | Code::TooLarge | Code::TooMany) {
+                if matches!(
+                    violation.code,
+                    Code::BadFrame | Code::TooLarge | Code::TooMany
+                ) {
                     self.shared.metrics.violations.add(1);
                 }
-                Some(Close { code: violation.code, text: violation.text })
+                Some(Close {
+                    code: violation.code,
+                    text: violation.text,
+                })
             }
             Ending::Outbox(code) => {
                 if code == Code::SlowConsumer {
                     tracing::info!(connection = %self.peer.id, identity = %self.peer.about.identity, "slow consumer");
                     self.shared.metrics.slow_consumers.add(1);
                 }
-                (code == Code::SlowConsumer).then(|| Close { code, text: "the client read too slowly".into() })
+                (code == Code::SlowConsumer).then(|| Close {
+                    code,
+                    text: "the client read too slowly".into(),
+                })
             }
         };
         self.withdraw().await;
         if let Some(close) = &goodbye {
             self.say(&Frame::Close(close.clone()));
         }
-        let goodbye = goodbye.unwrap_or_else(|| Close { code: Code::Normal, text: String::new() });
+        let goodbye = goodbye.unwrap_or_else(|| Close {
+            code: Code::Normal,
+            text: String::new(),
+        });
         let result = tokio::time::timeout(GOODBYE_MAX, farewell(&self.peer, &goodbye)).await;
         if result.is_err() {
             tracing::debug!(connection = %self.peer.id, "the goodbye was not taken");
@@ -262,7 +294,9 @@ impl Conn {
         }
         let entries = std::mem::take(&mut self.subscriptions);
         for (index, (_, entry)) in entries.into_iter().enumerate() {
-            self.shared.router.unsubscribe(&entry, |target| Arc::ptr_eq(&target.peer, &self.peer));
+            self.shared
+                .router
+                .unsubscribe(&entry, |target| Arc::ptr_eq(&target.peer, &self.peer));
             if index % 1_000 == 999 {
                 // A connection with very many subscriptions must not hold up its neighbours.
                 tokio::task::yield_now().await;
@@ -274,7 +308,9 @@ impl Conn {
 
 async fn farewell(peer: &Peer, close: &Close) {
     poll_fn(|cx| peer.outbox.poll_finish(cx)).await;
-    let Some(mut writer) = peer.outbox.take_writer() else { return };
+    let Some(mut writer) = peer.outbox.take_writer() else {
+        return;
+    };
     let closed = poll_fn(|cx| writer.poll_close(cx, close.code.number(), &close.text)).await;
     if let Err(error) = closed {
         tracing::debug!(connection = %peer.id, %error, "the goodbye failed");

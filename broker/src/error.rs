@@ -21,7 +21,7 @@ pub enum BindError {
     #[error("cannot listen on {endpoint}")]
     Listen {
         /// Where.
-        endpoint: Endpoint,
+        endpoint: Box<Endpoint>,
         /// Why.
         #[source]
         source: dialtone_transport::BindError,

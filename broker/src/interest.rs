@@ -33,17 +33,28 @@ impl Waiting {
     /// Notes a question. The caller looks at the router again afterwards, so that a subscription
     /// in between is not missed.
     pub(crate) fn add(&self, subject: &str, peer: &Arc<Peer>, request: RequestId) {
-        let waiter = Waiter { peer: Arc::clone(peer), request };
+        let waiter = Waiter {
+            peer: Arc::clone(peer),
+            request,
+        };
         let mut by_subject = self.by_subject.lock();
-        by_subject.entry(Box::from(subject)).or_default().push(waiter);
+        by_subject
+            .entry(Box::from(subject))
+            .or_default()
+            .push(waiter);
         self.count.fetch_add(1, Ordering::AcqRel);
     }
 
     /// Forgets a question; `false` when it was answered in the meantime.
     pub(crate) fn remove(&self, subject: &str, peer: &Arc<Peer>, request: RequestId) -> bool {
         let mut by_subject = self.by_subject.lock();
-        let Some(waiters) = by_subject.get_mut(subject) else { return false };
-        let Some(index) = waiters.iter().position(|w| w.request == request && Arc::ptr_eq(&w.peer, peer)) else {
+        let Some(waiters) = by_subject.get_mut(subject) else {
+            return false;
+        };
+        let Some(index) = waiters
+            .iter()
+            .position(|w| w.request == request && Arc::ptr_eq(&w.peer, peer))
+        else {
             return false;
         };
         waiters.swap_remove(index);
@@ -58,7 +69,11 @@ impl Waiting {
     pub(crate) fn is_waiting(&self, subject: &str, peer: &Arc<Peer>, request: RequestId) -> bool {
         let by_subject = self.by_subject.lock();
         let waiters = by_subject.get(subject);
-        waiters.is_some_and(|waiters| waiters.iter().any(|w| w.request == request && Arc::ptr_eq(&w.peer, peer)))
+        waiters.is_some_and(|waiters| {
+            waiters
+                .iter()
+                .any(|w| w.request == request && Arc::ptr_eq(&w.peer, peer))
+        })
     }
 
     /// Somebody subscribed to `pattern`: answers the questions that this satisfies.
@@ -69,7 +84,10 @@ impl Waiting {
         let satisfied = self.take(pattern);
         self.count.fetch_sub(satisfied.len(), Ordering::AcqRel);
         for Waiter { peer, request } in satisfied {
-            let answer = Frame::Interested(Interested { request, answer: Ok(true) });
+            let answer = Frame::Interested(Interested {
+                request,
+                answer: Ok(true),
+            });
             if peer.outbox.push_frame(&answer).claimed {
                 peer.outbox.flush();
             }
@@ -81,7 +99,8 @@ impl Waiting {
         if !pattern.has_wildcard() {
             return by_subject.remove(pattern.as_str()).unwrap_or_default();
         }
-        let matching = by_subject.extract_if(|waited, _| subject::matches(pattern.as_str(), waited));
+        let matching =
+            by_subject.extract_if(|waited, _| subject::matches(pattern.as_str(), waited));
         matching.flat_map(|(_, waiters)| waiters).collect()
     }
 }

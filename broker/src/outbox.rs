@@ -161,27 +161,50 @@ impl Outbox {
 
     /// Puts in a delivery.
     #[inline]
-    pub(crate) fn push(&self, subscription: SubscriptionId, drop_oldest: u16, delivery: Delivery<'_>) -> Pushed {
+    pub(crate) fn push(
+        &self,
+        subscription: SubscriptionId,
+        drop_oldest: u16,
+        delivery: Delivery<'_>,
+    ) -> Pushed {
         let mut queued = self.queued.lock();
         if queued.closed.is_some() {
             return Pushed::default();
         }
-        let Delivery { unreliable, fragment, section, shared } = delivery;
+        let Delivery {
+            unreliable,
+            fragment,
+            section,
+            shared,
+        } = delivery;
         queued.messages_out += 1;
         queued.bytes_out += section.len() as u64;
-        if unreliable && fragment.is_none() && self.push_datagram(&mut queued, subscription, section) {
+        if unreliable
+            && fragment.is_none()
+            && self.push_datagram(&mut queued, subscription, section)
+        {
             return self.pushed(&mut queued, 0);
         }
         if drop_oldest > 0 && fragment.is_none() && self.holds_back(&queued) {
             let added = self.hold(&mut queued, subscription, drop_oldest, section, unreliable);
             return self.pushed(&mut queued, added);
         }
-        let queue = if fragment.is_some() { &mut queued.bulk } else { &mut queued.interactive };
+        let queue = if fragment.is_some() {
+            &mut queued.bulk
+        } else {
+            &mut queued.interactive
+        };
         let before = queue.len();
         match shared {
             Some(shared) => {
                 let head = |out: &mut Vec<u8>| {
-                    message::put_deliver_prefix(out, subscription, unreliable, fragment, section.len());
+                    message::put_deliver_prefix(
+                        out,
+                        subscription,
+                        unreliable,
+                        fragment,
+                        section.len(),
+                    );
                 };
                 queue.push_shared(head, shared.clone());
             }
@@ -260,8 +283,15 @@ impl Outbox {
         Pushed { claimed, full }
     }
 
-    fn push_datagram(&self, queued: &mut Queued, subscription: SubscriptionId, section: &[u8]) -> bool {
-        let Some(len_max) = queued.datagram_len_max else { return false };
+    fn push_datagram(
+        &self,
+        queued: &mut Queued,
+        subscription: SubscriptionId,
+        section: &[u8],
+    ) -> bool {
+        let Some(len_max) = queued.datagram_len_max else {
+            return false;
+        };
         if section.len() + 40 > len_max {
             return false;
         }
@@ -278,7 +308,11 @@ impl Outbox {
     /// Whether drop-oldest messages are kept back: as soon as the peer lags at all, since what
     /// has been queued for writing can no longer be dropped.
     fn holds_back(&self, queued: &Queued) -> bool {
-        queued.latest.as_ref().is_some_and(|latest| !latest.is_empty()) || self.pending() > latest::BEGIN_LEN
+        queued
+            .latest
+            .as_ref()
+            .is_some_and(|latest| !latest.is_empty())
+            || self.pending() > latest::BEGIN_LEN
     }
 
     fn hold(
@@ -292,7 +326,11 @@ impl Outbox {
         let mut frame = Vec::with_capacity(section.len() + 40);
         message::put_deliver(&mut frame, subscription, unreliable, None, section);
         let added = frame.len();
-        let (freed, dropped) = queued.latest.get_or_insert_default().push(subscription, limit, Bytes::from(frame));
+        let (freed, dropped) =
+            queued
+                .latest
+                .get_or_insert_default()
+                .push(subscription, limit, Bytes::from(frame));
         self.dropped.fetch_add(dropped, Ordering::Relaxed);
         self.release(freed);
         added
@@ -326,7 +364,9 @@ impl Outbox {
 
     fn poll_write(&self, cx: &mut Context<'_>) -> Poll<()> {
         let mut guard = self.writing.lock();
-        let Some(writing) = guard.as_mut() else { return Poll::Ready(()) };
+        let Some(writing) = guard.as_mut() else {
+            return Poll::Ready(());
+        };
         loop {
             if self.refill(writing) {
                 return Poll::Ready(());
@@ -364,9 +404,13 @@ impl Outbox {
         {
             let (frames, added) = latest.take();
             self.pending.fetch_add(added, Ordering::Relaxed);
-            frames.into_iter().for_each(|frame| queued.interactive.push(frame));
+            for frame in frames {
+                queued.interactive.push(frame);
+            }
         }
-        queued.interactive.move_to(&mut writing.interactive, WRITE_TURN);
+        queued
+            .interactive
+            .move_to(&mut writing.interactive, WRITE_TURN);
         if writing.has_bulk_lane {
             queued.bulk.move_to(&mut writing.bulk, WRITE_TURN);
         } else if writing.interactive.len() < BULK_TURN {
@@ -399,9 +443,11 @@ impl Outbox {
     /// Takes bytes off the account; returns what was on it. Saturates, because closing clears the
     /// account while a write may be under way.
     fn release(&self, len: usize) -> usize {
-        let result = self.pending.fetch_update(Ordering::AcqRel, Ordering::Acquire, |pending| {
-            Some(pending.saturating_sub(len))
-        });
+        let result = self
+            .pending
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |pending| {
+                Some(pending.saturating_sub(len))
+            });
         result.unwrap_or_else(|pending| pending)
     }
 
@@ -426,7 +472,9 @@ impl Outbox {
     /// For how long the peer has taken nothing.
     pub(crate) fn stuck_for(&self) -> Duration {
         let progress = Duration::from_nanos(self.progress.load(Ordering::Relaxed));
-        now().saturating_duration_since(self.epoch).saturating_sub(progress)
+        now()
+            .saturating_duration_since(self.epoch)
+            .saturating_sub(progress)
     }
 
     /// Waits until the outbox has drained to its low-water mark or was closed.
@@ -513,13 +561,19 @@ impl Writing {
     /// Writes both lanes; ready when both have been written, pending when one is blocked.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), dialtone_transport::Error>> {
         if !self.interactive.is_empty() || self.interactive_blocked {
-            let sent = self.writer.poll_send(cx, Lane::Interactive, &mut self.interactive)?;
+            let sent = self
+                .writer
+                .poll_send(cx, Lane::Interactive, &mut self.interactive)?;
             self.interactive_blocked = sent.is_pending();
         }
         if !self.bulk.is_empty() || self.bulk_blocked {
             let sent = self.writer.poll_send(cx, Lane::Bulk, &mut self.bulk)?;
             self.bulk_blocked = sent.is_pending();
         }
-        if self.interactive_blocked || self.bulk_blocked { Poll::Pending } else { Poll::Ready(Ok(())) }
+        if self.interactive_blocked || self.bulk_blocked {
+            Poll::Pending
+        } else {
+            Poll::Ready(Ok(()))
+        }
     }
 }

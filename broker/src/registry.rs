@@ -5,7 +5,7 @@ use std::sync::Arc;
 use ahash::RandomState;
 use dashmap::DashMap;
 use dialtone_protocol::frame::Refused;
-use dialtone_protocol::{Code, ConnectionId};
+use dialtone_protocol::{Code, ConnectionId, inbox, subject};
 use hashbrown::HashMap;
 use parking_lot::Mutex;
 
@@ -25,6 +25,17 @@ struct Seats {
     by_identity: HashMap<Arc<str>, u32, RandomState>,
 }
 
+/// Whose inbox a subject lies in.
+#[derive(Debug)]
+pub(crate) enum Inbox {
+    /// In no inbox of this node: it is routed like any other subject.
+    No,
+    /// In an inbox of this node that does not exist, or not any more.
+    Gone,
+    /// In this peer's.
+    Of(Arc<Peer>),
+}
+
 /// Bounds on connections.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SeatLimits {
@@ -41,7 +52,10 @@ impl Registry {
             return Err(Refused::new(Code::TooMany, text));
         }
         let max = principal.connections_max.unwrap_or(limits.per_identity);
-        let taken = seats.by_identity.entry(Arc::clone(&principal.identity)).or_insert(0);
+        let taken = seats
+            .by_identity
+            .entry(Arc::clone(&principal.identity))
+            .or_insert(0);
         if *taken >= max {
             let text = format!("{} has its limit of {max} connections", principal.identity);
             return Err(Refused::new(Code::TooMany, text));
@@ -70,6 +84,28 @@ impl Registry {
         self.peers.remove(&id.0);
     }
 
+    /// Whose inbox the bytes of a subject lie in, on the node of this name. The subject is a valid
+    /// one when it is somebody's.
+    #[inline]
+    pub(crate) fn find_inbox(&self, node: &str, bytes: &[u8]) -> Inbox {
+        if !bytes.starts_with(inbox::PREFIX.as_bytes()) {
+            return Inbox::No;
+        }
+        let Some(address) = inbox::parse(bytes).filter(|address| address.node == node.as_bytes())
+        else {
+            return Inbox::No;
+        };
+        // The rest of the subject must be one, since it is passed on to somebody else.
+        let is_subject = |text| subject::check_subject(text).is_ok();
+        if !std::str::from_utf8(bytes).is_ok_and(is_subject) {
+            return Inbox::No;
+        }
+        match self.get(address.connection) {
+            Some(peer) if peer.about.inbox_secret.as_bytes() == address.secret => Inbox::Of(peer),
+            Some(_) | None => Inbox::Gone,
+        }
+    }
+
     #[inline]
     pub(crate) fn get(&self, id: ConnectionId) -> Option<Arc<Peer>> {
         self.peers.get(&id.0).map(|peer| Arc::clone(peer.value()))
@@ -77,7 +113,10 @@ impl Registry {
 
     /// Everybody, at some moment.
     pub(crate) fn all(&self) -> Vec<Arc<Peer>> {
-        self.peers.iter().map(|peer| Arc::clone(peer.value())).collect()
+        self.peers
+            .iter()
+            .map(|peer| Arc::clone(peer.value()))
+            .collect()
     }
 
     pub(crate) fn len(&self) -> usize {

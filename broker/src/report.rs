@@ -7,8 +7,50 @@ use dialtone_transport::Kind;
 
 use crate::broker::Handle;
 use crate::connection::server_name;
+use crate::monitor::{ConnectionQuery, Page, Source, SubscriptionQuery};
 use crate::peer::Peer;
-use crate::status::{ConnectionStatus, Status};
+use crate::router::{Entry, Target};
+use crate::status::{ConnectionStatus, Status, SubscriptionStatus};
+
+impl Source for Handle {
+    fn status(&self) -> Status {
+        Self::status(self)
+    }
+
+    fn connections(&self, query: &ConnectionQuery) -> Page<ConnectionStatus> {
+        query.page(self.shared.registry.all().iter().map(describe))
+    }
+
+    fn subscriptions(&self, query: &SubscriptionQuery) -> Page<SubscriptionStatus> {
+        let mut window = query.window();
+        self.shared.router.each_entry(|entry| {
+            if query.selects_pattern(entry.name()) {
+                entry.each_member(|target, group, tap| {
+                    let (id, identity) = (target.peer.id.0, &target.peer.about.identity);
+                    if query.selects_connection(id, identity) {
+                        window.offer(|| describe_subscription(entry, target, group, tap));
+                    }
+                });
+            }
+        });
+        window.finish()
+    }
+}
+
+fn describe_subscription(
+    entry: &Entry<Arc<Peer>>,
+    target: &Target<Arc<Peer>>,
+    group: Option<&str>,
+    tap: bool,
+) -> SubscriptionStatus {
+    SubscriptionStatus {
+        connection: target.peer.id.0,
+        id: target.subscription.0,
+        pattern: entry.name().to_owned(),
+        group: group.map(str::to_owned),
+        tap,
+    }
+}
 
 impl Handle {
     /// The broker as a whole.
@@ -26,7 +68,12 @@ impl Handle {
             subscriptions: shared.router.len() as u64,
             patterns: shared.router.patterns() as u64,
             interest_waiting: shared.waiting.len() as u64,
-            outbox_bytes: shared.registry.all().iter().map(|peer| peer.outbox.pending() as u64).sum(),
+            outbox_bytes: shared
+                .registry
+                .all()
+                .iter()
+                .map(|peer| peer.outbox.pending() as u64)
+                .sum(),
             accepted_total: metrics.accepted.get(),
             handshake_failures_total: metrics.handshake_failures.get(),
             auth_failures_total: metrics.auth_failures.get(),
@@ -48,7 +95,7 @@ impl Handle {
     pub fn all_connections(&self, max: usize) -> Vec<ConnectionStatus> {
         let mut peers = self.shared.registry.all();
         peers.sort_unstable_by_key(|peer| peer.id);
-        peers.iter().take(max).map(|peer| describe(peer)).collect()
+        peers.iter().take(max).map(describe).collect()
     }
 }
 

@@ -21,8 +21,8 @@ pub mod entry;
 pub mod group;
 pub mod trie;
 
-pub use entry::{Entry, Member, Part, Snapshot, Target};
 use entry::Key;
+pub use entry::{Entry, Member, Part, Snapshot, Target};
 use trie::Trie;
 
 /// Literal patterns are counted in this many generations; a change outdates one of them. A power
@@ -44,16 +44,25 @@ pub struct Router<P> {
 /// What a subject resolves to.
 #[derive(Debug, Clone)]
 pub struct Route<P> {
-    /// The receivers, one part for each pattern that matches.
-    pub parts: SmallVec<[Part<P>; 1]>,
+    parts: SmallVec<[Part<P>; 1]>,
     literal_generation: u64,
     wildcard_generation: u64,
 }
 
 impl<P> Route<P> {
+    /// The receivers, one part for each pattern that matches.
+    #[inline]
+    pub fn parts(&self) -> &[Part<P>] {
+        &self.parts
+    }
+
     /// A route to nobody that is outdated at once.
     pub fn outdated() -> Self {
-        Self { parts: SmallVec::new(), literal_generation: u64::MAX, wildcard_generation: u64::MAX }
+        Self {
+            parts: SmallVec::new(),
+            literal_generation: u64::MAX,
+            wildcard_generation: u64::MAX,
+        }
     }
 
     /// Whether messages that follow each other may be delivered together: with a queue group each
@@ -66,9 +75,13 @@ impl<P> Route<P> {
     /// How many (pattern, group) pairs and ungrouped subscriptions there are, taps excluded.
     pub fn count(&self) -> u32 {
         {
-        let count: usize = self.parts.iter().map(|part| part.targets().len() + part.groups().len()).sum();
-        u32::try_from(count).unwrap_or(u32::MAX)
-    }
+            let count: usize = self
+                .parts
+                .iter()
+                .map(|part| part.targets().len() + part.groups().len())
+                .sum();
+            u32::try_from(count).unwrap_or(u32::MAX)
+        }
     }
 }
 
@@ -112,7 +125,9 @@ impl<P: Clone> Router<P> {
             route.parts.extend(found.key().0.part());
         }
         if self.wildcard_count.load(Ordering::Acquire) > 0 {
-            self.wildcards.read().each_match(subject, &mut |entry| route.parts.extend(entry.part()));
+            self.wildcards
+                .read()
+                .each_match(subject, &mut |entry| route.parts.extend(entry.part()));
         }
         route
     }
@@ -136,7 +151,10 @@ impl<P: Clone> Router<P> {
             self.wildcard_generation.fetch_add(1, Ordering::AcqRel);
             return entry;
         }
-        let slot = self.literals.entry(Key(Arc::new(Entry::new(pattern.as_str())))).or_default();
+        let slot = self
+            .literals
+            .entry(Key(Arc::new(Entry::new(pattern.as_str()))))
+            .or_default();
         let entry = Arc::clone(&slot.key().0);
         entry.add(member);
         drop(slot);
@@ -170,6 +188,15 @@ impl<P: Clone> Router<P> {
         }
     }
 
+    /// Calls `found` for every pattern in the table, in no particular order that changes only where
+    /// the table does.
+    pub fn each_entry(&self, mut found: impl FnMut(&Arc<Entry<P>>)) {
+        for item in &self.literals {
+            found(&item.key().0);
+        }
+        self.wildcards.read().each(&mut found);
+    }
+
     /// Subscriptions in the table.
     pub fn len(&self) -> usize {
         self.subscriptions.load(Ordering::Relaxed)
@@ -186,12 +213,16 @@ impl<P: Clone> Router<P> {
     }
 
     fn outdate_literal(&self, subject: &str) {
-        self.literal_generation(self.hash(subject.as_bytes())).fetch_add(1, Ordering::AcqRel);
+        self.literal_generation(self.hash(subject.as_bytes()))
+            .fetch_add(1, Ordering::AcqRel);
     }
 
     #[inline]
     fn literal_generation(&self, hash: u64) -> &AtomicU64 {
-        #[expect(clippy::cast_possible_truncation, reason = "only the low bits choose the generation")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "only the low bits choose the generation"
+        )]
         let index = hash as usize % GENERATIONS;
         &self.literal_generations[index]
     }
@@ -214,16 +245,19 @@ mod tests {
 
     fn pattern() -> impl Strategy<Value = Pattern> {
         let segment = prop_oneof![3 => "[abc]", 1 => Just("*".to_owned())];
-        (proptest::collection::vec(segment, 1..4), any::<bool>()).prop_map(|(mut segments, tail)| {
-            if tail {
-                segments.push(">".to_owned());
-            }
-            Pattern::new(&segments.join(".")).unwrap()
-        })
+        (proptest::collection::vec(segment, 1..4), any::<bool>()).prop_map(
+            |(mut segments, tail)| {
+                if tail {
+                    segments.push(">".to_owned());
+                }
+                Pattern::new(&segments.join(".")).unwrap()
+            },
+        )
     }
 
     fn subject() -> impl Strategy<Value = Subject> {
-        proptest::collection::vec("[abc]", 1..5).prop_map(|segments| Subject::new(&segments.join(".")).unwrap())
+        proptest::collection::vec("[abc]", 1..5)
+            .prop_map(|segments| Subject::new(&segments.join(".")).unwrap())
     }
 
     fn op() -> impl Strategy<Value = Op> {
@@ -244,20 +278,33 @@ mod tests {
         entry: Arc<Entry<()>>,
     }
 
-    fn check_publish(router: &Router<()>, held: &[Held], subject: &Subject, cached: &mut Option<Route<()>>) {
+    fn check_publish(
+        router: &Router<()>,
+        held: &[Held],
+        subject: &Subject,
+        cached: &mut Option<Route<()>>,
+    ) {
         let hash = router.hash(subject.as_str().as_bytes());
         let fresh = router.resolve(subject.as_str(), hash);
         // A cached route that calls itself current must say the same as a fresh one.
         let route = match cached.take() {
             Some(route) if router.is_current(&route, hash) => route,
-            _ => fresh.clone(),
+            _ => fresh,
         };
         let matching = || held.iter().filter(|h| h.pattern.matches(subject));
-        let mut plain: Vec<u32> = matching().filter(|h| h.group.is_none() || h.tap).map(|h| h.id).collect();
+        let mut plain: Vec<u32> = matching()
+            .filter(|h| h.group.is_none() || h.tap)
+            .map(|h| h.id)
+            .collect();
         let mut found: Vec<u32> = Vec::new();
         let mut groups = 0;
         for part in &route.parts {
-            found.extend(part.targets().iter().chain(part.taps()).map(|t| t.subscription.0));
+            found.extend(
+                part.targets()
+                    .iter()
+                    .chain(part.taps())
+                    .map(|t| t.subscription.0),
+            );
             for group in part.groups() {
                 groups += 1;
                 for member in &group.members {
@@ -286,7 +333,7 @@ mod tests {
         fn the_table_agrees_with_the_definition(ops in proptest::collection::vec(op(), 1..80)) {
             let router = Router::<()>::default();
             let mut held: Vec<Held> = Vec::new();
-            let mut cached: std::collections::BTreeMap<Subject, Option<Route<()>>> = Default::default();
+            let mut cached: std::collections::BTreeMap<Subject, Option<Route<()>>> = std::collections::BTreeMap::new();
             for (id, op) in (1..).zip(ops) {
                 match op {
                     Op::Subscribe(pattern, group, tap) => {

@@ -13,13 +13,14 @@ use std::sync::Arc;
 
 use dialtone_protocol::frame::message::PublishView;
 use dialtone_protocol::frame::{Close, Message, Publish};
-use dialtone_protocol::{Code, ConnectionId, Frame, SubscriptionId, inbox};
+use dialtone_protocol::{Code, ConnectionId, Frame, SubscriptionId};
 use serde::Serialize;
 use serde_json::json;
 
 use crate::broker::{Handle, Shared};
 use crate::outbox::Delivery;
 use crate::peer::{Order, Peer};
+use crate::registry::Inbox;
 use crate::router::Target;
 use crate::router::group::{self, Dice};
 
@@ -40,26 +41,47 @@ pub(crate) fn answer(
     mut sink: impl FnMut(&Target<Arc<Peer>>, Delivery<'_>),
 ) {
     let subject = String::from_utf8_lossy(request.subject);
-    let answer = perform(shared, asker, subject.strip_prefix(PREFIX).unwrap_or(&subject));
+    let answer = perform(
+        shared,
+        asker,
+        subject.strip_prefix(PREFIX).unwrap_or(&subject),
+    );
     let Some(reply) = request.reply else { return };
     let mut frame = Vec::new();
     Frame::Publish(Publish {
         request: None,
         unreliable: false,
         fragment: None,
-        message: Message { subject: reply, reply: None, encoding: JSON, headers: None, payload: &answer },
+        message: Message {
+            subject: reply,
+            reply: None,
+            encoding: JSON,
+            headers: None,
+            payload: &answer,
+        },
     })
     .encode(&mut frame);
-    let body = frame.get(dialtone_protocol::codec::LEN_FIELD..).unwrap_or_default();
-    let Ok(view) = PublishView::decode(body) else { return };
-    let delivery = Delivery { unreliable: false, fragment: None, section: view.section, shared: None };
+    let body = frame
+        .get(dialtone_protocol::codec::LEN_FIELD..)
+        .unwrap_or_default();
+    let Ok(view) = PublishView::decode(body) else {
+        return;
+    };
+    let delivery = Delivery {
+        unreliable: false,
+        fragment: None,
+        section: view.section,
+        shared: None,
+    };
     for target in receivers(shared, reply) {
         sink(&target, delivery);
     }
 }
 
 fn perform(shared: &Arc<Shared>, asker: &Peer, command: &str) -> Vec<u8> {
-    let handle = Handle { shared: Arc::clone(shared) };
+    let handle = Handle {
+        shared: Arc::clone(shared),
+    };
     match command.split_once('.').unwrap_or((command, "")) {
         ("status", "") => encode(&handle.status()),
         ("connections", "") => encode(&handle.all_connections(CONNECTIONS_MAX)),
@@ -77,8 +99,13 @@ fn perform(shared: &Arc<Shared>, asker: &Peer, command: &str) -> Vec<u8> {
 }
 
 fn kick(shared: &Shared, id: ConnectionId) -> bool {
-    let Some(peer) = shared.registry.get(id) else { return false };
-    peer.order(Order::Close(Close { code: Code::Kicked, text: "ended by an administrator".into() }));
+    let Some(peer) = shared.registry.get(id) else {
+        return false;
+    };
+    peer.order(Order::Close(Close {
+        code: Code::Kicked,
+        text: "ended by an administrator".into(),
+    }));
     true
 }
 
@@ -88,20 +115,31 @@ fn encode(value: &impl Serialize) -> Vec<u8> {
 
 /// Who gets an answer: an inbox of this node, or subscribers.
 fn receivers(shared: &Shared, reply: &str) -> Vec<Target<Arc<Peer>>> {
-    if let Some(address) = inbox::parse(reply.as_bytes())
-        && address.node == shared.node.as_bytes()
-    {
-        let peer = shared.registry.get(address.connection);
-        let peer = peer.filter(|peer| peer.about.inbox_secret.as_bytes() == address.secret);
-        let target = |peer| Target { peer, subscription: SubscriptionId::INBOX, drop_oldest: 0 };
-        return peer.map(target).into_iter().collect();
+    match shared.registry.find_inbox(&shared.node, reply.as_bytes()) {
+        Inbox::No => {}
+        Inbox::Gone => return Vec::new(),
+        Inbox::Of(peer) => {
+            let subscription = SubscriptionId::INBOX;
+            return vec![Target {
+                peer,
+                subscription,
+                drop_oldest: 0,
+            }];
+        }
     }
-    let route = shared.router.resolve(reply, shared.router.hash(reply.as_bytes()));
+    let route = shared
+        .router
+        .resolve(reply, shared.router.hash(reply.as_bytes()));
     let mut dice = Dice::new(rand::random());
     let mut targets = Vec::new();
-    for part in &route.parts {
+    for part in route.parts() {
         targets.extend(part.targets().iter().chain(part.taps()).cloned());
-        targets.extend(part.groups().iter().filter_map(|g| group::choose(g, reply.as_bytes(), &mut dice)).cloned());
+        targets.extend(
+            part.groups()
+                .iter()
+                .filter_map(|g| group::choose(g, reply.as_bytes(), &mut dice))
+                .cloned(),
+        );
     }
     targets
 }

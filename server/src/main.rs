@@ -16,7 +16,6 @@ mod config;
 mod connect;
 mod contexts;
 mod exit;
-mod figures;
 mod files;
 mod lifecycle;
 mod payload;

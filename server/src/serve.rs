@@ -172,7 +172,7 @@ impl Service {
         let broker = bound.map_err(explain)?;
         let handle = broker.handle();
         let monitor = match self.settings.monitor.value {
-            Some(addr) => Some(Monitor::bind(addr, Arc::new(crate::figures::Figures(handle.clone()))).await.map_err(|error| {
+            Some(addr) => Some(Monitor::bind(addr, Arc::new(handle.clone())).await.map_err(|error| {
                 Failure::from(anyhow::Error::from(error))
                     .hint("choose another address with --monitor ADDRESS (port 0: any free port), or none with --monitor off")
             })?),

@@ -51,10 +51,21 @@ impl Manner {
     /// One of many ways to be bad that lose nothing.
     pub fn rough(seed: u64) -> Self {
         let mut rng = StdRng::seed_from_u64(seed ^ 0x6c69_6e6b);
+        // Little room and long delays together would take days.
+        let (capacity, delay_max_us) = *pick(
+            &mut rng,
+            &[
+                (16, 0),
+                (256, 5_000),
+                (4_096, 50_000),
+                (256 << 10, 50_000),
+                (256 << 10, 0),
+            ],
+        );
         Self {
-            delay_max: Duration::from_micros(rng.random_range(0..50_000)),
+            delay_max: Duration::from_micros(rng.random_range(0..=delay_max_us)),
             chunk_max: *pick(&mut rng, &[1, 7, 100, 1_500, 64 << 10]),
-            capacity: *pick(&mut rng, &[1, 64, 4_096, 256 << 10]),
+            capacity,
             bandwidth: None,
             stall_every: *pick(&mut rng, &[0, 0, 20, 200]),
             stall: Duration::from_millis(rng.random_range(1..300)),
@@ -76,7 +87,12 @@ pub struct Link {
 impl Link {
     /// The two ends of a new link, and the hand on it.
     pub fn new(manner: &Manner, seed: u64) -> (Connection, Connection, Self) {
-        let ways = [0, 1].map(|way| Arc::new(Mutex::new(Way::new(manner.clone(), seed.wrapping_mul(2) + way))));
+        let ways = [0, 1].map(|way| {
+            Arc::new(Mutex::new(Way::new(
+                manner.clone(),
+                seed.wrapping_mul(2) + way,
+            )))
+        });
         let link = Self { ways };
         let [there, back] = &link.ways;
         let one = link.end(back, there);
@@ -85,8 +101,14 @@ impl Link {
     }
 
     fn end(&self, read: &Arc<Mutex<Way>>, write: &Arc<Mutex<Way>>) -> Connection {
-        let read = ReadEnd { way: Arc::clone(read), sleep: Box::pin(tokio::time::sleep(Duration::ZERO)) };
-        let write = WriteEnd { way: Arc::clone(write), link: self.clone() };
+        let read = ReadEnd {
+            way: Arc::clone(read),
+            sleep: Box::pin(tokio::time::sleep(Duration::ZERO)),
+        };
+        let write = WriteEnd {
+            way: Arc::clone(write),
+            link: self.clone(),
+        };
         Connection::from_parts(Info::new(Kind::Memory), Box::new(read), Box::new(write))
     }
 
@@ -174,7 +196,8 @@ impl Way {
             arrival += self.manner.stall;
         }
         self.arrival = arrival;
-        self.chunks.push_back((arrival, Bytes::copy_from_slice(&bytes[..taken])));
+        self.chunks
+            .push_back((arrival, Bytes::copy_from_slice(&bytes[..taken])));
         self.len += taken;
         self.written += taken as u64;
         if let Some(reader) = self.reader.take() {
@@ -184,7 +207,9 @@ impl Way {
     }
 
     fn is_due_for_cut(&self) -> bool {
-        self.manner.cut_after.is_some_and(|after| self.written >= after)
+        self.manner
+            .cut_after
+            .is_some_and(|after| self.written >= after)
     }
 }
 
@@ -194,7 +219,11 @@ struct ReadEnd {
 }
 
 impl AsyncRead for ReadEnd {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let mut way = this.way.lock();
         loop {
@@ -256,12 +285,16 @@ struct WriteEnd {
 }
 
 impl AsyncWrite for WriteEnd {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
         let mut way = self.way.lock();
         if way.cut || way.unread || way.ended {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
-        let Some(taken) = way.take(bytes) else {
+        let Some(taken) = way.take(buf) else {
             way.writer = Some(cx.waker().clone());
             return Poll::Pending;
         };

@@ -37,7 +37,8 @@ impl Model {
     /// A subscription ends; `false` when there was none.
     pub fn unsubscribe(&mut self, peer: PeerId, id: SubscriptionId) -> bool {
         let before = self.subscriptions.len();
-        self.subscriptions.retain(|(owner, wanted)| (*owner, wanted.id) != (peer, id));
+        self.subscriptions
+            .retain(|(owner, wanted)| (*owner, wanted.id) != (peer, id));
         self.subscriptions.len() < before
     }
 
@@ -48,7 +49,10 @@ impl Model {
 
     /// The numbers of a peer's subscriptions.
     pub fn held_by(&self, peer: PeerId) -> Vec<SubscriptionId> {
-        let held = self.subscriptions.iter().filter(|(owner, _)| *owner == peer);
+        let held = self
+            .subscriptions
+            .iter()
+            .filter(|(owner, _)| *owner == peer);
         held.map(|(_, wanted)| wanted.id).collect()
     }
 
@@ -61,13 +65,17 @@ impl Model {
         let mut groups: BTreeMap<(&str, &str), Vec<Receiver>> = BTreeMap::new();
         let mut expected = Expected::default();
         for (peer, wanted) in &self.subscriptions {
-            let pattern = Pattern::new(&wanted.pattern).expect("the test subscribes to valid patterns");
+            let pattern =
+                Pattern::new(&wanted.pattern).expect("the test subscribes to valid patterns");
             if !pattern.matches(&subject) {
                 continue;
             }
             match &wanted.group {
                 Some(group) if !wanted.tap => {
-                    groups.entry((&wanted.pattern, group)).or_default().push((*peer, wanted.id));
+                    groups
+                        .entry((&wanted.pattern, group))
+                        .or_default()
+                        .push((*peer, wanted.id));
                 }
                 _ => {
                     expected.each.push((*peer, wanted.id));

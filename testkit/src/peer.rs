@@ -8,9 +8,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use dialtone_protocol::frame::handshake::MAGIC;
 use dialtone_protocol::frame::{
-    Addresses, Close, Credentials, Denied, Drain, Dropped, Ended, Fragment, Hello, Interest, Interested, Listed,
-    Message, Ping, Pong, Publish, Published, Refused, Subscribe, Subscribed, Unsubscribe, Unsubscribed, Wanted,
-    Welcome,
+    Addresses, Close, Credentials, Denied, Drain, Dropped, Ended, Fragment, Hello, Interest,
+    Interested, Listed, Message, Ping, Pong, Publish, Published, Refused, Subscribe, Subscribed,
+    Unsubscribe, Unsubscribed, Wanted, Welcome,
 };
 use dialtone_protocol::{Code, Frame, RequestId, SubscriptionId, VERSION, codec};
 use dialtone_transport::{Batch, Connection, Lane, Reader, Writer};
@@ -85,7 +85,10 @@ impl Peer {
     ///
     /// # Errors
     /// When the broker does not answer with a welcome.
-    pub async fn hello(connection: Connection, credentials: Credentials) -> Result<Self, NotWelcome> {
+    pub async fn hello(
+        connection: Connection,
+        credentials: Credentials,
+    ) -> Result<Self, NotWelcome> {
         let hello = Hello {
             magic: MAGIC,
             version_min: VERSION,
@@ -100,12 +103,20 @@ impl Peer {
     ///
     /// # Errors
     /// When the broker does not answer with a welcome.
+    ///
+    /// # Panics
+    /// When it answers with something that has no place there.
     pub async fn begin(connection: Connection, first: &[u8]) -> Result<Self, NotWelcome> {
-        let Connection { reader, mut writer, .. } = connection;
+        let Connection {
+            reader, mut writer, ..
+        } = connection;
         let mut batch: Batch = [Bytes::copy_from_slice(first)].into_iter().collect();
         // What cannot be written is seen as the end when reading.
         drop(poll_fn(|cx| writer.poll_send(cx, Lane::Interactive, &mut batch)).await);
-        let mut raw = Raw { reader, received: Vec::new() };
+        let mut raw = Raw {
+            reader,
+            received: Vec::new(),
+        };
         let body = raw.body().await.ok_or(NotWelcome::Ended)?;
         match Frame::decode(&body) {
             Ok(Frame::Welcome(welcome)) => Ok(Self {
@@ -218,7 +229,13 @@ impl Peer {
     /// The close that the connection ends with, if the broker said one.
     pub async fn closed(&mut self) -> Option<Close> {
         let said = self.listen_to_the_end().await;
-        said.into_iter().find_map(|said| if let Said::Close(close) = said { Some(close) } else { None })
+        said.into_iter().find_map(|said| {
+            if let Said::Close(close) = said {
+                Some(close)
+            } else {
+                None
+            }
+        })
     }
 
     /// Whether the connection has ended, as far as was read.
@@ -242,7 +259,10 @@ impl Peer {
 
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.received.reserve(4_096);
-        let Poll::Ready(read) = self.reader.poll_recv(cx, Lane::Interactive, &mut self.received) else {
+        let Poll::Ready(read) = self
+            .reader
+            .poll_recv(cx, Lane::Interactive, &mut self.received)
+        else {
             return Poll::Pending;
         };
         if !matches!(read, Ok(1..)) {
@@ -252,10 +272,13 @@ impl Peer {
         }
         let received = std::mem::take(&mut self.received);
         let mut rest = received.as_slice();
-        while let Some((body, len)) = codec::split_frame(rest, u32::MAX).expect("the broker sends frames") {
-            let said = heard(Frame::decode(body).expect("the broker sends frames that can be read"));
+        while let Some((body, len)) =
+            codec::split_frame(rest, u32::MAX).expect("the broker sends frames")
+        {
+            let said =
+                heard(Frame::decode(body).expect("the broker sends frames that can be read"));
             self.note(format!("{said:?}"));
-            self.unread.extend(said);
+            self.unread.push_back(said);
             rest = &rest[len..];
         }
         self.received = rest.to_vec();
@@ -270,7 +293,12 @@ impl Peer {
 
     async fn answer_pings(&mut self) {
         let is_ping = |said: &Said| matches!(said, Said::Pong(pong) if pong.token < 1 << 32);
-        let pings: Vec<Said> = self.unread.iter().filter(|said| is_ping(said)).cloned().collect();
+        let pings: Vec<Said> = self
+            .unread
+            .iter()
+            .filter(|said| is_ping(said))
+            .cloned()
+            .collect();
         if pings.is_empty() {
             return;
         }
@@ -300,7 +328,11 @@ impl Raw {
                 return Some(body);
             }
             self.received.reserve(4_096);
-            let read = poll_fn(|cx| self.reader.poll_recv(cx, Lane::Interactive, &mut self.received)).await;
+            let read = poll_fn(|cx| {
+                self.reader
+                    .poll_recv(cx, Lane::Interactive, &mut self.received)
+            })
+            .await;
             if !matches!(read, Ok(1..)) {
                 return None;
             }
@@ -309,8 +341,8 @@ impl Raw {
 }
 
 /// A ping is kept as the pong that answers it; the broker's tokens are small, those of [`Peer::sync`] large.
-fn heard(frame: Frame<'_>) -> Option<Said> {
-    Some(match frame {
+fn heard(frame: Frame<'_>) -> Said {
+    match frame {
         Frame::Subscribed(said) => Said::Subscribed(said),
         Frame::Unsubscribed(said) => Said::Unsubscribed(said),
         Frame::Published(said) => Said::Published(said),
@@ -323,7 +355,9 @@ fn heard(frame: Frame<'_>) -> Option<Said> {
         }),
         Frame::Interested(said) => Said::Interested(said),
         Frame::Listed(said) => Said::Listed(said),
-        Frame::Ping(Ping { token }) => Said::Pong(Pong { token: token & 0xffff_ffff }),
+        Frame::Ping(Ping { token }) => Said::Pong(Pong {
+            token: token & 0xffff_ffff,
+        }),
         Frame::Pong(said) => Said::Pong(said),
         Frame::Denied(said) => Said::Denied(said),
         Frame::Ended(said) => Said::Ended(said),
@@ -339,5 +373,5 @@ fn heard(frame: Frame<'_>) -> Option<Said> {
         | Frame::Interest(_)
         | Frame::List(_)
         | Frame::Cancel(_)) => panic!("a broker does not say {other:?}"),
-    })
+    }
 }

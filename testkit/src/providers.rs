@@ -45,7 +45,9 @@ impl Scripted {
             rng: Mutex::new(StdRng::seed_from_u64(seed)),
             asked: Mutex::default(),
         };
-        Self { inner: Arc::new(inner) }
+        Self {
+            inner: Arc::new(inner),
+        }
     }
 
     /// Lets in who offers `name` as a token.
@@ -56,12 +58,18 @@ impl Scripted {
     /// As [`user`](Self::user), with limits.
     pub fn user_with_limits(&self, name: &str, permissions: Permissions, limits: Limits) {
         let limits = Some(Box::new(limits));
-        self.principal(Principal { limits, ..Principal::new(name, permissions) });
+        self.principal(Principal {
+            limits,
+            ..Principal::new(name, permissions)
+        });
     }
 
     /// Lets in who offers the principal's identity as a token.
     pub fn principal(&self, principal: Principal) {
-        self.inner.users.lock().insert(principal.identity.to_string(), principal);
+        self.inner
+            .users
+            .lock()
+            .insert(principal.identity.to_string(), principal);
     }
 
     /// Refuses a user from here on.
@@ -111,7 +119,12 @@ impl Authenticate for Scripted {
         })
     }
 
-    fn authorize<'a>(&'a self, principal: &'a Principal, action: Action, subject: &'a str) -> Answer<'a, bool> {
+    fn authorize<'a>(
+        &'a self,
+        principal: &'a Principal,
+        action: Action,
+        subject: &'a str,
+    ) -> Answer<'a, bool> {
         Box::pin(async move {
             let asked = (principal.identity.to_string(), action, subject.to_owned());
             self.inner.asked.lock().push(asked);

@@ -27,12 +27,19 @@ pub struct Recorder {
 impl Recorder {
     /// An empty list that counts time from here on.
     pub fn new() -> Self {
-        Self { start: Instant::now(), events: Arc::default() }
+        Self {
+            start: Instant::now(),
+            events: Arc::default(),
+        }
     }
 
     /// Notes something.
     pub fn note(&self, who: &str, what: impl Into<String>) {
-        let event = Event { at: self.start.elapsed(), who: who.to_owned(), what: what.into() };
+        let event = Event {
+            at: self.start.elapsed(),
+            who: who.to_owned(),
+            what: what.into(),
+        };
         self.events.lock().push(event);
     }
 
@@ -52,5 +59,9 @@ impl Default for Recorder {
 pub fn difference(one: &[Event], other: &[Event]) -> Option<String> {
     let at = one.iter().zip(other).position(|(a, b)| a != b);
     let at = at.or_else(|| (one.len() != other.len()).then(|| one.len().min(other.len())))?;
-    Some(format!("event {at}: {:?} and {:?}", one.get(at), other.get(at)))
+    Some(format!(
+        "event {at}: {:?} and {:?}",
+        one.get(at),
+        other.get(at)
+    ))
 }

@@ -6,8 +6,16 @@ use dialtone_transport::{Batch, Connection, Lane, Reader, Writer};
 
 /// Passes bytes both ways until one side ends or fails, and ends the other then.
 pub(crate) async fn join(one: Connection, other: Connection) {
-    let Connection { reader: mut from_one, writer: mut to_one, .. } = one;
-    let Connection { reader: mut from_other, writer: mut to_other, .. } = other;
+    let Connection {
+        reader: mut from_one,
+        writer: mut to_one,
+        ..
+    } = one;
+    let Connection {
+        reader: mut from_other,
+        writer: mut to_other,
+        ..
+    } = other;
     tokio::select! {
         () = pass(&mut from_one, &mut to_other) => {}
         () = pass(&mut from_other, &mut to_one) => {}
@@ -28,7 +36,10 @@ async fn pass(reader: &mut Reader, writer: &mut Writer) {
             Ok(1..) => batch.push(received.into()),
             Ok(0) | Err(_) => return,
         }
-        if poll_fn(|cx| writer.poll_send(cx, Lane::Interactive, &mut batch)).await.is_err() {
+        if poll_fn(|cx| writer.poll_send(cx, Lane::Interactive, &mut batch))
+            .await
+            .is_err()
+        {
             return;
         }
     }

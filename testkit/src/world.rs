@@ -9,6 +9,7 @@ use dialtone_broker::auth::open::Open;
 use dialtone_broker::{Broker, Config, Handle};
 use dialtone_client::{Client, ConnectError, Options};
 use dialtone_protocol::frame::Credentials;
+use dialtone_protocol::session::Timing;
 use dialtone_transport::memory::Hub;
 use dialtone_transport::{Connection, ListenOptions, Listener};
 use parking_lot::Mutex;
@@ -22,11 +23,23 @@ use crate::relay;
 /// Where clients of a world dial.
 pub const ADDRESS: &str = "memory:broker";
 
+/// The broker's defaults, except that silent peers are not asked whether they are there: a peer that is driven by hand
+/// answers only while somebody reads from it.
+pub fn patient() -> Config {
+    let timing = Timing {
+        ping_interval: Duration::from_hours(24),
+        ..Timing::default()
+    };
+    Config {
+        timing,
+        ..Config::default()
+    }
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct World {
-    /// The broker.
-    pub broker: Handle,
+    broker: Handle,
     shared: Arc<Shared>,
     stop: CancellationToken,
     running: TaskTracker,
@@ -43,9 +56,17 @@ struct Shared {
 }
 
 impl World {
-    /// An open broker with defaults and an ideal network.
+    /// An open broker on an ideal network, with the defaults of [`patient`].
     pub async fn new(seed: u64) -> Self {
-        Self::with(seed, Config::default(), Arc::new(Open::new())).await
+        Self::open(seed, patient()).await
+    }
+
+    /// An open broker with a configuration.
+    ///
+    /// # Panics
+    /// As [`with`](Self::with).
+    pub async fn open(seed: u64, config: Config) -> Self {
+        Self::with(seed, config, Arc::new(Open::new())).await
     }
 
     /// A broker of one's own. It has the name `n1` unless the configuration says otherwise, and no listeners.
@@ -53,8 +74,13 @@ impl World {
     /// # Panics
     /// When the configuration is not valid, which is the test's mistake.
     pub async fn with(seed: u64, config: Config, auth: Arc<dyn Authenticate>) -> Self {
-        let config = Config { node: config.node.or_else(|| Some("n1".to_owned())), ..config };
-        let broker = Broker::bind(config, auth).await.expect("the test's configuration is valid");
+        let config = Config {
+            node: config.node.or_else(|| Some("n1".to_owned())),
+            ..config
+        };
+        let broker = Broker::bind(config, auth)
+            .await
+            .expect("the test's configuration is valid");
         let shared = Arc::new(Shared {
             seed,
             manner: Mutex::new(Manner::ideal()),
@@ -62,17 +88,41 @@ impl World {
             links: Mutex::default(),
             hub: Hub::new(),
         });
-        let (handle, stop, running) = (broker.handle(), CancellationToken::new(), TaskTracker::new());
+        let (handle, stop, running) = (
+            broker.handle(),
+            CancellationToken::new(),
+            TaskTracker::new(),
+        );
         running.spawn(broker.run(stop.clone()));
         running.close();
-        let options = ListenOptions { hub: Some(shared.hub.clone()), ..ListenOptions::default() };
+        let options = ListenOptions {
+            hub: Some(shared.hub.clone()),
+            ..ListenOptions::default()
+        };
         let address = ADDRESS.parse().expect("the address is valid");
-        let listener = Listener::bind(&address, &options).await.expect("the hub is new");
+        let listener = Listener::bind(&address, &options)
+            .await
+            .expect("the hub is new");
         let network = TaskTracker::new();
-        network.spawn(accept(listener, Arc::clone(&shared), handle.clone(), network.clone()));
+        network.spawn(accept(
+            listener,
+            Arc::clone(&shared),
+            handle.clone(),
+            network.clone(),
+        ));
         // The broker is ready when its task has run for the first time.
         tokio::task::yield_now().await;
-        Self { broker: handle, shared, stop, running }
+        Self {
+            broker: handle,
+            shared,
+            stop,
+            running,
+        }
+    }
+
+    /// The broker.
+    pub fn broker(&self) -> &Handle {
+        &self.broker
     }
 
     /// Sets how links behave that are made from here on.
@@ -97,7 +147,9 @@ impl World {
     /// # Panics
     /// When the broker does not welcome it.
     pub async fn peer(&self) -> Peer {
-        Peer::hello(self.connect(), Credentials::None).await.expect("the broker is open")
+        Peer::hello(self.connect(), Credentials::None)
+            .await
+            .expect("the broker is open")
     }
 
     /// A peer without credentials over a link of another manner.
@@ -106,7 +158,12 @@ impl World {
     /// When the broker does not welcome it.
     pub async fn peer_on(&self, manner: &Manner) -> (Peer, Link) {
         let (connection, link) = self.connect_on(manner);
-        (Peer::hello(connection, Credentials::None).await.expect("the broker is open"), link)
+        (
+            Peer::hello(connection, Credentials::None)
+                .await
+                .expect("the broker is open"),
+            link,
+        )
     }
 
     /// A peer with a token.
@@ -133,7 +190,11 @@ impl World {
     /// Cuts every link there is; returns how many were whole.
     pub fn cut_all(&self) -> usize {
         let links = std::mem::take(&mut *self.shared.links.lock());
-        links.iter().filter(|link| !link.is_cut()).map(Link::cut).count()
+        links
+            .iter()
+            .filter(|link| !link.is_cut())
+            .map(Link::cut)
+            .count()
     }
 
     /// Waits until the broker has ended.
@@ -168,7 +229,9 @@ impl Shared {
 
 async fn accept(listener: Listener, shared: Arc<Shared>, broker: Handle, tasks: TaskTracker) {
     while let Ok(incoming) = listener.accept().await {
-        let Ok(client) = incoming.establish().await else { continue };
+        let Ok(client) = incoming.establish().await else {
+            continue;
+        };
         let manner = shared.manner.lock().clone();
         let (here, there, _) = shared.link(&manner);
         broker.serve(there);

@@ -62,7 +62,7 @@ impl RouteCache {
             self.used += 1;
         } else if slot.hash != hash {
             self.turn = self.turn.wrapping_add(1);
-            if self.turn % TAKE_OVER != 0 {
+            if !self.turn.is_multiple_of(TAKE_OVER) {
                 return;
             }
         }
@@ -93,14 +93,17 @@ impl RouteCache {
 
 impl Slot {
     fn empty() -> Self {
-        Self { hash: 0, subject: Vec::new(), verdict: Verdict::Unknown }
+        Self {
+            hash: 0,
+            subject: Vec::new(),
+            verdict: Verdict::Unknown,
+        }
     }
 }
 
 /// The router takes the low bits for its generations, so the high ones are taken here.
 #[inline]
 fn place(hash: u64, len: usize) -> usize {
-    #[expect(clippy::cast_possible_truncation, reason = "only some bits choose the place")]
     let bits = (hash >> 32) as usize;
     bits & len.wrapping_sub(1)
 }

@@ -28,7 +28,10 @@ pub(super) struct Effects {
 impl Effects {
     #[inline]
     pub(super) fn deliver(&mut self, target: &Target<Arc<Peer>>, delivery: Delivery<'_>) {
-        let pushed = target.peer.outbox.push(target.subscription, target.drop_oldest, delivery);
+        let pushed = target
+            .peer
+            .outbox
+            .push(target.subscription, target.drop_oldest, delivery);
         self.messages_out += 1;
         self.bytes_out += delivery.section.len() as u64;
         self.note(&target.peer, pushed);
@@ -47,7 +50,13 @@ impl Effects {
     }
 
     /// Delivers messages that are encoded already.
-    pub(super) fn deliver_encoded(&mut self, target: &Target<Arc<Peer>>, frames: Bytes, messages: u64, bytes: u64) {
+    pub(super) fn deliver_encoded(
+        &mut self,
+        target: &Target<Arc<Peer>>,
+        frames: Bytes,
+        messages: u64,
+        bytes: u64,
+    ) {
         let pushed = target.peer.outbox.push_encoded(frames, messages, bytes);
         self.messages_out += messages;
         self.bytes_out += bytes;
@@ -78,7 +87,11 @@ impl Effects {
         if self.full.is_empty() {
             return Vec::new();
         }
-        let mut full: Vec<Arc<Peer>> = self.full.drain(..).filter(|peer| peer.outbox.is_full()).collect();
+        let mut full: Vec<Arc<Peer>> = self
+            .full
+            .drain(..)
+            .filter(|peer| peer.outbox.is_full())
+            .collect();
         full.sort_unstable_by_key(|peer| peer.id);
         full.dedup_by_key(|peer| peer.id);
         full

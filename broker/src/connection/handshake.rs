@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -14,7 +15,7 @@ use super::{Conn, now};
 use crate::auth::{Offer, Principal};
 use crate::broker::Shared;
 use crate::outbox::Outbox;
-use crate::peer::{About, Peer};
+use crate::peer::{About, Order, Peer};
 use crate::registry::SeatLimits;
 
 /// How long a refused peer is given to take the reason.
@@ -45,10 +46,18 @@ impl From<Refused> for Failure {
 
 /// Performs the handshake; `None` when it failed, which the peer has then been told.
 pub(super) async fn perform(connection: Connection, shared: Arc<Shared>) -> Option<Conn> {
-    let Connection { info, mut reader, mut writer } = connection;
+    let Connection {
+        info,
+        mut reader,
+        mut writer,
+    } = connection;
     let mut session = Session::new(shared.config.timing, now());
     let deadline = tokio::time::Instant::from_std(session.next_deadline());
-    let introduced = tokio::time::timeout_at(deadline, introduce(&shared, &info, &mut reader, &mut session)).await;
+    let introduced = tokio::time::timeout_at(
+        deadline,
+        introduce(&shared, &info, &mut reader, &mut session),
+    )
+    .await;
     let introduced = introduced.unwrap_or_else(|_| {
         Err(Violation::new(Code::Timeout, "the handshake took too long").into())
     });
@@ -71,6 +80,8 @@ struct Introduced {
     version: u16,
     hello: Hello,
     principal: Principal,
+    /// Of the permissions that the principal was given.
+    epoch: u64,
     /// What came after the hello.
     rest: Vec<u8>,
 }
@@ -81,7 +92,7 @@ async fn introduce(
     reader: &mut Reader,
     session: &mut Session,
 ) -> Result<Introduced, Failure> {
-    if shared.draining.load(std::sync::atomic::Ordering::Acquire) {
+    if shared.draining.load(Ordering::Acquire) {
         return Err(Violation::new(Code::Draining, "the node is going away").into());
     }
     let mut buffer = Vec::new();
@@ -97,15 +108,28 @@ async fn introduce(
     };
     buffer.drain(..len);
     buffer.shrink_to_fit();
-    let offer = Offer { info, credentials: &hello.credentials };
+    let epoch = shared.permissions_epoch.load(Ordering::Acquire);
+    let offer = Offer {
+        info,
+        credentials: &hello.credentials,
+    };
     let principal = shared.auth.authenticate(offer).await.inspect_err(|refused| {
         shared.metrics.auth_failures.add(1);
         tracing::info!(remote = ?info.remote, %refused.code, %refused.text, "authentication failed");
     })?;
-    Ok(Introduced { version, hello, principal, rest: buffer })
+    Ok(Introduced {
+        version,
+        hello,
+        principal,
+        epoch,
+        rest: buffer,
+    })
 }
 
-fn read_hello(buffer: &[u8], session: &mut Session) -> Result<Option<(u16, Hello, usize)>, Violation> {
+fn read_hello(
+    buffer: &[u8],
+    session: &mut Session,
+) -> Result<Option<(u16, Hello, usize)>, Violation> {
     let Some((body, len)) = codec::split_frame(buffer, session.frame_len_max())? else {
         return Ok(None);
     };
@@ -134,7 +158,13 @@ fn welcome(
     reader: Reader,
     writer: Writer,
 ) -> Conn {
-    let Introduced { version, hello, principal, rest } = introduced;
+    let Introduced {
+        version,
+        hello,
+        principal,
+        epoch,
+        rest,
+    } = introduced;
     let limits = match &principal.limits {
         Some(limits) => Limits::clone(limits),
         None => shared.limits.read().clone(),
@@ -163,7 +193,8 @@ fn welcome(
         identity: principal.identity.to_string(),
         inbox: inbox::name(&shared.node, id, &peer.about.inbox_secret),
         limits,
-        ping_interval_ms: u32::try_from(shared.config.timing.ping_interval.as_millis()).unwrap_or(u32::MAX),
+        ping_interval_ms: u32::try_from(shared.config.timing.ping_interval.as_millis())
+            .unwrap_or(u32::MAX),
         addresses: shared.addresses.read().clone(),
     }));
     // The welcome goes in before anybody else can find the peer, so that it is the first frame.
@@ -171,6 +202,10 @@ fn welcome(
     shared.registry.insert(&peer);
     if pushed.claimed {
         peer.outbox.flush();
+    }
+    if shared.permissions_epoch.load(Ordering::Acquire) != epoch {
+        // They changed before the peer could be found in the registry.
+        peer.order(Order::Refresh);
     }
     let mut conn = Conn::new(shared, peer, principal, session, reader);
     conn.rest[0] = rest;
@@ -183,7 +218,10 @@ pub(crate) fn server_name() -> String {
 }
 
 async fn refuse(writer: &mut Writer, violation: &Violation) {
-    let close = Frame::Close(Close { code: violation.code, text: violation.text.clone() });
+    let close = Frame::Close(Close {
+        code: violation.code,
+        text: violation.text.clone(),
+    });
     let mut batch = Batch::new();
     batch.push(Bytes::from(close.to_vec()));
     let said = async {

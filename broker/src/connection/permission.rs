@@ -42,7 +42,11 @@ impl Decisions {
 impl Conn {
     /// Asks the provider about a subject and keeps the answer.
     pub(super) async fn ask(&mut self, action: Action, subject: String) {
-        let decision = self.shared.auth.authorize(&self.principal, action, &subject).await;
+        let decision = self
+            .shared
+            .auth
+            .authorize(&self.principal, action, &subject)
+            .await;
         self.decisions.keep(action, subject, decision);
     }
 
@@ -56,8 +60,11 @@ impl Conn {
         })?;
         self.decisions = Decisions::default();
         self.cache.clear();
-        let held: Vec<(u32, String)> =
-            self.subscriptions.iter().map(|(&id, entry)| (id, entry.name().to_owned())).collect();
+        let held: Vec<(u32, String)> = self
+            .subscriptions
+            .iter()
+            .map(|(&id, entry)| (id, entry.name().to_owned()))
+            .collect();
         for (id, pattern) in held {
             if !self.may_subscribe(&pattern).await {
                 self.end_subscription(SubscriptionId(id), &pattern);
@@ -67,21 +74,36 @@ impl Conn {
     }
 
     async fn may_subscribe(&mut self, pattern: &str) -> bool {
-        match self.decisions.of(&self.principal, Action::Subscribe, pattern) {
+        match self
+            .decisions
+            .of(&self.principal, Action::Subscribe, pattern)
+        {
             Some(decision) => decision,
             None => {
                 self.ask(Action::Subscribe, pattern.to_owned()).await;
-                self.decisions.of(&self.principal, Action::Subscribe, pattern).unwrap_or(false)
+                self.decisions
+                    .of(&self.principal, Action::Subscribe, pattern)
+                    .unwrap_or(false)
             }
         }
     }
 
     fn end_subscription(&mut self, id: SubscriptionId, pattern: &str) {
-        let Some(entry) = self.subscriptions.remove(&id.0) else { return };
+        let Some(entry) = self.subscriptions.remove(&id.0) else {
+            return;
+        };
         let peer = Arc::clone(&self.peer);
-        self.shared.router.unsubscribe(&entry, |t| t.subscription == id && Arc::ptr_eq(&t.peer, &peer));
-        self.peer.subscriptions.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
+        self.shared.router.unsubscribe(&entry, |t| {
+            t.subscription == id && Arc::ptr_eq(&t.peer, &peer)
+        });
+        self.peer
+            .subscriptions
+            .fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
         let text = format!("permission denied: subscribing to {pattern:?}");
-        self.say(&Frame::Ended(Ended { subscription: id, code: Code::Denied, text }));
+        self.say(&Frame::Ended(Ended {
+            subscription: id,
+            code: Code::Denied,
+            text,
+        }));
     }
 }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use dialtone_protocol::fragment::Accepted;
 use dialtone_protocol::frame::message::PublishView;
 use dialtone_protocol::frame::{Action, Denied, Fragment, Published, Refused};
-use dialtone_protocol::{Code, Frame, RequestId, SubjectError, SubscriptionId, Violation, inbox, subject};
+use dialtone_protocol::{Code, Frame, RequestId, SubjectError, SubscriptionId, Violation, subject};
 
 use super::Conn;
 use super::cache::Verdict;
@@ -16,6 +16,7 @@ use super::effects::Effects;
 use super::read::{Flow, Work};
 use crate::outbox::{Delivery, SHARE_LEN_MIN};
 use crate::peer::Peer;
+use crate::registry::Inbox;
 use crate::router::group::{self, Dice};
 use crate::router::{Route, Target};
 use crate::sys;
@@ -23,6 +24,8 @@ use crate::sys;
 /// What a subject resolves to.
 enum Found {
     Route(Route<Arc<Peer>>),
+    /// An inbox of this node; `None` when nobody has it.
+    Inbox(Option<Arc<Peer>>),
     /// The broker answers itself.
     System,
     /// Not permitted, or not a subject.
@@ -38,7 +41,10 @@ pub(super) struct Kept {
 
 impl std::fmt::Debug for Kept {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Kept").field("id", &self.id).field("targets", &self.targets.len()).finish_non_exhaustive()
+        f.debug_struct("Kept")
+            .field("id", &self.id)
+            .field("targets", &self.targets.len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -56,7 +62,11 @@ impl Conn {
         if !publish.unreliable && work.run.is_to(publish.subject, bytes) {
             work.run.push(section_range(publish, end));
             work.effects.unrouted += u64::from(!work.run.has_receivers());
-            let count = if publish.request.is_some() { work.run.count() } else { 0 };
+            let count = if publish.request.is_some() {
+                work.run.count()
+            } else {
+                0
+            };
             return Ok(self.conclude_run_member(publish, count, &mut work.effects));
         }
         work.deliver_run(bytes);
@@ -71,7 +81,12 @@ impl Conn {
     }
 
     #[inline]
-    fn conclude_run_member(&self, publish: &PublishView<'_>, count: u32, effects: &mut Effects) -> Flow {
+    fn conclude_run_member(
+        &self,
+        publish: &PublishView<'_>,
+        count: u32,
+        effects: &mut Effects,
+    ) -> Flow {
         effects.messages_in += 1;
         effects.bytes_in += publish.section.len() as u64;
         if let Some(request) = publish.request {
@@ -89,16 +104,16 @@ impl Conn {
         end: usize,
         work: &mut Work,
     ) -> Result<Result<u32, Refused>, Flow> {
-        let delivery =
-            Delivery { unreliable: publish.unreliable, fragment: None, section: publish.section, shared: None };
+        let delivery = Delivery {
+            unreliable: publish.unreliable,
+            fragment: None,
+            section: publish.section,
+            shared: None,
+        };
         let effects = &mut work.effects;
-        if publish.subject.starts_with(inbox::PREFIX.as_bytes())
-            && let Some(found) = self.find_inbox(publish.subject)
-        {
-            return Ok(Ok(deliver_to_inbox(found, delivery, effects)));
-        }
         let found = match self.look_up(publish.subject)? {
             Found::Route(route) => route,
+            Found::Inbox(peer) => return Ok(Ok(deliver_to_inbox(peer, delivery, effects))),
             Found::Refused(refused) => return Ok(Err(*refused)),
             Found::System => {
                 sys::answer(&self.shared, &self.peer, publish, effects_sink(effects));
@@ -106,16 +121,35 @@ impl Conn {
             }
         };
         if found.may_run() && !publish.unreliable {
-            let count = if publish.request.is_some() || found.parts.is_empty() { found.count() } else { 1 };
-            work.run.begin(found, subject_range(publish, end), section_range(publish, end));
+            let count = if publish.request.is_some() || found.parts().is_empty() {
+                found.count()
+            } else {
+                1
+            };
+            work.run.begin(
+                found,
+                subject_range(publish, end),
+                section_range(publish, end),
+            );
             return Ok(Ok(count));
         }
-        Ok(Ok(deliver(&found, publish.subject, delivery, &mut self.dice, effects)))
+        Ok(Ok(deliver(
+            &found,
+            publish.subject,
+            delivery,
+            &mut self.dice,
+            effects,
+        )))
     }
 
     /// What a subject resolves to; `Err` when the provider must be asked first.
     #[inline]
     fn look_up(&mut self, subject: &[u8]) -> Result<Found, Flow> {
+        match self.shared.registry.find_inbox(&self.shared.node, subject) {
+            Inbox::No => {}
+            Inbox::Gone => return Ok(Found::Inbox(None)),
+            Inbox::Of(peer) => return Ok(Found::Inbox(Some(peer))),
+        }
         let hash = self.shared.router.hash(subject);
         match self.cache.get(hash, subject) {
             Some(Verdict::Route(route)) if self.shared.router.is_current(route, hash) => {
@@ -130,7 +164,7 @@ impl Conn {
     /// Finds out what a subject resolves to and keeps it; `Err` when the provider must be asked
     /// first.
     fn find_out(&mut self, hash: u64, bytes: &[u8]) -> Result<Found, Flow> {
-        let checked = std::str::from_utf8(bytes).map_err(|_| SubjectError::NotUtf8);
+        let checked = std::str::from_utf8(bytes).map_err(|_not_utf8| SubjectError::NotUtf8);
         let checked = checked.and_then(|text| subject::check_subject(text).map(|()| text));
         let refused = match checked {
             Err(error) => Refused::new(Code::InvalidSubject, error.to_string()),
@@ -142,15 +176,20 @@ impl Conn {
                 }
                 Some(true) => {
                     let route = self.shared.router.resolve(text, hash);
-                    self.cache.insert(hash, bytes, || Verdict::Route(route.clone()));
+                    self.cache
+                        .insert(hash, bytes, || Verdict::Route(route.clone()));
                     return Ok(Found::Route(route));
                 }
-                Some(false) => Refused::new(Code::Denied, format!("permission denied: publishing to {text:?}")),
+                Some(false) => Refused::new(
+                    Code::Denied,
+                    format!("permission denied: publishing to {text:?}"),
+                ),
             },
         };
         self.tell_denied(bytes, &refused);
         let refused = Box::new(refused);
-        self.cache.insert(hash, bytes, || Verdict::Refused(refused.clone()));
+        self.cache
+            .insert(hash, bytes, || Verdict::Refused(refused.clone()));
         Ok(Found::Refused(refused))
     }
 
@@ -166,20 +205,6 @@ impl Conn {
         }));
     }
 
-    /// The peer whose inbox the subject lies in; `Some(None)` when there is no such peer any more.
-    #[inline]
-    fn find_inbox(&self, subject: &[u8]) -> Option<Option<Arc<Peer>>> {
-        let address = inbox::parse(subject)?;
-        if address.node != self.shared.node.as_bytes() {
-            return None;
-        }
-        // The rest of the subject must be one, since it is passed on to somebody else.
-        let text = std::str::from_utf8(subject).ok()?;
-        subject::check_subject(text).ok()?;
-        let peer = self.shared.registry.get(address.connection);
-        Some(peer.filter(|peer| peer.about.inbox_secret.as_bytes() == address.secret))
-    }
-
     /// Passes on a fragment of a large message.
     pub(super) fn on_fragment(
         &mut self,
@@ -187,7 +212,9 @@ impl Conn {
         effects: &mut Effects,
         now: Instant,
     ) -> Result<Flow, Violation> {
-        let Some(fragment) = publish.fragment else { return Ok(Flow::On) };
+        let Some(fragment) = publish.fragment else {
+            return Ok(Flow::On);
+        };
         check_reply(publish)?;
         if std::str::from_utf8(publish.subject).is_err() {
             return Err(SubjectError::NotUtf8.into());
@@ -201,7 +228,13 @@ impl Conn {
             None
         };
         let len = publish.payload_len;
-        let begin = || first.unwrap_or_else(|| Kept { targets: Vec::new(), id: 0, outcome: Ok(0) });
+        let begin = || {
+            first.unwrap_or_else(|| Kept {
+                targets: Vec::new(),
+                id: 0,
+                outcome: Ok(0),
+            })
+        };
         effects.messages_in += 1;
         effects.bytes_in += publish.section.len() as u64;
         match self.fragments.accept(fragment, len, now, begin)? {
@@ -216,29 +249,54 @@ impl Conn {
 
     /// Decides who gets a fragmented message.
     fn choose_receivers(&mut self, publish: &PublishView<'_>) -> Result<Kept, Flow> {
-        let id = self.shared.next_fragment.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        if publish.subject.starts_with(inbox::PREFIX.as_bytes())
-            && let Some(found) = self.find_inbox(publish.subject)
-        {
-            let targets: Vec<_> = found.map(inbox_target).into_iter().collect();
-            let outcome = Ok(u32::try_from(targets.len()).unwrap_or(u32::MAX));
-            return Ok(Kept { targets, id, outcome });
-        }
-        let refuse = |refused| Ok(Kept { targets: Vec::new(), id, outcome: Err(refused) });
+        let id = self
+            .shared
+            .next_fragment
+            .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let refuse = |refused| {
+            Ok(Kept {
+                targets: Vec::new(),
+                id,
+                outcome: Err(refused),
+            })
+        };
         match self.look_up(publish.subject)? {
             Found::Route(route) => {
                 let mut targets = Vec::new();
-                let count = each_target(&route, publish.subject, &mut self.dice, |target| targets.push(target.clone()));
-                Ok(Kept { targets, id, outcome: Ok(count) })
+                let count = each_target(&route, publish.subject, &mut self.dice, |target| {
+                    targets.push(target.clone());
+                });
+                Ok(Kept {
+                    targets,
+                    id,
+                    outcome: Ok(count),
+                })
+            }
+            Found::Inbox(peer) => {
+                let targets: Vec<_> = peer.map(inbox_target).into_iter().collect();
+                let outcome = Ok(u32::try_from(targets.len()).unwrap_or(u32::MAX));
+                Ok(Kept {
+                    targets,
+                    id,
+                    outcome,
+                })
             }
             Found::Refused(refused) => refuse(*refused),
-            Found::System => refuse(Refused::new(Code::TooLarge, "the broker takes no requests in fragments")),
+            Found::System => refuse(Refused::new(
+                Code::TooLarge,
+                "the broker takes no requests in fragments",
+            )),
         }
     }
 
     /// Says what became of a publish, to those who want to know.
     #[inline]
-    fn conclude(&self, publish: &PublishView<'_>, outcome: Result<u32, Refused>, effects: &mut Effects) {
+    fn conclude(
+        &self,
+        publish: &PublishView<'_>,
+        outcome: Result<u32, Refused>,
+        effects: &mut Effects,
+    ) {
         if matches!(outcome, Ok(0)) {
             effects.unrouted += 1;
         }
@@ -247,14 +305,24 @@ impl Conn {
         }
     }
 
-    fn acknowledge(&self, request: RequestId, outcome: Result<u32, Refused>, effects: &mut Effects) {
-        effects.push_frame(&self.peer, &Frame::Published(Published { request, outcome }));
+    fn acknowledge(
+        &self,
+        request: RequestId,
+        outcome: Result<u32, Refused>,
+        effects: &mut Effects,
+    ) {
+        effects.push_frame(
+            &self.peer,
+            &Frame::Published(Published { request, outcome }),
+        );
     }
 }
 
 #[inline]
 fn check_reply(publish: &PublishView<'_>) -> Result<(), Violation> {
-    let Some(reply) = publish.reply else { return Ok(()) };
+    let Some(reply) = publish.reply else {
+        return Ok(());
+    };
     let wrong = |error| Violation::new(Code::InvalidSubject, format!("reply subject: {error}"));
     subject::check_subject(reply).map_err(wrong)
 }
@@ -282,7 +350,11 @@ fn range(start: usize, end: usize) -> Range<u32> {
 }
 
 fn inbox_target(peer: Arc<Peer>) -> Target<Arc<Peer>> {
-    Target { peer, subscription: SubscriptionId::INBOX, drop_oldest: 0 }
+    Target {
+        peer,
+        subscription: SubscriptionId::INBOX,
+        drop_oldest: 0,
+    }
 }
 
 fn deliver_to_inbox(peer: Option<Arc<Peer>>, delivery: Delivery<'_>, effects: &mut Effects) -> u32 {
@@ -302,10 +374,17 @@ fn deliver(
 ) -> u32 {
     if delivery.section.len() >= SHARE_LEN_MIN {
         let shared = Bytes::copy_from_slice(delivery.section);
-        let delivery = Delivery { shared: Some(&shared), ..delivery };
-        return each_target(route, subject, dice, |target| effects.deliver(target, delivery));
+        let delivery = Delivery {
+            shared: Some(&shared),
+            ..delivery
+        };
+        return each_target(route, subject, dice, |target| {
+            effects.deliver(target, delivery);
+        });
     }
-    each_target(route, subject, dice, |target| effects.deliver(target, delivery))
+    each_target(route, subject, dice, |target| {
+        effects.deliver(target, delivery);
+    })
 }
 
 /// Calls `found` for every receiver, choosing one of each queue group; returns the count.
@@ -317,7 +396,7 @@ fn each_target(
     mut found: impl FnMut(&Target<Arc<Peer>>),
 ) -> u32 {
     let mut count = 0;
-    for part in &route.parts {
+    for part in route.parts() {
         part.targets().iter().for_each(&mut found);
         part.taps().iter().for_each(&mut found);
         count += part.targets().len();
@@ -338,11 +417,16 @@ fn pass_on(kept: &Kept, publish: &PublishView<'_>, fragment: Fragment, effects: 
     let shared = Bytes::copy_from_slice(publish.section);
     let delivery = Delivery {
         unreliable: publish.unreliable,
-        fragment: Some(Fragment { id: kept.id, ..fragment }),
+        fragment: Some(Fragment {
+            id: kept.id,
+            ..fragment
+        }),
         section: publish.section,
         shared: (shared.len() >= SHARE_LEN_MIN).then_some(&shared),
     };
-    kept.targets.iter().for_each(|target| effects.deliver(target, delivery));
+    kept.targets
+        .iter()
+        .for_each(|target| effects.deliver(target, delivery));
 }
 
 /// How answers of the broker itself get into outboxes.

@@ -4,18 +4,27 @@ use std::time::{Duration, Instant};
 
 use dialtone_protocol::frame::{Action, Cancel, Interest, Interested, Refused};
 use dialtone_protocol::limits::INTEREST_WAIT_MS_MAX;
-use dialtone_protocol::{Code, Frame, RequestId, inbox, subject};
+use dialtone_protocol::{Code, Frame, RequestId, subject};
 
 use super::Conn;
 use super::effects::Effects;
 use super::read::Flow;
+use crate::registry::Inbox;
 use crate::sys;
 
 impl Conn {
-    pub(super) fn on_interest(&mut self, interest: Interest, effects: &mut Effects, now: Instant) -> Flow {
+    pub(super) fn on_interest(
+        &mut self,
+        interest: Interest,
+        effects: &mut Effects,
+        now: Instant,
+    ) -> Flow {
         let allowed = match subject::check_subject(&interest.subject) {
             Err(error) => Err(Refused::new(Code::InvalidSubject, error.to_string())),
-            Ok(()) => match self.decisions.of(&self.principal, Action::Publish, &interest.subject) {
+            Ok(()) => match self
+                .decisions
+                .of(&self.principal, Action::Publish, &interest.subject)
+            {
                 None => return Flow::Ask(Action::Publish, interest.subject),
                 Some(false) => {
                     let text = format!("permission denied: publishing to {:?}", interest.subject);
@@ -33,7 +42,11 @@ impl Conn {
     }
 
     fn look_or_wait(&mut self, interest: Interest, effects: &mut Effects, now: Instant) {
-        let Interest { request, subject, wait_ms } = interest;
+        let Interest {
+            request,
+            subject,
+            wait_ms,
+        } = interest;
         if self.is_interested(&subject) || wait_ms == 0 {
             let answer = self.is_interested(&subject);
             return self.answer(request, Ok(answer), effects);
@@ -44,54 +57,78 @@ impl Conn {
         let deadline = now + Duration::from_millis(wait_ms.min(INTEREST_WAIT_MS_MAX).into());
         self.shared.waiting.add(&subject, &self.peer, request);
         // Somebody may have subscribed between the look and the note.
-        if self.is_interested(&subject) && self.shared.waiting.remove(&subject, &self.peer, request) {
+        if self.is_interested(&subject) && self.shared.waiting.remove(&subject, &self.peer, request)
+        {
             return self.answer(request, Ok(true), effects);
         }
-        self.waits.insert(request, (deadline, subject.into_boxed_str()));
+        self.waits
+            .insert(request, (deadline, subject.into_boxed_str()));
     }
 
     fn may_wait(&mut self, request: RequestId) -> Result<(), Refused> {
         let waits = self.waits.get(&request);
-        if waits.is_some_and(|(_, subject)| self.shared.waiting.is_waiting(subject, &self.peer, request)) {
-            return Err(Refused::new(Code::Conflict, format!("question {request} waits already")));
+        if waits.is_some_and(|(_, subject)| {
+            self.shared.waiting.is_waiting(subject, &self.peer, request)
+        }) {
+            return Err(Refused::new(
+                Code::Conflict,
+                format!("question {request} waits already"),
+            ));
         }
         let max = self.session.limits().requests_max as usize;
         if self.waits.len() >= max {
             // Those that were answered are still in the list until their deadlines.
             let (waiting, peer) = (&self.shared.waiting, &self.peer);
-            self.waits.retain(|&request, (_, subject)| waiting.is_waiting(subject, peer, request));
+            self.waits
+                .retain(|&request, (_, subject)| waiting.is_waiting(subject, peer, request));
         }
         if self.waits.len() >= max {
-            return Err(Refused::new(Code::TooMany, format!("the connection has its limit of {max} waiting questions")));
+            return Err(Refused::new(
+                Code::TooMany,
+                format!("the connection has its limit of {max} waiting questions"),
+            ));
         }
         if self.shared.waiting.len() >= self.shared.config.interest_waiting_max as usize {
-            return Err(Refused::new(Code::TooMany, "the node has its limit of waiting questions"));
+            return Err(Refused::new(
+                Code::TooMany,
+                "the node has its limit of waiting questions",
+            ));
         }
         Ok(())
     }
 
     fn is_interested(&self, subject: &str) -> bool {
-        if let Some(address) = inbox::parse(subject.as_bytes())
-            && address.node == self.shared.node.as_bytes()
+        match self
+            .shared
+            .registry
+            .find_inbox(&self.shared.node, subject.as_bytes())
         {
-            let peer = self.shared.registry.get(address.connection);
-            return peer.is_some_and(|peer| peer.about.inbox_secret.as_bytes() == address.secret);
+            Inbox::No => {}
+            Inbox::Gone => return false,
+            Inbox::Of(_) => return true,
         }
         subject.starts_with(sys::PREFIX) || self.shared.router.is_interested(subject)
     }
 
     pub(super) fn on_cancel(&mut self, cancel: &Cancel) {
         if let Some((_, subject)) = self.waits.remove(&cancel.request) {
-            self.shared.waiting.remove(&subject, &self.peer, cancel.request);
+            self.shared
+                .waiting
+                .remove(&subject, &self.peer, cancel.request);
         }
     }
 
     /// Answers the questions whose wait is over.
     pub(super) fn answer_overdue(&mut self, now: Instant) {
-        let overdue = self.waits.extract_if(.., |_, (deadline, _)| *deadline <= now);
+        let overdue = self
+            .waits
+            .extract_if(.., |_, (deadline, _)| *deadline <= now);
         for (request, (_, subject)) in overdue {
             if self.shared.waiting.remove(&subject, &self.peer, request) {
-                let frame = Frame::Interested(Interested { request, answer: Ok(false) });
+                let frame = Frame::Interested(Interested {
+                    request,
+                    answer: Ok(false),
+                });
                 if self.peer.outbox.push_frame(&frame).claimed {
                     self.peer.outbox.flush();
                 }
@@ -100,6 +137,9 @@ impl Conn {
     }
 
     fn answer(&self, request: RequestId, answer: Result<bool, Refused>, effects: &mut Effects) {
-        effects.push_frame(&self.peer, &Frame::Interested(Interested { request, answer }));
+        effects.push_frame(
+            &self.peer,
+            &Frame::Interested(Interested { request, answer }),
+        );
     }
 }

@@ -74,7 +74,12 @@ impl Conn {
     }
 
     /// Reads into the thread's buffer, behind what is left of the last read.
-    fn poll_read_shared(&mut self, cx: &mut Context<'_>, lane: Lane, scratch: &mut Scratch) -> Poll<Turn> {
+    fn poll_read_shared(
+        &mut self,
+        cx: &mut Context<'_>,
+        lane: Lane,
+        scratch: &mut Scratch,
+    ) -> Poll<Turn> {
         let Scratch { buffer, work } = scratch;
         buffer.clear();
         buffer.reserve(READ_LEN + REST_LEN_MAX);
@@ -132,8 +137,8 @@ impl Conn {
     /// Goes on with what was read before: after the provider has answered, and at the start.
     pub(super) fn go_on(&mut self, lane: Lane) -> Turn {
         let mut rest = std::mem::take(&mut self.rest[index(lane)]);
-        let (consumed, turn) =
-            SCRATCH.with_borrow_mut(|scratch| self.take_turn(lane, &rest, &mut scratch.work, now()));
+        let (consumed, turn) = SCRATCH
+            .with_borrow_mut(|scratch| self.take_turn(lane, &rest, &mut scratch.work, now()));
         rest.drain(..consumed);
         self.rest[index(lane)] = rest;
         turn
@@ -144,17 +149,24 @@ impl Conn {
         if let Err(violation) = self.session.on_bytes(datagram.len(), now) {
             return Turn::End(Ending::Broker(violation));
         }
-        let (_, turn) = SCRATCH
-            .with_borrow_mut(|scratch| self.take_turn(Lane::Interactive, datagram, &mut scratch.work, now));
+        let (_, turn) = SCRATCH.with_borrow_mut(|scratch| {
+            self.take_turn(Lane::Interactive, datagram, &mut scratch.work, now)
+        });
         match turn {
             // A datagram is not kept until the provider answers; its sender expects losses.
             Turn::Ask(..) => Turn::Read(Vec::new()),
-            other => other,
+            turn @ (Turn::Read(_) | Turn::Order(_) | Turn::Deadline | Turn::End(_)) => turn,
         }
     }
 
     /// Processes whole frames and carries out their effects.
-    fn take_turn(&mut self, lane: Lane, bytes: &[u8], work: &mut Work, now: Instant) -> (usize, Turn) {
+    fn take_turn(
+        &mut self,
+        lane: Lane,
+        bytes: &[u8],
+        work: &mut Work,
+        now: Instant,
+    ) -> (usize, Turn) {
         let (consumed, flow) = self.process(bytes, work, now);
         work.deliver_run(bytes);
         let full: Vec<Arc<Peer>> = work.effects.carry_out(&self.shared, &self.peer);
@@ -174,11 +186,13 @@ impl Conn {
             let flow = match codec::split_frame(rest, frame_len_max) {
                 Ok(None) => break,
                 Err(error) => Err(error.into()),
-                Ok(Some((body, len))) => self.on_body(body, bytes, consumed + len, work, now).inspect(|flow| {
-                    if !matches!(flow, Flow::Ask(..)) {
-                        consumed += len;
-                    }
-                }),
+                Ok(Some((body, len))) => self
+                    .on_body(body, bytes, consumed + len, work, now)
+                    .inspect(|flow| {
+                        if !matches!(flow, Flow::Ask(..)) {
+                            consumed += len;
+                        }
+                    }),
             };
             match flow {
                 Ok(Flow::On) => {}
@@ -219,11 +233,10 @@ impl Conn {
             Step::List(list) => self.on_list(&list, effects),
             Step::Cancel(cancel) => self.on_cancel(&cancel),
             Step::Ping(token) => effects.push_frame(&self.peer, &Frame::Pong(Pong { token })),
-            Step::Heard => {}
             Step::Close(_) => return Flow::Bye,
-            // Publishes have been taken out before, and the session lets a hello through only
+            // A pong needs no answer. Publishes have been taken out before, and the session lets a hello through only
             // before it is open, which it is here.
-            Step::Publish(_) | Step::Hello(..) => {}
+            Step::Heard | Step::Publish(_) | Step::Hello(..) => {}
         }
         Flow::On
     }

@@ -42,7 +42,9 @@ impl Run {
     /// Whether anybody gets the run.
     #[inline]
     pub(super) fn has_receivers(&self) -> bool {
-        self.route.as_ref().is_some_and(|route| !route.parts.is_empty())
+        self.route
+            .as_ref()
+            .is_some_and(|route| !route.parts().is_empty())
     }
 
     /// To how many each message of the run goes.
@@ -52,7 +54,12 @@ impl Run {
 
     /// Begins a run with the message whose section lies at `section`.
     #[inline]
-    pub(super) fn begin(&mut self, route: Route<Arc<Peer>>, subject: Range<u32>, section: Range<u32>) {
+    pub(super) fn begin(
+        &mut self,
+        route: Route<Arc<Peer>>,
+        subject: Range<u32>,
+        section: Range<u32>,
+    ) {
         self.route = Some(route);
         self.subject = subject;
         self.push(section);
@@ -67,8 +74,10 @@ impl Run {
     /// Delivers the run and empties it.
     #[inline]
     pub(super) fn deliver(&mut self, bytes: &[u8], effects: &mut Effects) {
-        let Some(route) = self.route.take() else { return };
-        for part in &route.parts {
+        let Some(route) = self.route.take() else {
+            return;
+        };
+        for part in route.parts() {
             self.deliver_to(part.targets(), bytes, effects);
             self.deliver_to(part.taps(), bytes, effects);
         }
@@ -85,14 +94,21 @@ impl Run {
                 continue;
             }
             let shared = match &encoded {
-                Some((subscription, shared)) if *subscription == target.subscription => shared.clone(),
+                Some((subscription, shared)) if *subscription == target.subscription => {
+                    shared.clone()
+                }
                 _ => {
                     let shared = self.encode(target.subscription, bytes);
                     encoded = Some((target.subscription, shared.clone()));
                     shared
                 }
             };
-            effects.deliver_encoded(target, shared, self.sections.len() as u64, self.sections_len as u64);
+            effects.deliver_encoded(
+                target,
+                shared,
+                self.sections.len() as u64,
+                self.sections_len as u64,
+            );
         }
     }
 
@@ -103,7 +119,15 @@ impl Run {
         }
         for section in &self.sections {
             let section = slice(bytes, section);
-            effects.deliver(target, Delivery { unreliable: false, fragment: None, section, shared: None });
+            effects.deliver(
+                target,
+                Delivery {
+                    unreliable: false,
+                    fragment: None,
+                    section,
+                    shared: None,
+                },
+            );
         }
     }
 
@@ -118,5 +142,7 @@ impl Run {
 
 #[inline]
 fn slice<'b>(bytes: &'b [u8], range: &Range<u32>) -> &'b [u8] {
-    bytes.get(range.start as usize..range.end as usize).unwrap_or_default()
+    bytes
+        .get(range.start as usize..range.end as usize)
+        .unwrap_or_default()
 }

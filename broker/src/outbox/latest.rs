@@ -33,7 +33,12 @@ impl Latest {
     }
 
     /// Keeps a frame; returns the bytes and the number of messages that were dropped for it.
-    pub(super) fn push(&mut self, subscription: SubscriptionId, limit: u16, frame: Bytes) -> (usize, u64) {
+    pub(super) fn push(
+        &mut self,
+        subscription: SubscriptionId,
+        limit: u16,
+        frame: Bytes,
+    ) -> (usize, u64) {
         let ring = self.rings.entry(subscription).or_default();
         if ring.frames.is_empty() {
             self.turns.push_back(subscription);
@@ -53,10 +58,18 @@ impl Latest {
     pub(super) fn take(&mut self) -> (Vec<Bytes>, usize) {
         let (mut frames, mut len, mut added) = (Vec::new(), 0, 0);
         while len < TAKE_LEN {
-            let Some(subscription) = self.turns.pop_front() else { break };
-            let Some(mut ring) = self.rings.remove(&subscription) else { continue };
+            let Some(subscription) = self.turns.pop_front() else {
+                break;
+            };
+            let Some(mut ring) = self.rings.remove(&subscription) else {
+                continue;
+            };
             if ring.dropped > 0 {
-                let notice = Frame::Dropped(Dropped { subscription, count: ring.dropped }).to_vec();
+                let notice = Frame::Dropped(Dropped {
+                    subscription,
+                    count: ring.dropped,
+                })
+                .to_vec();
                 added += notice.len();
                 frames.push(Bytes::from(notice));
                 ring.dropped = 0;
@@ -93,7 +106,11 @@ mod tests {
         assert_eq!(lost, (30, 3));
         let (frames, added) = latest.take();
         assert!(latest.is_empty());
-        let notice = Frame::Dropped(Dropped { subscription: ONE, count: 3 }).to_vec();
+        let notice = Frame::Dropped(Dropped {
+            subscription: ONE,
+            count: 3,
+        })
+        .to_vec();
         assert_eq!((frames.len(), added), (3, notice.len()));
         assert_eq!(frames[0], notice);
         assert_eq!((frames[1][0], frames[2][0]), (3, 4));
@@ -104,7 +121,11 @@ mod tests {
         let mut latest = Latest::default();
         for id in [1, 2] {
             for _ in 0..3 {
-                latest.push(SubscriptionId(id), 10, Bytes::from(vec![u8::try_from(id).unwrap(); TAKE_LEN / 2]));
+                latest.push(
+                    SubscriptionId(id),
+                    10,
+                    Bytes::from(vec![u8::try_from(id).unwrap(); TAKE_LEN / 2]),
+                );
             }
         }
         let mut order = Vec::new();

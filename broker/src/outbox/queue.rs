@@ -70,7 +70,8 @@ impl Queue {
         // Rises at once and falls slowly.
         self.usual = len.max(self.usual - self.usual / 8);
         self.chunks_len += self.tail.len();
-        self.chunks.push_back(Bytes::from(std::mem::take(&mut self.tail)));
+        self.chunks
+            .push_back(Bytes::from(std::mem::take(&mut self.tail)));
     }
 
     /// Moves chunks to `batch` until it holds `len_max` bytes; the last one may exceed it.
@@ -79,7 +80,9 @@ impl Queue {
             if self.chunks.is_empty() {
                 self.close_tail();
             }
-            let Some(chunk) = self.chunks.pop_front() else { break };
+            let Some(chunk) = self.chunks.pop_front() else {
+                break;
+            };
             self.chunks_len -= chunk.len();
             batch.push(chunk);
         }
@@ -103,7 +106,10 @@ mod tests {
     fn lengths_add_up_and_order_is_kept() {
         let mut queue = Queue::default();
         queue.tail(5).extend_from_slice(b"small");
-        queue.push_shared(|out| out.extend_from_slice(b"head"), Bytes::from_static(b"shared"));
+        queue.push_shared(
+            |out| out.extend_from_slice(b"head"),
+            Bytes::from_static(b"shared"),
+        );
         queue.tail(4).extend_from_slice(b"tail");
         assert_eq!(queue.len(), 19);
         let mut batch = Batch::new();
@@ -117,7 +123,11 @@ mod tests {
         for _ in 0..10 {
             queue.push(Bytes::from(vec![0; 100]));
         }
-        assert_eq!(drain(&mut queue, 250), 300, "the chunk that crosses the bound goes whole");
+        assert_eq!(
+            drain(&mut queue, 250),
+            300,
+            "the chunk that crosses the bound goes whole"
+        );
         assert_eq!(queue.len(), 700);
         assert_eq!(drain(&mut queue, usize::MAX), 700);
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use compact_str::CompactString;
 use dialtone_protocol::SubscriptionId;
-use dialtone_protocol::frame::Pick;
+use dialtone_protocol::frame::{Pick, Wanted};
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 
@@ -90,8 +90,15 @@ struct Others<P> {
 
 impl<P> Entry<P> {
     pub(super) fn new(name: &str) -> Self {
-        let members = Members { plain: SmallVec::new(), others: None, snapshot: None };
-        Self { name: CompactString::new(name), members: Mutex::new(members) }
+        let members = Members {
+            plain: SmallVec::new(),
+            others: None,
+            snapshot: None,
+        };
+        Self {
+            name: CompactString::new(name),
+            members: Mutex::new(members),
+        }
     }
 
     /// The pattern.
@@ -111,8 +118,12 @@ impl<P> Entry<P> {
             members.plain.push(member.target);
             return;
         }
-        let others =
-            members.others.get_or_insert_with(|| Box::new(Others { taps: Vec::new(), groups: Vec::new() }));
+        let others = members.others.get_or_insert_with(|| {
+            Box::new(Others {
+                taps: Vec::new(),
+                groups: Vec::new(),
+            })
+        });
         match member.group {
             Some((name, pick)) if !member.tap => others.join(name, pick, member.target),
             _ => others.taps.push(member.target),
@@ -130,7 +141,9 @@ impl<P> Entry<P> {
             }
             return true;
         }
-        let Some(others) = members.others.as_deref_mut() else { return false };
+        let Some(others) = members.others.as_deref_mut() else {
+            return false;
+        };
         let removed = others.remove(is_it);
         if others.taps.is_empty() && others.groups.is_empty() {
             members.others = None;
@@ -138,13 +151,55 @@ impl<P> Entry<P> {
         removed
     }
 
-    /// The group and tap settings of a subscription, for listings.
-    pub fn describe(&self, is_it: impl Fn(&Target<P>) -> bool) -> (Option<(Box<str>, Pick)>, bool) {
+    /// Calls `found` for every subscription, with its group and whether it is a tap.
+    pub fn each_member(&self, mut found: impl FnMut(&Target<P>, Option<&str>, bool)) {
         let members = self.members.lock();
-        let Some(others) = members.others.as_deref() else { return (None, false) };
-        let group = others.groups.iter().find(|group| group.members.iter().any(&is_it));
-        let tap = others.taps.iter().any(&is_it);
-        (group.map(|group| (group.name.clone(), group.pick)), tap)
+        members
+            .plain
+            .iter()
+            .for_each(|target| found(target, None, false));
+        let Some(others) = members.others.as_deref() else {
+            return;
+        };
+        others
+            .taps
+            .iter()
+            .for_each(|target| found(target, None, true));
+        for group in &others.groups {
+            group
+                .members
+                .iter()
+                .for_each(|target| found(target, Some(&group.name), false));
+        }
+    }
+
+    /// A subscription as it was asked for.
+    pub fn describe(&self, is_it: impl Fn(&Target<P>) -> bool) -> Option<Wanted> {
+        let members = self.members.lock();
+        let wanted = |target: &Target<P>| {
+            let mut wanted = Wanted::new(self.name.as_str());
+            wanted.id = target.subscription;
+            wanted.drop_oldest = target.drop_oldest;
+            wanted
+        };
+        if let Some(target) = members.plain.iter().find(|target| is_it(target)) {
+            return Some(wanted(target));
+        }
+        let others = members.others.as_deref()?;
+        if let Some(target) = others.taps.iter().find(|target| is_it(target)) {
+            return Some(Wanted {
+                tap: true,
+                ..wanted(target)
+            });
+        }
+        others.groups.iter().find_map(|group| {
+            let target = group.members.iter().find(|target| is_it(target))?;
+            Some(Wanted {
+                group: Some(group.name.to_string()),
+                pick: group.pick,
+                ..wanted(target)
+            })
+        })
     }
 }
 
@@ -165,13 +220,20 @@ impl<P: Clone> Members<P> {
             return Arc::clone(snapshot);
         }
         let (taps, groups) = match self.others.as_deref() {
-            Some(others) => (others.taps.as_slice().into(), others.groups.as_slice().into()),
+            Some(others) => (
+                others.taps.as_slice().into(),
+                others.groups.as_slice().into(),
+            ),
             None => (Box::default(), Box::default()),
         };
         // Receivers with the same number follow each other, so that they can share an encoding.
         let mut targets: Box<[Target<P>]> = self.plain.as_slice().into();
         targets.sort_by_key(|target| target.subscription);
-        let snapshot = Arc::new(Snapshot { targets, taps, groups });
+        let snapshot = Arc::new(Snapshot {
+            targets,
+            taps,
+            groups,
+        });
         self.snapshot = Some(Arc::clone(&snapshot));
         snapshot
     }
@@ -210,7 +272,11 @@ impl<P> Others<P> {
     fn join(&mut self, name: Box<str>, pick: Pick, target: Target<P>) {
         match self.groups.iter_mut().find(|group| group.name == name) {
             Some(group) => group.members.push(target),
-            None => self.groups.push(Group { name, pick, members: vec![target] }),
+            None => self.groups.push(Group {
+                name,
+                pick,
+                members: vec![target],
+            }),
         }
     }
 

@@ -28,7 +28,11 @@ struct Node<P> {
 impl<P> Default for Trie<P> {
     fn default() -> Self {
         let hasher = RandomState::new();
-        Self { root: Node::new(&hasher), len: 0, hasher }
+        Self {
+            root: Node::new(&hasher),
+            len: 0,
+            hasher,
+        }
     }
 }
 
@@ -50,13 +54,23 @@ impl<P> Trie<P> {
         for segment in pattern.split('.') {
             match segment {
                 ">" => slot_is_tail = true,
-                "*" => node = node.star.get_or_insert_with(|| Box::new(Node::new(&self.hasher))),
+                "*" => {
+                    let star = &mut node.star;
+                    node = star.get_or_insert_with(|| Box::new(Node::new(&self.hasher)));
+                }
                 literal => {
-                    node = node.literals.entry(Box::from(literal)).or_insert_with(|| Node::new(&self.hasher));
+                    node = node
+                        .literals
+                        .entry(Box::from(literal))
+                        .or_insert_with(|| Node::new(&self.hasher));
                 }
             }
         }
-        let slot = if slot_is_tail { &mut node.tail } else { &mut node.here };
+        let slot = if slot_is_tail {
+            &mut node.tail
+        } else {
+            &mut node.here
+        };
         if slot.is_none() {
             self.len += 1;
         }
@@ -70,6 +84,11 @@ impl<P> Trie<P> {
         }
     }
 
+    /// Calls `found` for every pattern.
+    pub fn each(&self, found: &mut impl FnMut(&Arc<Entry<P>>)) {
+        self.root.each(found);
+    }
+
     /// Calls `found` for every pattern that matches a checked subject.
     pub fn each_match(&self, subject: &str, found: &mut impl FnMut(&Arc<Entry<P>>)) {
         self.root.each_match(subject, found);
@@ -78,11 +97,19 @@ impl<P> Trie<P> {
 
 impl<P> Node<P> {
     fn new(hasher: &RandomState) -> Self {
-        Self { literals: HashMap::with_hasher(hasher.clone()), star: None, here: None, tail: None }
+        Self {
+            literals: HashMap::with_hasher(hasher.clone()),
+            star: None,
+            here: None,
+            tail: None,
+        }
     }
 
     fn is_empty(&self) -> bool {
-        self.literals.is_empty() && self.star.is_none() && self.here.is_none() && self.tail.is_none()
+        self.literals.is_empty()
+            && self.star.is_none()
+            && self.here.is_none()
+            && self.tail.is_none()
     }
 
     /// The depth of the recursion is bounded by `SEGMENTS_MAX`.
@@ -91,7 +118,9 @@ impl<P> Node<P> {
             None => self.here.take().is_some(),
             Some(">") => self.tail.take().is_some(),
             Some("*") => {
-                let Some(star) = &mut self.star else { return false };
+                let Some(star) = &mut self.star else {
+                    return false;
+                };
                 let removed = star.remove(segments);
                 if star.is_empty() {
                     self.star = None;
@@ -99,13 +128,25 @@ impl<P> Node<P> {
                 removed
             }
             Some(literal) => {
-                let Some(node) = self.literals.get_mut(literal) else { return false };
+                let Some(node) = self.literals.get_mut(literal) else {
+                    return false;
+                };
                 let removed = node.remove(segments);
                 if node.is_empty() {
                     self.literals.remove(literal);
                 }
                 removed
             }
+        }
+    }
+
+    fn each(&self, found: &mut impl FnMut(&Arc<Entry<P>>)) {
+        self.here.iter().chain(&self.tail).for_each(&mut *found);
+        for node in self.literals.values() {
+            node.each(found);
+        }
+        if let Some(star) = &self.star {
+            star.each(found);
         }
     }
 

@@ -1,22 +1,48 @@
 //! Questions with their answers, and frames in short form.
 
 use super::{
-    Code, Duration, Fragment, Frame, Interest, Message, Peer, Publish, Published, Refused, RequestId, Said, Subscribe,
-    SubscriptionId, Unsubscribe, Wanted,
+    Code, Duration, Fragment, Frame, Interest, Message, Peer, Publish, Published, Refused,
+    RequestId, Said, Subscribe, SubscriptionId, Unsubscribe, Wanted,
 };
 
 /// A publish frame in short form.
 pub fn publish<'a>(subject: &'a str, payload: &'a [u8]) -> Publish<'a> {
-    let message = Message { subject, reply: None, encoding: 0, headers: None, payload };
-    Publish { request: None, unreliable: false, fragment: None, message }
+    let message = Message {
+        subject,
+        reply: None,
+        encoding: 0,
+        headers: None,
+        payload,
+    };
+    Publish {
+        request: None,
+        unreliable: false,
+        fragment: None,
+        message,
+    }
 }
 
 /// The publish frames of a message in fragments of at most `fragment_len` bytes.
-pub fn fragments<'a>(id: u64, subject: &'a str, payload: &'a [u8], fragment_len: usize) -> Vec<Publish<'a>> {
+///
+/// # Panics
+/// When there are more fragments than a number of 32 bits can count.
+pub fn fragments<'a>(
+    id: u64,
+    subject: &'a str,
+    payload: &'a [u8],
+    fragment_len: usize,
+) -> Vec<Publish<'a>> {
     let total_len = payload.len() as u64;
     let cut = |(index, part): (usize, &'a [u8])| {
         let index = u32::try_from(index).expect("a test's message has few fragments");
-        Publish { fragment: Some(Fragment { id, index, total_len }), ..publish(subject, part) }
+        Publish {
+            fragment: Some(Fragment {
+                id,
+                index,
+                total_len,
+            }),
+            ..publish(subject, part)
+        }
     };
     payload.chunks(fragment_len).enumerate().map(cut).collect()
 }
@@ -36,10 +62,20 @@ impl Peer {
     /// When the connection ends.
     pub async fn publish_acked(&mut self, subject: &str, payload: &[u8]) -> Result<u32, Refused> {
         let request = RequestId(self.number());
-        self.send(&Frame::Publish(Publish { request: Some(request), ..publish(subject, payload) })).await;
-        self.find(|said| match said {
-            Said::Published(Published { request: of, outcome }) if *of == request => Some(outcome.clone()),
-            _ => None,
+        self.send(&Frame::Publish(Publish {
+            request: Some(request),
+            ..publish(subject, payload)
+        }))
+        .await;
+        self.find(|said| {
+            let Said::Published(Published {
+                request: of,
+                outcome,
+            }) = said
+            else {
+                return None;
+            };
+            (*of == request).then(|| outcome.clone())
         })
         .await
     }
@@ -68,10 +104,13 @@ impl Peer {
     /// Begins subscriptions in one batch; returns those that were refused.
     pub async fn subscribe_all(&mut self, wanted: Vec<Wanted>) -> Vec<(SubscriptionId, Refused)> {
         let request = RequestId(self.number());
-        self.send(&Frame::Subscribe(Subscribe { request, wanted })).await;
-        self.find(|said| match said {
-            Said::Subscribed(answer) if answer.request == request => Some(answer.refused.clone()),
-            _ => None,
+        self.send(&Frame::Subscribe(Subscribe { request, wanted }))
+            .await;
+        self.find(|said| {
+            let Said::Subscribed(answer) = said else {
+                return None;
+            };
+            (answer.request == request).then(|| answer.refused.clone())
         })
         .await
     }
@@ -79,15 +118,27 @@ impl Peer {
     /// Ends subscriptions, and waits for the answer.
     pub async fn unsubscribe(&mut self, ids: &[SubscriptionId]) {
         let request = RequestId(self.number());
-        self.send(&Frame::Unsubscribe(Unsubscribe { request, ids: ids.to_vec() })).await;
-        self.find(|said| matches!(said, Said::Unsubscribed(answer) if answer.request == request).then_some(())).await;
+        self.send(&Frame::Unsubscribe(Unsubscribe {
+            request,
+            ids: ids.to_vec(),
+        }))
+        .await;
+        self.find(|said| {
+            matches!(said, Said::Unsubscribed(answer) if answer.request == request).then_some(())
+        })
+        .await;
     }
 
     /// Asks for interest without waiting for the answer; returns the number of the question.
     pub async fn ask_interest(&mut self, subject: &str, wait: Duration) -> RequestId {
         let request = RequestId(self.number());
         let wait_ms = u32::try_from(wait.as_millis()).unwrap_or(u32::MAX);
-        self.send(&Frame::Interest(Interest { request, subject: subject.to_owned(), wait_ms })).await;
+        self.send(&Frame::Interest(Interest {
+            request,
+            subject: subject.to_owned(),
+            wait_ms,
+        }))
+        .await;
         request
     }
 
@@ -96,9 +147,11 @@ impl Peer {
     /// # Errors
     /// When the broker refuses to answer.
     pub async fn interested(&mut self, request: RequestId) -> Result<bool, Refused> {
-        self.find(|said| match said {
-            Said::Interested(answer) if answer.request == request => Some(answer.answer.clone()),
-            _ => None,
+        self.find(|said| {
+            let Said::Interested(answer) = said else {
+                return None;
+            };
+            (answer.request == request).then(|| answer.answer.clone())
         })
         .await
     }
@@ -111,7 +164,8 @@ impl Peer {
         let mut skipped = Vec::new();
         loop {
             let said = self.next().await;
-            let said = said.unwrap_or_else(|| panic!("the connection ended; before that: {skipped:?}"));
+            let said =
+                said.unwrap_or_else(|| panic!("the connection ended; before that: {skipped:?}"));
             if let Some(found) = found(&said) {
                 for said in skipped.into_iter().rev() {
                     self.unread.push_front(said);
@@ -127,6 +181,8 @@ impl Peer {
     /// # Panics
     /// When it was none.
     pub fn code<T: std::fmt::Debug>(result: Result<T, Refused>) -> Code {
-        result.expect_err("the broker was expected to refuse this").code
+        result
+            .expect_err("the broker was expected to refuse this")
+            .code
     }
 }

@@ -2,7 +2,12 @@
 //!
 //! `DIALTONE_SEEDS=1000` runs each test with so many seeds instead of a few.
 
-use std::future::Future;
+#![expect(clippy::unwrap_used, reason = "a step that fails is a test that fails")]
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "whatever else is said ends the test alike"
+)]
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
@@ -26,18 +31,33 @@ const RUN_MAX: Duration = Duration::from_hours(24);
 /// clock that stands still while something can be done.
 #[track_caller]
 fn simulate<F: Future>(few: u64, test: impl Fn(u64) -> F) {
-    let seeds = std::env::var("DIALTONE_SEEDS").ok().map(|count| count.parse().expect("DIALTONE_SEEDS is a number"));
-    let first = std::env::var("DIALTONE_FIRST_SEED").ok().map(|seed| seed.parse().expect("the seed is a number"));
+    let seeds = std::env::var("DIALTONE_SEEDS")
+        .ok()
+        .map(|count| count.parse().expect("DIALTONE_SEEDS is a number"));
+    let first = std::env::var("DIALTONE_FIRST_SEED")
+        .ok()
+        .map(|seed| seed.parse().expect("the seed is a number"));
     let first: u64 = first.unwrap_or(0);
     for seed in first..first + seeds.unwrap_or(few) {
         let run = || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
-            runtime.block_on(async { tokio::time::timeout(RUN_MAX, test(seed)).await.expect("the run is stuck") });
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .start_paused(true)
+                .build()
+                .unwrap();
+            runtime.block_on(async {
+                tokio::time::timeout(RUN_MAX, test(seed))
+                    .await
+                    .expect("the run is stuck")
+            });
         };
         if let Err(panic) = catch_unwind(AssertUnwindSafe(run)) {
             let text = panic.downcast_ref::<String>().map(String::as_str);
             let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
-            panic!("seed {seed} (DIALTONE_FIRST_SEED={seed} DIALTONE_SEEDS=1): {}", text.unwrap_or("?"));
+            panic!(
+                "seed {seed} (DIALTONE_FIRST_SEED={seed} DIALTONE_SEEDS=1): {}",
+                text.unwrap_or("?")
+            );
         }
     }
 }
