@@ -4,18 +4,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dialtone_transport::{Incoming, Listener};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use crate::broker::Shared;
 use crate::connection;
+use crate::shards::Seat;
 
 /// How long accepting pauses after an error such as a lack of file descriptors, which only the end
 /// of other connections can mend.
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// Accepts until `stop` is cancelled.
-pub(crate) async fn run(listener: Listener, shared: Arc<Shared>, stop: CancellationToken) {
+pub(crate) async fn run(
+    listener: Listener,
+    shard: usize,
+    shared: Arc<Shared>,
+    stop: CancellationToken,
+) {
     let handshakes = Arc::new(Semaphore::new(shared.config.handshakes_max as usize));
     loop {
         let Ok(permit) = Arc::clone(&handshakes).acquire_owned().await else {
@@ -27,9 +33,9 @@ pub(crate) async fn run(listener: Listener, shared: Arc<Shared>, stop: Cancellat
         };
         match accepted {
             Ok(incoming) => {
-                let shard = shared.next_shard();
-                let task = establish(incoming, Arc::clone(&shared), permit);
-                shared.tasks.spawn_on(task, &shard);
+                let (runtime, seat) = shared.shards.place(shard);
+                let task = establish(incoming, Arc::clone(&shared), permit, seat);
+                shared.tasks.spawn_on(task, &runtime);
             }
             Err(error) => {
                 tracing::warn!(%error, "accepting failed");
@@ -42,13 +48,14 @@ pub(crate) async fn run(listener: Listener, shared: Arc<Shared>, stop: Cancellat
 async fn establish(
     incoming: Incoming,
     shared: Arc<Shared>,
-    permit: tokio::sync::OwnedSemaphorePermit,
+    permit: OwnedSemaphorePermit,
+    seat: Option<Seat>,
 ) {
     let remote = incoming.remote();
     match incoming.establish().await {
         Ok(connection) => {
             shared.metrics.accepted.add(1);
-            connection::serve(connection, shared, Some(permit)).await;
+            connection::serve(connection, shared, Some(permit), seat).await;
         }
         Err(error) => {
             shared.metrics.handshake_failures.add(1);

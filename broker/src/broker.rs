@@ -1,7 +1,7 @@
 //! Owns the tables and the tasks: bind, run, stop.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 use dialtone_protocol::frame::{Addresses, Close, Drain};
@@ -13,7 +13,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::accept;
 use crate::auth::Authenticate;
-use crate::config::Config;
+use crate::config::{Config, Listen};
 use crate::connection;
 use crate::error::BindError;
 use crate::interest::Waiting;
@@ -21,6 +21,7 @@ use crate::metrics::Metrics;
 use crate::peer::{Order, Peer};
 use crate::registry::Registry;
 use crate::router::Router;
+use crate::shards::Shards;
 
 /// A broker that listens but does not accept yet.
 #[derive(Debug)]
@@ -55,8 +56,8 @@ pub(crate) struct Shared {
     /// Counts changes of permissions, so that a handshake notices one that it overlaps.
     pub(crate) permissions_epoch: AtomicU64,
     pub(crate) tasks: TaskTracker,
+    pub(crate) shards: Shards,
     next_connection: AtomicU64,
-    next_shard: AtomicUsize,
 }
 
 impl std::fmt::Debug for Shared {
@@ -75,16 +76,12 @@ impl Broker {
     pub async fn bind(config: Config, auth: Arc<dyn Authenticate>) -> Result<Self, BindError> {
         let node = node_name(config.node.as_deref())?;
         check(&config)?;
+        let shards = Shards::new(&config.shards);
         let mut listeners = Vec::with_capacity(config.listen.len());
-        for listen in &config.listen {
-            let bound = Listener::bind(&listen.endpoint, &listen.options).await;
-            let bound = bound.map_err(|source| BindError::Listen {
-                endpoint: Box::new(listen.endpoint.clone()),
-                source,
-            })?;
-            listeners.push(bound);
+        for (index, listen) in config.listen.iter().enumerate() {
+            listeners.push(bind(listen.clone(), &shards.handle(shards.of_listener(index))).await?);
         }
-        let shared = Arc::new(Shared::new(config, node, auth));
+        let shared = Arc::new(Shared::new(config, node, auth, shards));
         let urls: Vec<String> = listeners
             .iter()
             .map(|listener| listener.local_endpoint().to_string())
@@ -113,12 +110,10 @@ impl Broker {
     pub async fn run(self, stop: CancellationToken) {
         let shared = self.shared;
         let accepting = CancellationToken::new();
-        for listener in self.listeners {
-            shared.tasks.spawn(accept::run(
-                listener,
-                Arc::clone(&shared),
-                accepting.clone(),
-            ));
+        for (index, listener) in self.listeners.into_iter().enumerate() {
+            let shard = shared.shards.of_listener(index);
+            let task = accept::run(listener, shard, Arc::clone(&shared), accepting.clone());
+            shared.tasks.spawn_on(task, &shared.shards.handle(shard));
         }
         shared.ready.store(true, Ordering::Release);
         tokio::select! {
@@ -128,6 +123,22 @@ impl Broker {
         shared.draining.store(true, Ordering::Release);
         accepting.cancel();
         drain(&shared).await;
+    }
+}
+
+/// Listens on a shard, since a socket belongs to the runtime that it was made on.
+async fn bind(listen: Listen, shard: &tokio::runtime::Handle) -> Result<Listener, BindError> {
+    let endpoint = listen.endpoint.clone();
+    let failed = |source| BindError::Listen {
+        endpoint: Box::new(endpoint),
+        source,
+    };
+    let bound = shard.spawn(async move { Listener::bind(&listen.endpoint, &listen.options).await });
+    match bound.await {
+        Ok(bound) => bound.map_err(failed),
+        Err(stopped) => Err(BindError::Config {
+            what: format!("a shard has stopped: {stopped}"),
+        }),
     }
 }
 
@@ -210,7 +221,7 @@ impl Handle {
     pub fn serve(&self, connection: Connection) {
         let shared = Arc::clone(&self.shared);
         shared.metrics.accepted.add(1);
-        let task = connection::serve(connection, Arc::clone(&shared), None);
+        let task = connection::serve(connection, Arc::clone(&shared), None, None);
         shared.tasks.spawn(task);
     }
 
@@ -221,7 +232,7 @@ impl Handle {
 }
 
 impl Shared {
-    fn new(config: Config, node: Arc<str>, auth: Arc<dyn Authenticate>) -> Self {
+    fn new(config: Config, node: Arc<str>, auth: Arc<dyn Authenticate>, shards: Shards) -> Self {
         Self {
             limits: RwLock::new(config.limits.clone()),
             addresses: RwLock::new(config.advertise.clone()),
@@ -240,23 +251,13 @@ impl Shared {
             next_fragment: AtomicU64::new(1),
             permissions_epoch: AtomicU64::new(0),
             tasks: TaskTracker::new(),
+            shards,
             next_connection: AtomicU64::new(1),
-            next_shard: AtomicUsize::new(0),
         }
     }
 
     pub(crate) fn next_connection(&self) -> ConnectionId {
         ConnectionId(self.next_connection.fetch_add(1, Ordering::Relaxed))
-    }
-
-    /// The runtime that the next connection lives on.
-    pub(crate) fn next_shard(&self) -> tokio::runtime::Handle {
-        let shards = &self.config.shards;
-        let turn = self.next_shard.fetch_add(1, Ordering::Relaxed);
-        match shards.get(turn % shards.len().max(1)) {
-            Some(shard) => shard.clone(),
-            None => tokio::runtime::Handle::current(),
-        }
     }
 }
 

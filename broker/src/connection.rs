@@ -26,6 +26,7 @@ use crate::broker::Shared;
 use crate::peer::{Order, Peer};
 use crate::router::Entry;
 use crate::router::group::Dice;
+use crate::shards::Seat;
 
 mod cache;
 mod effects;
@@ -43,6 +44,9 @@ use permission::Decisions;
 
 /// How long a peer is given to take what is due and the goodbye when its connection ends.
 const GOODBYE_MAX: Duration = Duration::from_secs(5);
+
+/// After so many bytes a connection lets the others of its thread have their turn.
+const YIELD_LEN: usize = 512 << 10;
 
 /// How long a fragmented message may wait for its next fragment.
 const FRAGMENT_IDLE_MAX: Duration = Duration::from_mins(2);
@@ -63,6 +67,8 @@ struct Conn {
     /// Interest queries that wait, with their deadlines.
     waits: BTreeMap<RequestId, (Instant, Box<str>)>,
     dice: Dice,
+    /// Bytes read since the others of the thread had their turn.
+    read_len: usize,
 }
 
 /// What a turn ends with.
@@ -91,14 +97,23 @@ pub(crate) async fn serve(
     connection: Connection,
     shared: Arc<Shared>,
     permit: Option<OwnedSemaphorePermit>,
+    seat: Option<Seat>,
 ) {
-    let Some(mut conn) = handshake::perform(connection, shared).await else {
+    let Some(conn) = handshake::perform(connection, shared).await else {
         return;
     };
     drop(permit);
-    // The future of the rest is large only while it runs; the handshake's has ended by here.
+    // A task of its own, because the handshake's is several times as large and would be kept as
+    // long as the connection lasts.
+    let shared = Arc::clone(&conn.shared);
+    shared.tasks.spawn(live(conn, seat));
+}
+
+/// The seat on the shard is held until the end.
+async fn live(mut conn: Box<Conn>, seat: Option<Seat>) {
     let ending = conn.run().await;
-    conn.end(ending).await;
+    Box::pin(conn.end(ending)).await;
+    drop(seat);
 }
 
 impl Conn {
@@ -127,6 +142,7 @@ impl Conn {
             decisions: Decisions::default(),
             fragments: Table::new(bounds),
             waits: BTreeMap::new(),
+            read_len: 0,
         }
     }
 
@@ -139,14 +155,15 @@ impl Conn {
         loop {
             match turn {
                 Turn::Read(full) if full.is_empty() => {}
-                Turn::Read(full) => self.stall(full).await,
+                // What is rare is boxed, so that an idle connection's task is small.
+                Turn::Read(full) => Box::pin(self.stall(full)).await,
                 Turn::Ask(lane, action, subject) => {
-                    self.ask(action, subject).await;
+                    Box::pin(self.ask(action, subject)).await;
                     turn = self.go_on(lane);
                     continue;
                 }
                 Turn::Order(Order::Refresh) => {
-                    if let Err(ending) = self.refresh().await {
+                    if let Err(ending) = Box::pin(self.refresh()).await {
                         return ending;
                     }
                 }
@@ -159,6 +176,10 @@ impl Conn {
                     }
                 }
                 Turn::End(ending) => return ending,
+            }
+            if self.read_len >= YIELD_LEN {
+                self.read_len = 0;
+                tokio::task::yield_now().await;
             }
             self.arm(sleep.as_mut());
             turn = poll_fn(|cx| self.poll_turn(cx, sleep.as_mut())).await;
@@ -239,7 +260,7 @@ impl Conn {
         .await;
     }
 
-    async fn end(mut self, ending: Ending) {
+    async fn end(mut self: Box<Self>, ending: Ending) {
         let goodbye = match ending {
             Ending::Peer => None,
             Ending::Broker(violation) => {

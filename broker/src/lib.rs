@@ -40,4 +40,5 @@ mod peer;
 mod registry;
 mod report;
 pub mod router;
+mod shards;
 mod sys;

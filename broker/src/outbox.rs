@@ -14,14 +14,13 @@
 //! ```
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use dialtone_protocol::frame::{Fragment, message};
 use dialtone_protocol::{Code, Frame, SubscriptionId};
-use dialtone_transport::{Batch, Lane, Writer};
-use futures_util::task::{AtomicWaker, noop_waker_ref};
+use dialtone_transport::Writer;
+use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
@@ -29,19 +28,15 @@ use crate::config::OutboxConfig;
 
 mod latest;
 mod queue;
+mod write;
 
 use latest::Latest;
 use queue::Queue;
+use write::Writing;
 
 /// Sections at least this long are shared by their receivers instead of copied for each. Copying
 /// a kilobyte costs less than counting references across threads; at eight it no longer does.
 pub(crate) const SHARE_LEN_MIN: usize = 8 << 10;
-
-/// Most bytes that one write takes of the bulk lane where it shares a stream with small messages.
-const BULK_TURN: usize = 256 << 10;
-
-/// Most bytes that are taken from the queue for one write.
-const WRITE_TURN: usize = 1 << 20;
 
 /// What waits to be written to one peer.
 #[derive(Debug)]
@@ -86,18 +81,6 @@ struct Queued {
     bytes_out: u64,
 }
 
-#[derive(Debug)]
-struct Writing {
-    writer: Writer,
-    interactive: Batch,
-    bulk: Batch,
-    has_bulk_lane: bool,
-    /// A transport that could not write everything may hold bytes of its own after the batch is
-    /// empty: it is asked again until it is ready.
-    interactive_blocked: bool,
-    bulk_blocked: bool,
-}
-
 /// What a push leaves to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Pushed {
@@ -125,14 +108,7 @@ impl Outbox {
             max: config.max_bytes,
             datagrams: config.datagrams_max,
         };
-        let writing = Writing {
-            writer,
-            interactive: Batch::new(),
-            bulk: Batch::new(),
-            has_bulk_lane,
-            interactive_blocked: false,
-            bulk_blocked: false,
-        };
+        let writing = Writing::new(writer, has_bulk_lane);
         Self {
             queued: Mutex::new(Queued::new()),
             writing: Mutex::new(Some(writing)),
@@ -336,134 +312,6 @@ impl Outbox {
         added
     }
 
-    /// Writes until nothing waits or the socket is full. To be called by the holder of the claim.
-    pub(crate) fn flush(&self) {
-        let mut cx = Context::from_waker(noop_waker_ref());
-        if self.poll_write(&mut cx).is_pending() {
-            self.owner_turn.store(true, Ordering::Release);
-            self.owner.wake();
-        }
-    }
-
-    /// The owner's part: finishes what others could not write. Pending while there is nothing to
-    /// do. Ready when the outbox was closed by somebody, with the code.
-    pub(crate) fn poll_owner(&self, cx: &mut Context<'_>) -> Poll<Code> {
-        self.owner.register(cx.waker());
-        if self.owner_turn.load(Ordering::Acquire) && self.poll_write(cx).is_ready() {
-            self.owner_turn.store(false, Ordering::Release);
-        }
-        if self.is_open() {
-            return Poll::Pending;
-        }
-        Poll::Ready(self.queued.lock().closed.unwrap_or(Code::Normal))
-    }
-
-    pub(crate) fn wake_owner(&self) {
-        self.owner.wake();
-    }
-
-    fn poll_write(&self, cx: &mut Context<'_>) -> Poll<()> {
-        let mut guard = self.writing.lock();
-        let Some(writing) = guard.as_mut() else {
-            return Poll::Ready(());
-        };
-        loop {
-            if self.refill(writing) {
-                return Poll::Ready(());
-            }
-            let before = writing.interactive.len() + writing.bulk.len();
-            let result = writing.poll(cx);
-            let left = writing.interactive.len() + writing.bulk.len();
-            self.account(before - left);
-            match result {
-                Poll::Ready(Ok(())) => {}
-                Poll::Ready(Err(error)) => {
-                    tracing::debug!(%error, "write failed");
-                    self.close(Code::Normal);
-                    return Poll::Ready(());
-                }
-                Poll::Pending => return Poll::Pending,
-            }
-        }
-    }
-
-    /// Moves what waits to the writer; `true`, and the claim is given up, when there is nothing.
-    fn refill(&self, writing: &mut Writing) -> bool {
-        let mut queued = self.queued.lock();
-        if !queued.datagrams.is_empty() {
-            for datagram in std::mem::take(&mut queued.datagrams) {
-                // Unreliable by request: what the transport does not take is lost.
-                let sent = writing.writer.send_datagram(datagram);
-                if !matches!(sent, Ok(true)) {
-                    self.dropped.fetch_add(1, Ordering::Relaxed);
-                }
-            }
-        }
-        if let Some(latest) = &mut queued.latest
-            && writing.interactive.is_empty()
-        {
-            let (frames, added) = latest.take();
-            self.pending.fetch_add(added, Ordering::Relaxed);
-            for frame in frames {
-                queued.interactive.push(frame);
-            }
-        }
-        queued
-            .interactive
-            .move_to(&mut writing.interactive, WRITE_TURN);
-        if writing.has_bulk_lane {
-            queued.bulk.move_to(&mut writing.bulk, WRITE_TURN);
-        } else if writing.interactive.len() < BULK_TURN {
-            queued.bulk.move_to(&mut writing.interactive, BULK_TURN);
-        }
-        let idle = writing.is_idle();
-        if idle {
-            queued.claimed = false;
-        }
-        idle
-    }
-
-    fn account(&self, written: usize) {
-        if written == 0 {
-            return;
-        }
-        let before = self.release(written);
-        if before > self.bounds.low {
-            // The clock is read only where it can matter: for a peer that lags.
-            self.progress.store(self.elapsed_nanos(), Ordering::Relaxed);
-            if before.saturating_sub(written) <= self.bounds.low {
-                self.drained.notify_waiters();
-            }
-        }
-        if before <= written && self.finishing.load(Ordering::Acquire) {
-            self.owner.wake();
-        }
-    }
-
-    /// Takes bytes off the account; returns what was on it. Saturates, because closing clears the
-    /// account while a write may be under way.
-    fn release(&self, len: usize) -> usize {
-        let result = self
-            .pending
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |pending| {
-                Some(pending.saturating_sub(len))
-            });
-        result.unwrap_or_else(|pending| pending)
-    }
-
-    /// The owner's last part: ready when everything has been written or the outbox was closed.
-    pub(crate) fn poll_finish(&self, cx: &mut Context<'_>) -> Poll<()> {
-        self.finishing.store(true, Ordering::Release);
-        if self.poll_owner(cx).is_ready() || self.pending() == 0 {
-            return Poll::Ready(());
-        }
-        Poll::Pending
-    }
-
-    fn elapsed_nanos(&self) -> u64 {
-        u64::try_from(now().saturating_duration_since(self.epoch).as_nanos()).unwrap_or(u64::MAX)
-    }
-
     /// Whether the outbox is above its high-water mark.
     pub(crate) fn is_full(&self) -> bool {
         self.is_open() && self.pending() > self.bounds.high
@@ -500,11 +348,6 @@ impl Outbox {
             self.drained.notify_waiters();
             self.owner.wake();
         }
-    }
-
-    /// Takes the writer out, so that the connection can say goodbye with it.
-    pub(crate) fn take_writer(&self) -> Option<Writer> {
-        self.writing.lock().take().map(|writing| writing.writer)
     }
 
     /// Lets unreliable deliveries of up to this many bytes travel as datagrams.
@@ -549,31 +392,5 @@ impl Queued {
         self.bulk = Queue::default();
         self.datagrams = Vec::new();
         self.latest = None;
-    }
-}
-
-impl Writing {
-    fn is_idle(&self) -> bool {
-        let written = self.interactive.is_empty() && self.bulk.is_empty();
-        written && !self.interactive_blocked && !self.bulk_blocked
-    }
-
-    /// Writes both lanes; ready when both have been written, pending when one is blocked.
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), dialtone_transport::Error>> {
-        if !self.interactive.is_empty() || self.interactive_blocked {
-            let sent = self
-                .writer
-                .poll_send(cx, Lane::Interactive, &mut self.interactive)?;
-            self.interactive_blocked = sent.is_pending();
-        }
-        if !self.bulk.is_empty() || self.bulk_blocked {
-            let sent = self.writer.poll_send(cx, Lane::Bulk, &mut self.bulk)?;
-            self.bulk_blocked = sent.is_pending();
-        }
-        if self.interactive_blocked || self.bulk_blocked {
-            Poll::Pending
-        } else {
-            Poll::Ready(Ok(()))
-        }
     }
 }

@@ -45,7 +45,7 @@ impl From<Refused> for Failure {
 }
 
 /// Performs the handshake; `None` when it failed, which the peer has then been told.
-pub(super) async fn perform(connection: Connection, shared: Arc<Shared>) -> Option<Conn> {
+pub(super) async fn perform(connection: Connection, shared: Arc<Shared>) -> Option<Box<Conn>> {
     let Connection {
         info,
         mut reader,
@@ -157,7 +157,7 @@ fn welcome(
     mut session: Session,
     reader: Reader,
     writer: Writer,
-) -> Conn {
+) -> Box<Conn> {
     let Introduced {
         version,
         hello,
@@ -207,7 +207,7 @@ fn welcome(
         // They changed before the peer could be found in the registry.
         peer.order(Order::Refresh);
     }
-    let mut conn = Conn::new(shared, peer, principal, session, reader);
+    let mut conn = Box::new(Conn::new(shared, peer, principal, session, reader));
     conn.rest[0] = rest;
     conn
 }

@@ -123,7 +123,7 @@ impl Conn {
         let now = now();
         match received {
             Ok(0) => (0, Turn::End(Ending::Peer)),
-            Ok(len) => match self.session.on_bytes(len, now) {
+            Ok(len) => match self.on_len(len, now) {
                 Ok(()) => self.take_turn(lane, bytes, work, now),
                 Err(violation) => (0, Turn::End(Ending::Broker(violation))),
             },
@@ -132,6 +132,11 @@ impl Conn {
                 (0, Turn::End(Ending::Peer))
             }
         }
+    }
+
+    fn on_len(&mut self, len: usize, now: Instant) -> Result<(), Violation> {
+        self.read_len += len;
+        self.session.on_bytes(len, now)
     }
 
     /// Goes on with what was read before: after the provider has answered, and at the start.
