@@ -63,7 +63,7 @@ fn requests(c: &mut Criterion) {
                 b.iter(|| {
                     runtime
                         .block_on(pair.ask(at_once))
-                        .expect("requests are answered")
+                        .expect("requests are answered");
                 });
             });
         }

@@ -24,6 +24,17 @@ pub use server::server_session;
 
 mod script;
 
+mod routing;
+pub use routing::router;
+
+mod deframe;
+
+mod upgrade;
+pub use upgrade::{http_upgrade, websocket};
+
+mod broker;
+pub use broker::connection;
+
 /// A target: its name, which is also the name of its corpus, and what it does with an input.
 pub type Target = (&'static str, fn(&[u8]));
 
@@ -34,6 +45,10 @@ pub const TARGETS: &[Target] = &[
     ("subject", subject),
     ("server_session", server_session),
     ("client_session", client_session),
+    ("router", router),
+    ("websocket", websocket),
+    ("http_upgrade", http_upgrade),
+    ("connection", connection),
 ];
 
 /// The `main` of a target's binary: libFuzzer's under `cargo fuzz`, else one that replays the files

@@ -107,21 +107,19 @@ impl Peer {
     /// # Panics
     /// When it answers with something that has no place there.
     pub async fn begin(connection: Connection, first: &[u8]) -> Result<Self, NotWelcome> {
-        let Connection {
-            reader, mut writer, ..
-        } = connection;
-        let mut batch: Batch = [Bytes::copy_from_slice(first)].into_iter().collect();
-        // What cannot be written is seen as the end when reading.
-        drop(poll_fn(|cx| writer.poll_send(cx, Lane::Interactive, &mut batch)).await);
+        let Connection { reader, writer, .. } = connection;
+        let batch = [Bytes::copy_from_slice(first)].into_iter().collect();
         let mut raw = Raw {
             reader,
+            writer,
+            batch,
             received: Vec::new(),
         };
         let body = raw.body().await.ok_or(NotWelcome::Ended)?;
         match Frame::decode(&body) {
             Ok(Frame::Welcome(welcome)) => Ok(Self {
                 reader: raw.reader,
-                writer,
+                writer: raw.writer,
                 received: raw.received,
                 unread: VecDeque::new(),
                 welcome,
@@ -313,9 +311,11 @@ impl Peer {
     }
 }
 
-/// Reads the first frame.
+/// Says the first thing and reads the first frame, both at the same time: a broker may refuse before it has read.
 struct Raw {
     reader: Reader,
+    writer: Writer,
+    batch: Batch,
     received: Vec<u8>,
 }
 
@@ -327,13 +327,17 @@ impl Raw {
                 self.received.drain(..len);
                 return Some(body);
             }
-            self.received.reserve(4_096);
             let read = poll_fn(|cx| {
+                // What cannot be written is seen as the end when reading.
+                drop(
+                    self.writer
+                        .poll_send(cx, Lane::Interactive, &mut self.batch),
+                );
+                self.received.reserve(4_096);
                 self.reader
                     .poll_recv(cx, Lane::Interactive, &mut self.received)
-            })
-            .await;
-            if !matches!(read, Ok(1..)) {
+            });
+            if !matches!(read.await, Ok(1..)) {
                 return None;
             }
         }

@@ -189,9 +189,20 @@ impl World {
 
     /// Cuts every link there is; returns how many were whole.
     pub fn cut_all(&self) -> usize {
-        let links = std::mem::take(&mut *self.shared.links.lock());
+        let links = self.shared.links.lock().clone();
         links
             .iter()
+            .filter(|link| !link.is_cut())
+            .map(Link::cut)
+            .count()
+    }
+
+    /// Cuts every link but the one that was made first; returns how many were whole.
+    pub fn cut_all_but_first(&self) -> usize {
+        let links = self.shared.links.lock().clone();
+        links
+            .iter()
+            .skip(1)
             .filter(|link| !link.is_cut())
             .map(Link::cut)
             .count()

@@ -11,9 +11,12 @@ use bytes::{Bytes, BytesMut};
 use quinn_proto::crypto::rustls::QuicClientConfig;
 use quinn_proto::{
     ClientConfig, Connection, ConnectionHandle, DatagramEvent, Dir, Endpoint, EndpointConfig,
-    Event, ReadError, ReadableError, StreamEvent, StreamId, TransportConfig, VarInt, WriteError,
+    Event, MtuDiscoveryConfig, ReadError, ReadableError, StreamEvent, StreamId, TransportConfig,
+    VarInt, WriteError,
 };
 use quinn_udp::{RecvMeta, Transmit, UdpSockRef, UdpSocketState};
+
+use dialtone_transport::quic::Congestion;
 
 use super::Lane;
 use crate::error::LoadError;
@@ -21,6 +24,8 @@ use crate::target::Target;
 
 /// Most a single receive returns, in bytes, and the size of each slice that one is given.
 const DATAGRAMS_LEN: usize = 64 << 10;
+/// The longest datagrams that are tried, in bytes: as the broker tries on a near network.
+const PACKET_LEN_MAX: u16 = 6_500;
 /// Most datagrams that are handed to the kernel at once; it takes no more than 64.
 const SEGMENTS_MAX: usize = 32;
 /// Room in the socket, in bytes, as far as the kernel grants it.
@@ -29,8 +34,9 @@ const SOCKET_BUFFER: usize = 4 << 20;
 const UNI_STREAMS_MAX: u32 = 4;
 /// Received but unread bytes that a stream may hold; as much as a window of the scenarios.
 const STREAM_WINDOW: u32 = 4 << 20;
-/// Sent but unacknowledged bytes that are kept; what is more waits in the caller's buffer.
-const SEND_WINDOW: u64 = 2 << 20;
+/// Sent but unacknowledged bytes that are kept, for all streams together: more than the server's window for the bulk
+/// stream, which would otherwise leave no room to the interactive one.
+const SEND_WINDOW: u64 = 8 << 20;
 
 /// One QUIC connection with its streams.
 #[derive(Debug)]
@@ -73,7 +79,7 @@ impl QuicLink {
             .map_err(|error| wrong(&error))?;
         let mut config = ClientConfig::new(Arc::new(crypto));
         config.transport_config(Arc::new(transport()));
-        let mut endpoint = Endpoint::new(Arc::new(EndpointConfig::default()), None, true, None);
+        let mut endpoint = Endpoint::new(Arc::new(endpoint_config()), None, true, None);
         let (handle, connection) = endpoint
             .connect(Instant::now(), config, target.address, &target.host)
             .map_err(|error| wrong(&error))?;
@@ -158,7 +164,8 @@ impl QuicLink {
                 Some(transmit) => transmit,
                 None => {
                     self.packets.clear();
-                    let segments = self.state.max_gso_segments().min(SEGMENTS_MAX);
+                    let fitting = DATAGRAMS_LEN / usize::from(self.connection.current_mtu());
+                    let segments = SEGMENTS_MAX.min(fitting).min(self.state.max_gso_segments());
                     match self
                         .connection
                         .poll_transmit(Instant::now(), segments, &mut self.packets)
@@ -317,8 +324,21 @@ fn bind(target: SocketAddr) -> io::Result<UdpSocket> {
     }
 }
 
+fn endpoint_config() -> EndpointConfig {
+    let mut config = EndpointConfig::default();
+    config
+        .max_udp_payload_size(PACKET_LEN_MAX)
+        .expect("the length is within QUIC's bounds");
+    config
+}
+
 fn transport() -> TransportConfig {
     let mut transport = TransportConfig::default();
+    // As a client of ours does, or small messages would wait behind this end's own queue.
+    transport.congestion_controller_factory(Arc::new(Congestion::default()));
+    let mut discovery = MtuDiscoveryConfig::default();
+    discovery.upper_bound(PACKET_LEN_MAX);
+    transport.mtu_discovery_config(Some(discovery));
     transport.max_concurrent_bidi_streams(VarInt::from_u32(0));
     transport.max_concurrent_uni_streams(VarInt::from_u32(UNI_STREAMS_MAX));
     transport.stream_receive_window(VarInt::from_u32(STREAM_WINDOW));

@@ -50,26 +50,36 @@ impl RouteCache {
         (slot.hash == hash && slot.subject == subject).then_some(&slot.verdict)
     }
 
-    /// Keeps what is known about a subject. In a place that is taken by another one only now and
-    /// then, so that a publisher of very many subjects does not write the cache for each message.
-    pub(super) fn insert(&mut self, hash: u64, subject: &[u8], verdict: impl FnOnce() -> Verdict) {
-        if self.used * 2 >= self.slots.len() && self.slots.len() < SLOTS_MAX {
-            self.grow();
-        }
-        let index = place(hash, self.slots.len());
-        let slot = &mut self.slots[index];
-        if matches!(slot.verdict, Verdict::Unknown) {
-            self.used += 1;
-        } else if slot.hash != hash {
+    /// Keeps a route. In a place that is taken by another subject only now and then, so that a
+    /// publisher of very many subjects does not write the cache for each message.
+    pub(super) fn offer(&mut self, hash: u64, subject: &[u8], route: &Route<Arc<Peer>>) {
+        self.make_room();
+        let slot = &self.slots[place(hash, self.slots.len())];
+        if !matches!(slot.verdict, Verdict::Unknown) && slot.hash != hash {
             self.turn = self.turn.wrapping_add(1);
             if !self.turn.is_multiple_of(TAKE_OVER) {
                 return;
             }
         }
+        self.insert(hash, subject, Verdict::Route(route.clone()));
+    }
+
+    /// Keeps what is known about a subject.
+    pub(super) fn insert(&mut self, hash: u64, subject: &[u8], verdict: Verdict) {
+        self.make_room();
+        let index = place(hash, self.slots.len());
+        let slot = &mut self.slots[index];
+        self.used += usize::from(matches!(slot.verdict, Verdict::Unknown));
         slot.hash = hash;
         slot.subject.clear();
         slot.subject.extend_from_slice(subject);
-        slot.verdict = verdict();
+        slot.verdict = verdict;
+    }
+
+    fn make_room(&mut self) {
+        if self.used * 2 >= self.slots.len() && self.slots.len() < SLOTS_MAX {
+            self.grow();
+        }
     }
 
     pub(super) fn clear(&mut self) {

@@ -171,13 +171,12 @@ impl Conn {
             Ok(text) => match self.decisions.of(&self.principal, Action::Publish, text) {
                 None => return Err(Flow::Ask(Action::Publish, text.to_owned())),
                 Some(true) if text.starts_with(sys::PREFIX) => {
-                    self.cache.insert(hash, bytes, || Verdict::System);
+                    self.cache.insert(hash, bytes, Verdict::System);
                     return Ok(Found::System);
                 }
                 Some(true) => {
                     let route = self.shared.router.resolve(text, hash);
-                    self.cache
-                        .insert(hash, bytes, || Verdict::Route(route.clone()));
+                    self.cache.offer(hash, bytes, &route);
                     return Ok(Found::Route(route));
                 }
                 Some(false) => Refused::new(
@@ -189,7 +188,7 @@ impl Conn {
         self.tell_denied(bytes, &refused);
         let refused = Box::new(refused);
         self.cache
-            .insert(hash, bytes, || Verdict::Refused(refused.clone()));
+            .insert(hash, bytes, Verdict::Refused(refused.clone()));
         Ok(Found::Refused(refused))
     }
 

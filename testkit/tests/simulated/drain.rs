@@ -138,7 +138,10 @@ fn a_broker_ends_though_a_peer_never_reads() {
             .await;
         deaf.subscribe("a").await.unwrap();
         let mut publisher = world.peer().await;
-        publisher.publish_acked("a", &[0; 50_000]).await.unwrap();
+        publisher
+            .publish_acked("a", &vec![0; 50_000])
+            .await
+            .unwrap();
         drop(publisher);
         let took = world.stop().await;
         assert!(took < seconds(10), "{took:?}");

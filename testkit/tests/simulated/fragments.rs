@@ -250,10 +250,10 @@ async fn wrong_fragments_end_their_publisher() {
     violation(
         limits.clone(),
         &[part(1, 0, 100, 10), part(1, 1, 101, 10)],
-        Code::BadFrame,
+        Code::TooLarge,
     )
     .await;
-    violation(limits.clone(), &[part(1, 0, 100, 101)], Code::BadFrame).await;
+    violation(limits.clone(), &[part(1, 0, 100, 101)], Code::TooLarge).await;
     violation(limits.clone(), &[part(1, 0, 10_001, 10)], Code::TooLarge).await;
     let many: Vec<_> = (0..5).map(|id| part(id, 0, 100, 10)).collect();
     violation(limits, &many, Code::TooMany).await;

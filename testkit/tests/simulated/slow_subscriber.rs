@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use dialtone_broker::{Config, OutboxConfig};
+use dialtone_protocol::Frame;
 use dialtone_protocol::frame::{Dropped, Wanted};
-use dialtone_protocol::{Code, Frame};
 use dialtone_testkit::peer::{fragments, publish};
 use dialtone_testkit::world::patient;
 use dialtone_testkit::{Delivered, Manner, Peer, Said, World};
@@ -79,7 +79,11 @@ fn who_never_reads_is_closed_and_harms_nobody() {
         let world = World::open(seed, bounded()).await;
         let (mut deaf, _link) = world.peer_on(&narrow()).await;
         deaf.subscribe("news").await.unwrap();
-        world.network(Manner::rough(seed));
+        world.network(Manner {
+            delay_max: millis(5 * seed),
+            capacity: 64 << 10,
+            ..Manner::ideal()
+        });
         let (mut one, mut other) = (world.peer().await, world.peer().await);
         one.subscribe("news").await.unwrap();
         other.subscribe("*").await.unwrap();
@@ -88,7 +92,7 @@ fn who_never_reads_is_closed_and_harms_nobody() {
             ..Manner::ideal()
         });
         let mut publisher = world.peer().await;
-        let (_, one, other) = tokio::join!(
+        let ((), one, other) = tokio::join!(
             publish_numbers(&world, &mut publisher, 3_000),
             listen_to(&mut one, 3_000),
             listen_to(&mut other, 3_000)
@@ -195,13 +199,14 @@ fn a_stall_ends_when_the_slow_one_leaves() {
         let (mut slow, link) = world.peer_on(&narrow()).await;
         slow.subscribe("news").await.unwrap();
         let (mut publisher, _link) = world.peer_on(&narrow()).await;
-        let filling =
-            tokio::time::timeout(seconds(5), publish_numbers(&world, &mut publisher, 300)).await;
-        assert!(filling.is_err(), "the publisher is stalled");
-        link.cut();
         let began = Instant::now();
-        publisher.sync().await;
-        assert!(began.elapsed() < millis(100), "{:?}", began.elapsed());
+        let cutting = async {
+            tokio::time::sleep(seconds(5)).await;
+            link.cut();
+        };
+        tokio::join!(publish_numbers(&world, &mut publisher, 300), cutting);
+        let took = began.elapsed();
+        assert!((5_000..5_100).contains(&took.as_millis()), "{took:?}");
     });
 }
 
@@ -334,9 +339,4 @@ fn a_frozen_subscriber_is_closed_after_its_time_though_its_outbox_is_not_full() 
         publisher.sync().await;
         assert_eq!(world.broker().status().slow_consumers_total, 1);
     });
-}
-
-#[test]
-fn the_goodbye_of_a_slow_consumer_has_its_code() {
-    assert_eq!(Code::SlowConsumer.number(), 470);
 }

@@ -1,0 +1,473 @@
+//! The same promises over real sockets: WebSocket, WebSocket over TLS, and QUIC on this machine.
+#![expect(clippy::unwrap_used, reason = "a step that fails is a test that fails")]
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "whatever else is said ends the test alike"
+)]
+#![expect(clippy::cognitive_complexity, reason = "assertions count as branches")]
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use dialtone_broker::auth::open::Open;
+use dialtone_broker::{Broker, Config, Handle, Listen};
+use dialtone_client::service::Answer;
+use dialtone_client::{Client, Encoding, Options, Status};
+use dialtone_protocol::frame::handshake::MAGIC;
+use dialtone_protocol::frame::{Credentials, Hello, Message, Ping, Publish, Subscribe, Wanted};
+use dialtone_protocol::{Frame, RequestId, SubscriptionId, codec};
+use dialtone_transport::tls::{ClientTls, Roots, ServerTls};
+use dialtone_transport::{Batch, Connection, DialOptions, Endpoint, Lane, ListenOptions, dial};
+use futures_util::future::join_all;
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio_util::sync::CancellationToken;
+
+/// Longest time that a step may take on a busy machine.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Over {
+    Ws,
+    Wss,
+    Quic,
+}
+
+/// A broker on a port of its own.
+struct Site {
+    broker: Handle,
+    endpoint: Endpoint,
+    tls: ClientTls,
+    stop: CancellationToken,
+    running: tokio::task::JoinHandle<()>,
+}
+
+impl Site {
+    async fn new(over: Over) -> Self {
+        let tls = ServerTls::development(None).unwrap();
+        let trust = ClientTls::new(Roots::Fingerprint(tls.fingerprint()));
+        let endpoint = match over {
+            Over::Ws => "ws://127.0.0.1:0",
+            Over::Wss => "wss://127.0.0.1:0",
+            Over::Quic => "quic://127.0.0.1:0",
+        };
+        let options = ListenOptions {
+            tls: Some(tls),
+            ..ListenOptions::default()
+        };
+        let listen = vec![Listen {
+            endpoint: endpoint.parse().unwrap(),
+            options,
+        }];
+        let config = Config {
+            listen,
+            drain_grace: Duration::from_secs(5),
+            ..Config::default()
+        };
+        let broker = Broker::bind(config, Arc::new(Open::new())).await.unwrap();
+        let (handle, endpoint, stop) = (
+            broker.handle(),
+            broker.endpoints().remove(0),
+            CancellationToken::new(),
+        );
+        #[expect(clippy::disallowed_methods, reason = "the test waits for it in `stop`")]
+        let running = tokio::spawn(broker.run(stop.clone()));
+        Self {
+            broker: handle,
+            endpoint,
+            tls: trust,
+            stop,
+            running,
+        }
+    }
+
+    async fn client(&self) -> Client {
+        Options::new(self.endpoint.to_string())
+            .tls(self.tls.clone())
+            .connect()
+            .await
+            .unwrap()
+    }
+
+    /// Ends the broker, which must not take long when its clients have gone.
+    async fn stop(self) {
+        self.stop.cancel();
+        tokio::time::timeout(PATIENCE, self.running)
+            .await
+            .expect("the broker does not end")
+            .unwrap();
+    }
+}
+
+async fn publish_and_subscribe(over: Over) {
+    let site = Site::new(over).await;
+    let (publisher, subscriber) = (site.client().await, site.client().await);
+    let (mut one, mut all) = (
+        subscriber.subscribe("a.1").await.unwrap(),
+        subscriber.subscribe("a.*").await.unwrap(),
+    );
+    for number in 0..1_000_u32 {
+        publisher
+            .publish(format!("a.{}", number % 3), &number.to_le_bytes())
+            .await
+            .unwrap();
+    }
+    assert_eq!(publisher.publish_acked("a.1", "last").await.unwrap(), 2);
+    for number in 0..1_000_u32 {
+        let message = all.next().await.unwrap();
+        assert_eq!(message.payload()[..], number.to_le_bytes());
+    }
+    for number in (1..1_000_u32).step_by(3) {
+        assert_eq!(
+            one.next().await.unwrap().payload()[..],
+            number.to_le_bytes()
+        );
+    }
+    assert_eq!(one.next().await.unwrap().payload(), "last");
+    publisher.drain().await.unwrap();
+    subscriber.close().await;
+    site.stop().await;
+}
+
+async fn requests(over: Over) {
+    let site = Site::new(over).await;
+    let (server, caller) = (site.client().await, site.client().await);
+    let echo = async |message: dialtone_client::Message| {
+        Ok(Answer::new(
+            Encoding::MessagePack,
+            message.payload().clone(),
+        ))
+    };
+    let service = server.service("echo", "g", echo).await.unwrap();
+    let calls = (0..200_u8).map(async |number| {
+        let answer = caller.request("echo", &[number]).await.unwrap();
+        assert_eq!(answer.payload()[..], [number]);
+    });
+    join_all(calls).await;
+    assert_eq!(
+        caller
+            .request("nobody", "?")
+            .await
+            .unwrap_err()
+            .code()
+            .number(),
+        503
+    );
+    service.stop().await;
+}
+
+async fn a_large_message(over: Over) {
+    let site = Site::new(over).await;
+    let (publisher, subscriber) = (site.client().await, site.client().await);
+    let mut large = subscriber.subscribe("large").await.unwrap();
+    let mut content = vec![0; 20 << 20];
+    StdRng::seed_from_u64(1).fill(&mut content[..]);
+    let content = Bytes::from(content);
+    let (count, message) = tokio::join!(publisher.publish_acked("large", &content), large.next());
+    assert_eq!(count.unwrap(), 1);
+    assert!(*message.unwrap().payload() == content, "bytes differ");
+}
+
+async fn many_connections(over: Over) {
+    let site = Site::new(over).await;
+    let mut clients = Vec::new();
+    for _ in 0..20 {
+        clients.extend(join_all((0..25).map(|_| site.client())).await);
+    }
+    assert_eq!(site.broker.status().connections, 500);
+    let mut subscriptions = join_all(
+        clients
+            .iter()
+            .map(async |client| client.subscribe("all").await.unwrap()),
+    )
+    .await;
+    assert_eq!(clients[0].publish_acked("all", "hello").await.unwrap(), 500);
+    for message in join_all(
+        subscriptions
+            .iter_mut()
+            .map(dialtone_client::Subscription::next),
+    )
+    .await
+    {
+        assert_eq!(message.unwrap().payload(), "hello");
+    }
+    drop(subscriptions);
+    join_all(clients.iter().map(Client::close)).await;
+    site.stop().await;
+}
+
+async fn garbage_on_the_port(over: Over) {
+    let site = Site::new(over).await;
+    let (_, port) = site.endpoint.host_port().unwrap();
+    let client = site.client().await;
+    let mut subscription = client.subscribe("a").await.unwrap();
+    let mut rng = StdRng::seed_from_u64(2);
+    for round in 0..30_u32 {
+        let mut noise = vec![0; rng.random_range(1..3_000)];
+        rng.fill(&mut noise[..]);
+        if over == Over::Quic {
+            let socket = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+            noise.truncate(1_400);
+            // Half of them look like the first packet of a connection.
+            noise[0] |= if round % 2 == 0 { 0xc0 } else { 0 };
+            socket.send_to(&noise, ("127.0.0.1", port)).await.unwrap();
+        } else {
+            let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", port))
+                .await
+                .unwrap();
+            let half = b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n";
+            let bytes: &[u8] = if round % 3 == 0 { half } else { &noise };
+            stream.write_all(bytes).await.unwrap();
+            stream.shutdown().await.unwrap();
+            // The broker hangs up, in one way or another.
+            drop(
+                tokio::time::timeout(PATIENCE, stream.read_to_end(&mut Vec::new()))
+                    .await
+                    .expect("it stays connected"),
+            );
+        }
+        assert_eq!(
+            client
+                .publish_acked("a", &round.to_le_bytes())
+                .await
+                .unwrap(),
+            1
+        );
+        assert_eq!(
+            subscription.next().await.unwrap().payload()[..],
+            round.to_le_bytes()
+        );
+    }
+    assert_eq!(site.broker.status().connections, 1);
+    assert!(matches!(
+        &*client.status().borrow(),
+        Status::Connected { .. }
+    ));
+}
+
+macro_rules! over_each {
+    ($($scenario:ident),* $(,)?) => { $(
+        mod $scenario {
+            use super::Over;
+
+            #[tokio::test]
+            async fn ws() { super::$scenario(Over::Ws).await; }
+            #[tokio::test]
+            async fn wss() { super::$scenario(Over::Wss).await; }
+            #[tokio::test]
+            async fn quic() { super::$scenario(Over::Quic).await; }
+        }
+    )* };
+}
+
+over_each!(
+    publish_and_subscribe,
+    requests,
+    a_large_message,
+    many_connections,
+    garbage_on_the_port
+);
+
+/// A peer by hand, for what a client does not show.
+struct Hand {
+    connection: Connection,
+    received: Vec<u8>,
+}
+
+impl Hand {
+    async fn new(site: &Site) -> Self {
+        let options = DialOptions {
+            tls: site.tls.clone(),
+            ..DialOptions::default()
+        };
+        let connection = dial(&site.endpoint, &options).await.unwrap();
+        let mut hand = Self {
+            connection,
+            received: Vec::new(),
+        };
+        let credentials = Credentials::None;
+        let hello = Hello {
+            magic: MAGIC,
+            version_min: 1,
+            version_max: 1,
+            client: "hand".to_owned(),
+            credentials,
+        };
+        hand.send(&Frame::Hello(hello)).await;
+        hand.until(|frame| matches!(frame, Frame::Welcome(_)).then_some(()))
+            .await;
+        hand
+    }
+
+    async fn send(&mut self, frame: &Frame<'_>) {
+        let mut batch: Batch = [Bytes::from(frame.to_vec())].into_iter().collect();
+        let writer = &mut self.connection.writer;
+        std::future::poll_fn(|cx| writer.poll_send(cx, Lane::Interactive, &mut batch))
+            .await
+            .unwrap();
+    }
+
+    /// Reads until a frame is found.
+    async fn until<T>(&mut self, mut found: impl FnMut(&Frame<'_>) -> Option<T>) -> T {
+        let reading = async {
+            loop {
+                while let Some((body, len)) = codec::split_frame(&self.received, u32::MAX).unwrap()
+                {
+                    let result = found(&Frame::decode(body).unwrap());
+                    self.received.drain(..len);
+                    if let Some(result) = result {
+                        return result;
+                    }
+                }
+                let (reader, received) = (&mut self.connection.reader, &mut self.received);
+                let read =
+                    std::future::poll_fn(|cx| reader.poll_recv(cx, Lane::Interactive, received))
+                        .await;
+                assert!(read.unwrap() > 0, "the connection ended");
+            }
+        };
+        tokio::time::timeout(PATIENCE, reading)
+            .await
+            .expect("the broker does not answer")
+    }
+
+    async fn ping(&mut self, token: u64) {
+        self.send(&Frame::Ping(Ping { token })).await;
+        self.until(|frame| matches!(frame, Frame::Pong(pong) if pong.token == token).then_some(()))
+            .await;
+    }
+}
+
+#[tokio::test]
+async fn a_changed_address_keeps_the_session() {
+    let site = Site::new(Over::Quic).await;
+    let publisher = site.client().await;
+    let mut hand = Hand::new(&site).await;
+    let wanted = vec![Wanted {
+        id: SubscriptionId(1),
+        ..Wanted::new("a")
+    }];
+    hand.send(&Frame::Subscribe(Subscribe {
+        request: RequestId(1),
+        wanted,
+    }))
+    .await;
+    hand.until(|frame| matches!(frame, Frame::Subscribed(_)).then_some(()))
+        .await;
+    let rebind = hand.connection.info.rebind.clone().unwrap();
+    let mut ports = vec![hand.connection.info.local.unwrap().port()];
+    for token in 0..5_u64 {
+        ports.push(
+            rebind
+                .rebind("127.0.0.1:0".parse().unwrap())
+                .unwrap()
+                .port(),
+        );
+        hand.ping(token).await;
+        assert_eq!(
+            publisher
+                .publish_acked("a", &token.to_le_bytes())
+                .await
+                .unwrap(),
+            1
+        );
+        let got = hand.until(|frame| match frame {
+            Frame::Deliver(deliver) => Some(deliver.message.payload.to_vec()),
+            Frame::Pong(_) => None,
+            other => panic!("{other:?}"),
+        });
+        assert_eq!(got.await, token.to_le_bytes());
+    }
+    ports.sort_unstable();
+    ports.dedup();
+    assert!(ports.len() > 1, "the address did not change");
+    let status = site.broker.status();
+    assert_eq!(
+        (status.accepted_total, status.connections),
+        (2, 2),
+        "nobody connected again"
+    );
+}
+
+#[tokio::test]
+async fn an_unreliable_message_travels_as_a_datagram() {
+    let site = Site::new(Over::Quic).await;
+    let (publisher, subscriber) = (site.client().await, site.client().await);
+    let mut cursors = subscriber.subscribe("cursor").await.unwrap();
+    // On loopback nothing is lost for long; a message that is not seen is sent again.
+    let arrived = async {
+        loop {
+            publisher
+                .message("cursor")
+                .payload("here")
+                .unreliable()
+                .publish()
+                .await
+                .unwrap();
+            if let Ok(message) = tokio::time::timeout(Duration::from_secs(1), cursors.next()).await
+            {
+                return message.unwrap();
+            }
+        }
+    };
+    let message = tokio::time::timeout(PATIENCE, arrived)
+        .await
+        .expect("no datagram arrives");
+    assert_eq!(message.payload(), "here");
+}
+
+#[tokio::test]
+async fn a_datagram_is_passed_on_as_a_datagram() {
+    let site = Site::new(Over::Quic).await;
+    let mut hand = Hand::new(&site).await;
+    let wanted = vec![Wanted {
+        id: SubscriptionId(1),
+        ..Wanted::new("cursor")
+    }];
+    hand.send(&Frame::Subscribe(Subscribe {
+        request: RequestId(1),
+        wanted,
+    }))
+    .await;
+    hand.until(|frame| matches!(frame, Frame::Subscribed(_)).then_some(()))
+        .await;
+    let message = Message {
+        subject: "cursor",
+        reply: None,
+        encoding: 0,
+        headers: None,
+        payload: b"there",
+    };
+    let frame = Frame::Publish(Publish {
+        request: None,
+        unreliable: true,
+        fragment: None,
+        message,
+    })
+    .to_vec();
+    let got = async {
+        loop {
+            assert!(
+                hand.connection
+                    .writer
+                    .send_datagram(Bytes::from(frame.clone()))
+                    .unwrap()
+            );
+            let reader = &mut hand.connection.reader;
+            let datagram = std::future::poll_fn(|cx| reader.poll_datagram(cx));
+            if let Ok(datagram) = tokio::time::timeout(Duration::from_secs(1), datagram).await {
+                return datagram.unwrap();
+            }
+        }
+    };
+    let datagram = tokio::time::timeout(PATIENCE, got)
+        .await
+        .expect("no datagram comes back");
+    let (body, len) = codec::split_frame(&datagram, u32::MAX).unwrap().unwrap();
+    assert_eq!(len, datagram.len(), "a datagram holds exactly one frame");
+    assert!(
+        matches!(Frame::decode(body), Ok(Frame::Deliver(deliver)) if deliver.unreliable && deliver.message.payload == b"there")
+    );
+}
