@@ -66,7 +66,11 @@ struct Conn {
     fragments: Table<publish::Kept>,
     /// Interest queries that wait, with their deadlines.
     waits: BTreeMap<RequestId, (Instant, Box<str>)>,
+    /// Not later than the earliest of those deadlines.
+    waits_deadline: Option<Instant>,
     dice: Dice,
+    /// A refresh was ordered while the provider was being asked.
+    refresh_due: bool,
     /// Bytes read since the others of the thread had their turn.
     read_len: usize,
 }
@@ -142,6 +146,8 @@ impl Conn {
             decisions: Decisions::default(),
             fragments: Table::new(bounds),
             waits: BTreeMap::new(),
+            waits_deadline: None,
+            refresh_due: false,
             read_len: 0,
         }
     }
@@ -158,7 +164,9 @@ impl Conn {
                 // What is rare is boxed, so that an idle connection's task is small.
                 Turn::Read(full) => Box::pin(self.stall(full)).await,
                 Turn::Ask(lane, action, subject) => {
-                    Box::pin(self.ask(action, subject)).await;
+                    if let Err(ending) = Box::pin(self.ask(action, subject)).await {
+                        return ending;
+                    }
                     turn = self.go_on(lane);
                     continue;
                 }
@@ -180,6 +188,9 @@ impl Conn {
             if self.read_len >= YIELD_LEN {
                 self.read_len = 0;
                 tokio::task::yield_now().await;
+            }
+            if self.refresh_due {
+                self.peer.order(Order::Refresh);
             }
             self.arm(sleep.as_mut());
             turn = poll_fn(|cx| self.poll_turn(cx, sleep.as_mut())).await;
@@ -212,7 +223,7 @@ impl Conn {
     /// late, since the session's deadline moves on with everything that is heard.
     fn arm(&self, sleep: Pin<&mut Sleep>) {
         let mut deadline = self.session.next_deadline();
-        if let Some(earliest) = self.waits.values().map(|(deadline, _)| *deadline).min() {
+        if let Some(earliest) = self.waits_deadline {
             deadline = deadline.min(earliest);
         }
         let deadline = tokio::time::Instant::from_std(deadline);
@@ -278,7 +289,14 @@ impl Conn {
             }
             Ending::Outbox(code) => {
                 if code == Code::SlowConsumer {
-                    tracing::info!(connection = %self.peer.id, identity = %self.peer.about.identity, "slow consumer");
+                    tracing::warn!(
+                        connection = %self.peer.id,
+                        identity = %self.peer.about.identity,
+                        client = %self.peer.about.client,
+                        remote = self.peer.about.remote.map(tracing::field::display),
+                        subscriptions = self.subscriptions.len(),
+                        "closing a slow consumer"
+                    );
                     self.shared.metrics.slow_consumers.add(1);
                 }
                 (code == Code::SlowConsumer).then(|| Close {

@@ -361,6 +361,27 @@ impl Outbox {
         (queued.messages_out, queued.bytes_out)
     }
 
+    /// A subscription has ended: what is kept back for it is not delivered any more.
+    pub(crate) fn forget(&self, subscription: SubscriptionId) {
+        let mut queued = self.queued.lock();
+        if let Some(latest) = &mut queued.latest {
+            let freed = latest.forget(subscription);
+            self.release(freed);
+        }
+    }
+
+    /// Leaves a large message out for a lagging drop-oldest subscription and notes the gap;
+    /// `false` when the peer does not lag.
+    pub(crate) fn skip_large(&self, subscription: SubscriptionId) -> bool {
+        let mut queued = self.queued.lock();
+        let lags = queued.closed.is_none() && self.holds_back(&queued);
+        if lags {
+            queued.latest.get_or_insert_default().skip(subscription);
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+        lags
+    }
+
     /// Deliveries dropped so far.
     pub(crate) fn dropped(&self) -> u64 {
         self.dropped.load(Ordering::Relaxed)

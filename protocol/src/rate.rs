@@ -36,6 +36,11 @@ impl Bucket {
         enough
     }
 
+    /// Puts back what was taken for something that did not happen.
+    pub fn give_back(&mut self, amount: u64) {
+        self.left = self.left.saturating_add(amount).min(self.per_second);
+    }
+
     fn fill(&mut self, now: Instant) {
         const SECOND: u128 = 1_000_000_000;
         let rate = u128::from(self.per_second);

@@ -35,7 +35,12 @@ impl Default for DialOptions {
             timeout: Duration::from_secs(10),
             headers: Vec::new(),
             quic_local: None,
-            quic: quic::Settings::default(),
+            // The dialling end keeps connections alive, so that a listener with very many idle ones has nothing to do, and
+            // notices a peer that vanished or was restarted.
+            quic: quic::Settings {
+                keep_alive: Some(Duration::from_secs(15)),
+                ..quic::Settings::default()
+            },
             hub: None,
         }
     }

@@ -69,7 +69,7 @@ pub struct Listener {
 #[derive(Debug)]
 enum ListenerKind {
     Tcp(TcpListener),
-    Quic(quinn::Endpoint),
+    Quic(quinn::Endpoint, Arc<quic::Server>),
     Memory(memory::Accepting),
 }
 
@@ -108,10 +108,9 @@ impl Listener {
             }
             Endpoint::Quic { .. } => {
                 let server_tls = options.tls.as_ref().ok_or_else(no_certificate)?;
-                let config = quic::server_config(server_tls, &options.quic)?;
-                ListenerKind::Quic(
-                    bind_first(endpoint, |addr| quic::listen(addr, config.clone())).await?,
-                )
+                let server = Arc::new(quic::Server::new(server_tls, &options.quic)?);
+                let quinn = bind_first(endpoint, |addr| server.listen(addr)).await?;
+                ListenerKind::Quic(quinn, server)
             }
             Endpoint::Ws { path: asked, .. } | Endpoint::Wss { path: asked, .. } => {
                 path.clone_from(asked);
@@ -126,7 +125,7 @@ impl Listener {
         };
         let addr = match &kind {
             ListenerKind::Tcp(listener) => listener.local_addr().ok(),
-            ListenerKind::Quic(quinn) => quinn.local_addr().ok(),
+            ListenerKind::Quic(quinn, _) => quinn.local_addr().ok(),
             ListenerKind::Memory(_) => None,
         };
         let endpoint = addr.map_or_else(|| endpoint.clone(), |addr| endpoint.at(addr));
@@ -161,8 +160,9 @@ impl Listener {
     pub async fn accept(&self) -> Result<Incoming, Error> {
         let kind = match &self.kind {
             ListenerKind::Tcp(listener) => accept_tcp(listener).await?,
-            ListenerKind::Quic(endpoint) => {
-                IncomingKind::Quic(Box::new(endpoint.accept().await.ok_or(Error::ClosedHere)?))
+            ListenerKind::Quic(quinn, server) => {
+                let incoming = quinn.accept().await.ok_or(Error::ClosedHere)?;
+                IncomingKind::Quic(Box::new(incoming), Arc::clone(server))
             }
             ListenerKind::Memory(accepting) => {
                 IncomingKind::Memory(Box::new(accepting.accept().await?))
@@ -215,7 +215,7 @@ enum IncomingKind {
         remote: SocketAddr,
         runtime: runtime::Id,
     },
-    Quic(Box<quinn::Incoming>),
+    Quic(Box<quinn::Incoming>, Arc<quic::Server>),
     Memory(Box<Connection>),
 }
 
@@ -224,7 +224,7 @@ impl Incoming {
     pub fn remote(&self) -> Option<SocketAddr> {
         match &self.kind {
             IncomingKind::Tcp { remote, .. } => Some(*remote),
-            IncomingKind::Quic(incoming) => Some(incoming.remote_address()),
+            IncomingKind::Quic(incoming, _) => Some(incoming.remote_address()),
             IncomingKind::Memory(_) => None,
         }
     }
@@ -245,7 +245,9 @@ impl Incoming {
                     websocket::establish(stream, shared.tls.clone(), &shared.path, &shared.options)
                         .await
                 }
-                IncomingKind::Quic(incoming) => quic::establish(*incoming, shared.addr).await,
+                IncomingKind::Quic(incoming, server) => {
+                    quic::establish(*incoming, &server, shared.addr).await
+                }
                 IncomingKind::Memory(connection) => Ok(*connection),
             }
         };
@@ -258,7 +260,7 @@ impl Incoming {
     /// Turns the peer away without a handshake.
     pub fn refuse(self) {
         match self.kind {
-            IncomingKind::Quic(incoming) => incoming.refuse(),
+            IncomingKind::Quic(incoming, _) => incoming.refuse(),
             IncomingKind::Tcp { stream, .. } => drop(stream),
             IncomingKind::Memory(mut connection) => connection.writer.abort(0, ""),
         }

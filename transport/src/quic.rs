@@ -3,20 +3,23 @@
 //! The dialling end opens one bidirectional stream, the interactive lane. The bulk lane is a unidirectional stream
 //! each way, opened at the first bulk write. A datagram holds one frame.
 
+mod congestion;
 mod recv;
 mod send;
 
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
+use aws_lc_rs::hmac;
 use parking_lot::Mutex;
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn::{EndpointConfig, IdleTimeout, TokioRuntime, TransportConfig, VarInt};
 use rustls::pki_types::CertificateDer;
 use socket2::{Domain, Protocol, Socket, Type};
 
+pub use self::congestion::Congestion;
 pub(crate) use self::recv::Receiver;
 pub(crate) use self::send::Sender;
 use crate::connection::{Connection, Info, Kind};
@@ -24,6 +27,10 @@ use crate::dial::{DialOptions, resolve};
 use crate::endpoint::Endpoint;
 use crate::error::{DialError, Error, HandshakeError};
 use crate::tls::{ServerTls, TlsError};
+
+/// Packets on loopback, in bytes of UDP payload: each packet has its price, and quinn hands ten at once to the kernel,
+/// which takes 65 507 bytes at most. Other paths begin with what all of them carry and are probed by quinn.
+const PACKET_LEN_LOOPBACK: u16 = 6_500;
 
 /// Settings of QUIC connections. Windows bound what a peer can make this end hold.
 #[derive(Clone, Debug)]
@@ -47,7 +54,7 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            idle_timeout: Duration::from_mins(1),
+            idle_timeout: Duration::from_secs(40),
             keep_alive: None,
             stream_receive_window: 2 << 20,
             receive_window: 4 << 20,
@@ -59,17 +66,23 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// quinn's settings; `bidi` is how many bidirectional streams the peer may open.
+    /// quinn's settings for a peer; `bidi` is how many bidirectional streams it may open.
     ///
     /// quinn reserves memory per permitted stream, so no more are permitted than are used.
-    fn transport(&self, bidi: u8) -> Arc<TransportConfig> {
+    fn transport(&self, bidi: u8, loopback: bool) -> Arc<TransportConfig> {
         let mut config = TransportConfig::default();
+        if loopback {
+            config
+                .initial_mtu(PACKET_LEN_LOOPBACK)
+                .mtu_discovery_config(None);
+        }
         // Beyond 2^62 ms there is no time-out.
         let idle = IdleTimeout::try_from(self.idle_timeout).ok();
         config
             .max_concurrent_bidi_streams(bidi.into())
             .max_concurrent_uni_streams(1_u8.into())
             .max_idle_timeout(idle)
+            .congestion_controller_factory(Arc::new(Congestion::default()))
             .keep_alive_interval(self.keep_alive)
             .stream_receive_window(self.stream_receive_window.into())
             .receive_window(self.receive_window.into())
@@ -78,6 +91,22 @@ impl Settings {
             .datagram_send_buffer_size(self.datagram_buffer);
         Arc::new(config)
     }
+}
+
+/// Settings of an endpoint, which takes packets of any length that a peer may send. `reset_key` makes the tokens by which
+/// an endpoint tells peers of connections that it does not know: with the same key as before a restart, they learn at
+/// once that theirs has ended.
+fn endpoint_config(reset_key: &[u8; 32]) -> EndpointConfig {
+    let key = hmac::Key::new(hmac::HMAC_SHA256, reset_key);
+    let mut config = EndpointConfig::new(Arc::new(key));
+    config
+        .max_udp_payload_size(PACKET_LEN_LOOPBACK)
+        .expect("the length is within QUIC's bounds");
+    config
+}
+
+fn is_loopback(ip: IpAddr) -> bool {
+    ip.to_canonical().is_loopback()
 }
 
 /// The listener's end of the interactive lane before the peer's first byte on it: the reader waits for the stream and
@@ -90,30 +119,52 @@ struct Slot {
 
 type SharedSlot = Arc<Mutex<Slot>>;
 
-pub(crate) fn server_config(
-    tls: &ServerTls,
-    settings: &Settings,
-) -> Result<(quinn::ServerConfig, usize), TlsError> {
-    let crypto =
-        QuicServerConfig::try_from(tls.quic_config()).map_err(|_no_suite| TlsError::NoQuicSuite)?;
-    let mut config = quinn::ServerConfig::with_crypto(Arc::new(crypto));
-    config
-        .migration(true)
-        .transport_config(settings.transport(1));
-    Ok((config, settings.socket_buffer))
+/// What a listener needs: quinn's settings for peers elsewhere and on this machine.
+#[derive(Clone, Debug)]
+pub(crate) struct Server {
+    elsewhere: quinn::ServerConfig,
+    loopback: Arc<quinn::ServerConfig>,
+    reset_key: [u8; 32],
+    socket_buffer: usize,
 }
 
-pub(crate) fn listen(
-    addr: SocketAddr,
-    (config, buffer): (quinn::ServerConfig, usize),
-) -> io::Result<quinn::Endpoint> {
-    let socket = socket(addr, buffer)?;
-    quinn::Endpoint::new(
-        EndpointConfig::default(),
-        Some(config),
-        socket,
-        Arc::new(TokioRuntime),
-    )
+impl Server {
+    pub(crate) fn new(tls: &ServerTls, settings: &Settings) -> Result<Self, TlsError> {
+        let crypto = QuicServerConfig::try_from(tls.quic_config())
+            .map_err(|_no_suite| TlsError::NoQuicSuite)?;
+        let mut elsewhere = quinn::ServerConfig::with_crypto(Arc::new(crypto));
+        elsewhere.migration(true);
+        let mut loopback = elsewhere.clone();
+        elsewhere.transport_config(settings.transport(1, false));
+        loopback.transport_config(settings.transport(1, true));
+        Ok(Self {
+            elsewhere,
+            loopback: Arc::new(loopback),
+            reset_key: tls.reset_key(),
+            socket_buffer: settings.socket_buffer,
+        })
+    }
+
+    pub(crate) fn listen(&self, addr: SocketAddr) -> io::Result<quinn::Endpoint> {
+        let socket = socket(addr, self.socket_buffer)?;
+        quinn::Endpoint::new(
+            endpoint_config(&self.reset_key),
+            Some(self.elsewhere.clone()),
+            socket,
+            Arc::new(TokioRuntime),
+        )
+    }
+
+    fn accept(
+        &self,
+        incoming: quinn::Incoming,
+    ) -> Result<quinn::Connecting, quinn::ConnectionError> {
+        if is_loopback(incoming.remote_address().ip()) {
+            incoming.accept_with(Arc::clone(&self.loopback))
+        } else {
+            incoming.accept()
+        }
+    }
 }
 
 /// A UDP socket with large buffers, since a burst that overflows them is lost and slows the sender down.
@@ -135,9 +186,10 @@ fn socket(addr: SocketAddr, buffer: usize) -> io::Result<UdpSocket> {
 
 pub(crate) async fn establish(
     incoming: quinn::Incoming,
+    server: &Server,
     listener: Option<SocketAddr>,
 ) -> Result<Connection, HandshakeError> {
-    let connection = incoming.accept()?.await?;
+    let connection = server.accept(incoming)?.await?;
     let local = listener.map(|addr| {
         SocketAddr::new(
             connection.local_ip().unwrap_or_else(|| addr.ip()),
@@ -166,9 +218,9 @@ pub(crate) async fn dial(
     let crypto = QuicClientConfig::try_from(options.tls.quic_config()?)
         .map_err(|_no_suite| TlsError::NoQuicSuite)?;
     let mut config = quinn::ClientConfig::new(Arc::new(crypto));
-    config.transport_config(options.quic.transport(0));
     let mut last = None;
     for addr in resolve(host, port).await? {
+        config.transport_config(options.quic.transport(0, is_loopback(addr.ip())));
         match dial_addr(addr, host, &config, endpoint, options).await {
             Ok(connection) => return Ok(connection),
             Err(error) => last = Some(error),
@@ -195,7 +247,7 @@ async fn dial_addr(
     let local = options.quic_local.unwrap_or_else(|| any_like(addr));
     let socket = socket(local, options.quic.socket_buffer).map_err(failed)?;
     let quinn = quinn::Endpoint::new(
-        EndpointConfig::default(),
+        endpoint_config(&rand::random()),
         None,
         socket,
         Arc::new(TokioRuntime),
@@ -279,5 +331,23 @@ fn ended(error: quinn::ConnectionError) -> Error {
         | quinn::ConnectionError::TransportError(_)
         | quinn::ConnectionError::VersionMismatch
         | quinn::ConnectionError::CidsExhausted) => Error::Aborted(other.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_this_machine_gets_long_packets() {
+        for (ip, expected) in [
+            ("127.0.0.1", true),
+            ("::1", true),
+            ("::ffff:127.0.0.1", true),
+            ("10.0.0.1", false),
+            ("2001:db8::1", false),
+        ] {
+            assert_eq!(is_loopback(ip.parse().unwrap()), expected, "{ip}");
+        }
     }
 }

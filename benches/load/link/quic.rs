@@ -11,7 +11,7 @@ use bytes::{Bytes, BytesMut};
 use quinn_proto::crypto::rustls::QuicClientConfig;
 use quinn_proto::{
     ClientConfig, Connection, ConnectionHandle, DatagramEvent, Dir, Endpoint, EndpointConfig,
-    Event, MtuDiscoveryConfig, ReadError, ReadableError, StreamEvent, StreamId, TransportConfig,
+    Event, ReadError, ReadableError, StreamEvent, StreamId, TransportConfig,
     VarInt, WriteError,
 };
 use quinn_udp::{RecvMeta, Transmit, UdpSockRef, UdpSocketState};
@@ -336,9 +336,8 @@ fn transport() -> TransportConfig {
     let mut transport = TransportConfig::default();
     // As a client of ours does, or small messages would wait behind this end's own queue.
     transport.congestion_controller_factory(Arc::new(Congestion::default()));
-    let mut discovery = MtuDiscoveryConfig::default();
-    discovery.upper_bound(PACKET_LEN_MAX);
-    transport.mtu_discovery_config(Some(discovery));
+    transport.initial_mtu(PACKET_LEN_MAX);
+    transport.mtu_discovery_config(None);
     transport.max_concurrent_bidi_streams(VarInt::from_u32(0));
     transport.max_concurrent_uni_streams(VarInt::from_u32(UNI_STREAMS_MAX));
     transport.stream_receive_window(VarInt::from_u32(STREAM_WINDOW));

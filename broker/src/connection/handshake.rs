@@ -92,9 +92,6 @@ async fn introduce(
     reader: &mut Reader,
     session: &mut Session,
 ) -> Result<Introduced, Failure> {
-    if shared.draining.load(Ordering::Acquire) {
-        return Err(Violation::new(Code::Draining, "the node is going away").into());
-    }
     let mut buffer = Vec::new();
     let (version, hello, len) = loop {
         buffer.reserve(READ_LEN.max(codec::missing(&buffer).min(session.frame_len_max() as usize)));
@@ -106,6 +103,10 @@ async fn introduce(
             break found;
         }
     };
+    // Only after the hello was read, since unread input would make TCP lose the reason.
+    if shared.draining.load(Ordering::Acquire) {
+        return Err(Violation::new(Code::Draining, "the node is going away").into());
+    }
     buffer.drain(..len);
     buffer.shrink_to_fit();
     let epoch = shared.permissions_epoch.load(Ordering::Acquire);
@@ -206,6 +207,14 @@ fn welcome(
     if shared.permissions_epoch.load(Ordering::Acquire) != epoch {
         // They changed before the peer could be found in the registry.
         peer.order(Order::Refresh);
+    }
+    if shared.draining.load(Ordering::Acquire) {
+        // The drain may have begun before the peer could be found in the registry.
+        let text = "the node is going away".to_owned();
+        peer.order(Order::Close(Close {
+            code: Code::Draining,
+            text,
+        }));
     }
     let mut conn = Box::new(Conn::new(shared, peer, principal, session, reader));
     conn.rest[0] = rest;

@@ -1,15 +1,23 @@
 //! What the connection's principal may do: asked once for each subject, kept, and asked again when
 //! it changes.
 
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
 
 use ahash::RandomState;
-use dialtone_protocol::frame::{Action, Ended};
+use dialtone_protocol::frame::{Action, Ended, Refused};
 use dialtone_protocol::{Code, Frame, SubscriptionId, Violation};
 use hashbrown::HashMap;
 
 use super::{Conn, Ending};
 use crate::auth::{Permissions, Principal};
+use crate::peer::Order;
+
+/// How long a provider may take for an answer.
+const ASK_MAX: Duration = Duration::from_secs(10);
 
 /// Most decisions that are kept; when there are more, all are forgotten and asked again.
 const DECISIONS_MAX: usize = 10_000;
@@ -41,51 +49,80 @@ impl Decisions {
 
 impl Conn {
     /// Asks the provider about a subject and keeps the answer.
-    pub(super) async fn ask(&mut self, action: Action, subject: String) {
-        let decision = self
-            .shared
-            .auth
-            .authorize(&self.principal, action, &subject)
-            .await;
-        self.decisions.keep(action, subject, decision);
+    pub(super) async fn ask(&mut self, action: Action, subject: String) -> Result<(), Ending> {
+        let (shared, principal) = (Arc::clone(&self.shared), self.principal.clone());
+        let asked = shared.auth.authorize(&principal, action, &subject);
+        let decision = self.attend(asked).await?;
+        // Who does not answer in time has not permitted it; the next message asks again.
+        self.decisions
+            .keep(action, subject, decision.unwrap_or(false));
+        Ok(())
+    }
+
+    /// Waits for the provider without neglecting the connection: what waits for the peer goes on
+    /// being written, and the connection can be ended. `None` when the provider took too long.
+    async fn attend<T>(&mut self, asked: impl Future<Output = T>) -> Result<Option<T>, Ending> {
+        let mut asked = pin!(tokio::time::timeout(ASK_MAX, asked));
+        poll_fn(|cx| {
+            if let Poll::Ready(code) = self.peer.outbox.poll_owner(cx) {
+                return Poll::Ready(Err(Ending::Outbox(code)));
+            }
+            match self.peer.take_order() {
+                Some(Order::Close(close)) => {
+                    let violation = Violation::new(close.code, close.text);
+                    return Poll::Ready(Err(Ending::Broker(violation)));
+                }
+                Some(Order::Refresh) => self.refresh_due = true,
+                None => {}
+            }
+            asked.as_mut().poll(cx).map(|answer| Ok(answer.ok()))
+        })
+        .await
     }
 
     /// The principal's permissions may have changed: asks again and ends what is no longer
     /// permitted.
     pub(super) async fn refresh(&mut self) -> Result<(), Ending> {
-        let refreshed = self.shared.auth.refresh(&self.principal).await;
+        self.refresh_due = false;
+        let (shared, principal) = (Arc::clone(&self.shared), self.principal.clone());
+        let refreshed = self.attend(shared.auth.refresh(&principal)).await?;
+        let refreshed = refreshed.unwrap_or_else(|| {
+            let text = "the permissions could not be confirmed in time";
+            Err(Refused::new(Code::Timeout, text))
+        });
         self.principal = refreshed.map_err(|refused| {
             // Whoever is refused later than at the handshake is sent away for good.
             Ending::Broker(Violation::new(Code::Kicked, refused.text))
         })?;
         self.decisions = Decisions::default();
         self.cache.clear();
-        let held: Vec<(u32, String)> = self
+        let mut held: Vec<(u32, String)> = self
             .subscriptions
             .iter()
             .map(|(&id, entry)| (id, entry.name().to_owned()))
             .collect();
+        // In an order that people can follow.
+        held.sort_unstable_by_key(|(id, _)| *id);
         for (id, pattern) in held {
-            if !self.may_subscribe(&pattern).await {
+            if !self.may_subscribe(&pattern).await? {
                 self.end_subscription(SubscriptionId(id), &pattern);
             }
         }
         Ok(())
     }
 
-    async fn may_subscribe(&mut self, pattern: &str) -> bool {
-        match self
+    async fn may_subscribe(&mut self, pattern: &str) -> Result<bool, Ending> {
+        if let Some(decision) = self
             .decisions
             .of(&self.principal, Action::Subscribe, pattern)
         {
-            Some(decision) => decision,
-            None => {
-                self.ask(Action::Subscribe, pattern.to_owned()).await;
-                self.decisions
-                    .of(&self.principal, Action::Subscribe, pattern)
-                    .unwrap_or(false)
-            }
+            return Ok(decision);
         }
+        self.ask(Action::Subscribe, pattern.to_owned()).await?;
+        let decision = self
+            .decisions
+            .of(&self.principal, Action::Subscribe, pattern);
+        Ok(decision.unwrap_or(false))
     }
 
     fn end_subscription(&mut self, id: SubscriptionId, pattern: &str) {
@@ -99,6 +136,7 @@ impl Conn {
         self.peer
             .subscriptions
             .fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
+        self.peer.outbox.forget(id);
         let text = format!("permission denied: subscribing to {pattern:?}");
         self.say(&Frame::Ended(Ended {
             subscription: id,

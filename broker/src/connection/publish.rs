@@ -62,48 +62,35 @@ impl Conn {
         if !publish.unreliable && work.run.is_to(publish.subject, bytes) {
             work.run.push(section_range(publish, end));
             work.effects.unrouted += u64::from(!work.run.has_receivers());
-            let count = if publish.request.is_some() {
-                work.run.count()
-            } else {
-                0
-            };
-            return Ok(self.conclude_run_member(publish, count, &mut work.effects));
+            work.effects.messages_in += 1;
+            work.effects.bytes_in += publish.section.len() as u64;
+            if let Some(request) = publish.request {
+                work.run.acknowledge(request);
+            }
+            return Ok(Flow::On);
         }
-        work.deliver_run(bytes);
+        work.deliver_run(bytes, &self.peer);
         let outcome = match self.route_whole(publish, end, work) {
             Ok(outcome) => outcome,
             Err(ask) => return Ok(ask),
         };
         work.effects.messages_in += 1;
         work.effects.bytes_in += publish.section.len() as u64;
-        self.conclude(publish, outcome, &mut work.effects);
+        if let Some(outcome) = outcome {
+            self.conclude(publish, outcome, &mut work.effects);
+        }
         Ok(Flow::On)
     }
 
-    #[inline]
-    fn conclude_run_member(
-        &self,
-        publish: &PublishView<'_>,
-        count: u32,
-        effects: &mut Effects,
-    ) -> Flow {
-        effects.messages_in += 1;
-        effects.bytes_in += publish.section.len() as u64;
-        if let Some(request) = publish.request {
-            self.acknowledge(request, Ok(count), effects);
-        }
-        Flow::On
-    }
-
-    /// Delivers a message that came whole, or begins a run with it; `Err` when the provider must be
-    /// asked first.
+    /// Delivers a message that came whole, or begins a run with it and has no outcome yet; `Err`
+    /// when the provider must be asked first.
     #[inline]
     fn route_whole(
         &mut self,
         publish: &PublishView<'_>,
         end: usize,
         work: &mut Work,
-    ) -> Result<Result<u32, Refused>, Flow> {
+    ) -> Result<Option<Result<u32, Refused>>, Flow> {
         let delivery = Delivery {
             unreliable: publish.unreliable,
             fragment: None,
@@ -111,35 +98,31 @@ impl Conn {
             shared: None,
         };
         let effects = &mut work.effects;
-        let found = match self.look_up(publish.subject)? {
-            Found::Route(route) => route,
-            Found::Inbox(peer) => return Ok(Ok(deliver_to_inbox(peer, delivery, effects))),
-            Found::Refused(refused) => return Ok(Err(*refused)),
+        let outcome = match self.look_up(publish.subject)? {
+            Found::Route(route) if route.may_run() && !publish.unreliable => {
+                effects.unrouted += u64::from(route.parts().is_empty());
+                let (subject, section) = (subject_range(publish, end), section_range(publish, end));
+                work.run.begin(route, subject, section);
+                if let Some(request) = publish.request {
+                    work.run.acknowledge(request);
+                }
+                return Ok(None);
+            }
+            Found::Route(route) => Ok(deliver(
+                &route,
+                publish.subject,
+                delivery,
+                &mut self.dice,
+                effects,
+            )),
+            Found::Inbox(peer) => Ok(deliver_to_inbox(peer, delivery, effects)),
+            Found::Refused(refused) => Err(*refused),
             Found::System => {
                 sys::answer(&self.shared, &self.peer, publish, effects_sink(effects));
-                return Ok(Ok(1));
+                Ok(1)
             }
         };
-        if found.may_run() && !publish.unreliable {
-            let count = if publish.request.is_some() || found.parts().is_empty() {
-                found.count()
-            } else {
-                1
-            };
-            work.run.begin(
-                found,
-                subject_range(publish, end),
-                section_range(publish, end),
-            );
-            return Ok(Ok(count));
-        }
-        Ok(Ok(deliver(
-            &found,
-            publish.subject,
-            delivery,
-            &mut self.dice,
-            effects,
-        )))
+        Ok(Some(outcome))
     }
 
     /// What a subject resolves to; `Err` when the provider must be asked first.
@@ -263,7 +246,11 @@ impl Conn {
             Found::Route(route) => {
                 let mut targets = Vec::new();
                 let count = each_target(&route, publish.subject, &mut self.dice, |target| {
-                    targets.push(target.clone());
+                    let skipped = target.drop_oldest > 0
+                        && target.peer.outbox.skip_large(target.subscription);
+                    if !skipped {
+                        targets.push(target.clone());
+                    }
                 });
                 Ok(Kept {
                     targets,

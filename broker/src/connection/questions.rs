@@ -61,6 +61,10 @@ impl Conn {
         {
             return self.answer(request, Ok(true), effects);
         }
+        self.waits_deadline = Some(
+            self.waits_deadline
+                .map_or(deadline, |earliest| earliest.min(deadline)),
+        );
         self.waits
             .insert(request, (deadline, subject.into_boxed_str()));
     }
@@ -120,6 +124,9 @@ impl Conn {
 
     /// Answers the questions whose wait is over.
     pub(super) fn answer_overdue(&mut self, now: Instant) {
+        if self.waits_deadline.is_none_or(|earliest| now < earliest) {
+            return;
+        }
         let overdue = self
             .waits
             .extract_if(.., |_, (deadline, _)| *deadline <= now);
@@ -134,6 +141,7 @@ impl Conn {
                 }
             }
         }
+        self.waits_deadline = self.waits.values().map(|(deadline, _)| *deadline).min();
     }
 
     fn answer(&self, request: RequestId, answer: Result<bool, Refused>, effects: &mut Effects) {

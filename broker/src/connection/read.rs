@@ -41,8 +41,8 @@ pub(super) struct Work {
 impl Work {
     /// Delivers the messages that were kept to be delivered together.
     #[inline]
-    pub(super) fn deliver_run(&mut self, bytes: &[u8]) {
-        self.run.deliver(bytes, &mut self.effects);
+    pub(super) fn deliver_run(&mut self, bytes: &[u8], publisher: &Arc<Peer>) {
+        self.run.deliver(bytes, publisher, &mut self.effects);
     }
 }
 
@@ -157,11 +157,9 @@ impl Conn {
         let (_, turn) = SCRATCH.with_borrow_mut(|scratch| {
             self.take_turn(Lane::Interactive, datagram, &mut scratch.work, now)
         });
-        match turn {
-            // A datagram is not kept until the provider answers; its sender expects losses.
-            Turn::Ask(..) => Turn::Read(Vec::new()),
-            turn @ (Turn::Read(_) | Turn::Order(_) | Turn::Deadline | Turn::End(_)) => turn,
-        }
+        // Where the provider must be asked first, this datagram is lost, as its sender expects of
+        // some; the answer holds for those that follow.
+        turn
     }
 
     /// Processes whole frames and carries out their effects.
@@ -173,7 +171,7 @@ impl Conn {
         now: Instant,
     ) -> (usize, Turn) {
         let (consumed, flow) = self.process(bytes, work, now);
-        work.deliver_run(bytes);
+        work.deliver_run(bytes, &self.peer);
         let full: Vec<Arc<Peer>> = work.effects.carry_out(&self.shared, &self.peer);
         let turn = match flow {
             Flow::On => Turn::Read(full),
@@ -220,12 +218,20 @@ impl Conn {
     ) -> Result<Flow, Violation> {
         if let Some(publish) = self.session.on_publish(body, now)? {
             if publish.fragment.is_some() {
-                work.deliver_run(bytes);
-                return self.on_fragment(&publish, &mut work.effects, now);
+                work.deliver_run(bytes, &self.peer);
+                let flow = self.on_fragment(&publish, &mut work.effects, now);
+                if let Ok(Flow::Ask(..)) = flow {
+                    self.session.postponed();
+                }
+                return flow;
             }
-            return self.on_publish(&publish, bytes, end, work);
+            let flow = self.on_publish(&publish, bytes, end, work);
+            if let Ok(Flow::Ask(..)) = flow {
+                self.session.postponed();
+            }
+            return flow;
         }
-        work.deliver_run(bytes);
+        work.deliver_run(bytes, &self.peer);
         let step = self.session.on_body(body, now)?;
         Ok(self.on_step(step, &mut work.effects, now))
     }

@@ -5,8 +5,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use dialtone_protocol::SubscriptionId;
-use dialtone_protocol::frame::message;
+use dialtone_protocol::frame::{Published, message};
+use dialtone_protocol::{Frame, RequestId, SubscriptionId};
 
 use super::effects::Effects;
 use crate::outbox::Delivery;
@@ -30,6 +30,8 @@ pub(super) struct Run {
     subject: Range<u32>,
     /// Who gets them, as long as there are any.
     route: Option<Route<Arc<Peer>>>,
+    /// The acknowledgements that are due once they have been delivered.
+    acknowledge: Vec<RequestId>,
 }
 
 impl Run {
@@ -47,9 +49,10 @@ impl Run {
             .is_some_and(|route| !route.parts().is_empty())
     }
 
-    /// To how many each message of the run goes.
-    pub(super) fn count(&self) -> u32 {
-        self.route.as_ref().map_or(0, Route::count)
+    /// Notes that the last message is to be acknowledged.
+    #[inline]
+    pub(super) fn acknowledge(&mut self, request: RequestId) {
+        self.acknowledge.push(request);
     }
 
     /// Begins a run with the message whose section lies at `section`.
@@ -71,15 +74,19 @@ impl Run {
         self.sections.push(section);
     }
 
-    /// Delivers the run and empties it.
+    /// Delivers the run, acknowledges what its publisher asked for, and empties it.
     #[inline]
-    pub(super) fn deliver(&mut self, bytes: &[u8], effects: &mut Effects) {
+    pub(super) fn deliver(&mut self, bytes: &[u8], publisher: &Arc<Peer>, effects: &mut Effects) {
         let Some(route) = self.route.take() else {
             return;
         };
         for part in route.parts() {
             self.deliver_to(part.targets(), bytes, effects);
             self.deliver_to(part.taps(), bytes, effects);
+        }
+        for request in self.acknowledge.drain(..) {
+            let outcome = Ok(route.count());
+            effects.push_frame(publisher, &Frame::Published(Published { request, outcome }));
         }
         self.sections.clear();
         self.sections_len = 0;

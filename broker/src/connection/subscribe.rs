@@ -117,6 +117,7 @@ impl Conn {
                 self.shared
                     .router
                     .unsubscribe(&entry, |target| is_it(target, &self.peer, *id));
+                self.peer.outbox.forget(*id);
                 self.peer.subscriptions.fetch_sub(1, Relaxed);
             }
         }

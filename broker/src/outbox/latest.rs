@@ -40,7 +40,7 @@ impl Latest {
         frame: Bytes,
     ) -> (usize, u64) {
         let ring = self.rings.entry(subscription).or_default();
-        if ring.frames.is_empty() {
+        if ring.frames.is_empty() && ring.dropped == 0 {
             self.turns.push_back(subscription);
         }
         ring.frames.push_back(frame);
@@ -51,6 +51,22 @@ impl Latest {
         }
         ring.dropped += dropped;
         (freed, dropped)
+    }
+
+    /// Notes that a message was left out.
+    pub(super) fn skip(&mut self, subscription: SubscriptionId) {
+        let ring = self.rings.entry(subscription).or_default();
+        if ring.frames.is_empty() && ring.dropped == 0 {
+            self.turns.push_back(subscription);
+        }
+        ring.dropped += 1;
+    }
+
+    /// Forgets what is kept for a subscription; returns its bytes.
+    pub(super) fn forget(&mut self, subscription: SubscriptionId) -> usize {
+        self.turns.retain(|turn| *turn != subscription);
+        let ring = self.rings.remove(&subscription).unwrap_or_default();
+        ring.frames.iter().map(Bytes::len).sum()
     }
 
     /// Releases some frames, each subscription's gap notice first. The second value is by how much

@@ -149,6 +149,11 @@ impl Session {
         }
     }
 
+    /// The last publish could not be decided yet and will be judged again: it is not counted twice.
+    pub fn postponed(&mut self) {
+        self.messages.give_back(1);
+    }
+
     /// Judges the body of a frame if it is a publish in its place, and leaves others to
     /// [`on_body`](Self::on_body); nearly all frames of a busy peer are of this kind.
     ///

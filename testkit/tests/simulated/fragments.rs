@@ -292,7 +292,7 @@ fn an_unfinished_message_makes_room_after_a_while() {
 }
 
 #[test]
-fn on_one_stream_a_small_message_does_not_overtake_the_large_one_before_it() {
+fn a_small_message_may_overtake_a_large_one_and_both_arrive_whole() {
     simulate(1, async |seed| {
         let world = World::new(seed).await;
         let narrow = Manner {
@@ -310,10 +310,8 @@ fn on_one_stream_a_small_message_does_not_overtake_the_large_one_before_it() {
         publisher.sync().await;
         let got = whole(deliveries(subscriber.listen(seconds(60)).await));
         assert_eq!(got.len(), 2);
-        assert!(
-            got[0].len() == 500_000,
-            "§10: on WebSocket and memory, what was sent first arrives first"
-        );
+        // §10: the lanes are in no order between them, and the small one does not wait.
+        assert_eq!((got[0].len(), got[1].len()), (5, 500_000));
     });
 }
 

@@ -23,6 +23,11 @@ const CLOCK_SKEW: Duration = Duration::from_hours(1);
 const CERTIFICATE_FILE: &str = "development-cert.pem";
 const KEY_FILE: &str = "development-key.pem";
 
+/// Where the key of the development certificate in `dir` is.
+pub(super) fn key_file(dir: &Path) -> std::path::PathBuf {
+    dir.join(KEY_FILE)
+}
+
 /// The certificate of `dir` if it will last, else a new one, which is then stored there.
 pub(super) fn load_or_generate(dir: Option<&Path>) -> Result<CertifiedKey, TlsError> {
     let Some(dir) = dir else {

@@ -12,6 +12,8 @@ use rustls::server::{
 use rustls::sign::CertifiedKey;
 use rustls::version::TLS13;
 
+use sha2::{Digest as _, Sha256};
+
 use super::{Fingerprint, TlsError, development, pem, provider};
 use crate::ALPN;
 
@@ -137,6 +139,22 @@ impl ServerTls {
 
     pub(crate) fn tcp_config(&self) -> Arc<rustls::ServerConfig> {
         Arc::clone(&self.0.tcp)
+    }
+
+    /// A secret that stays the same as long as the private key does; a new one each time where the key is in no file.
+    pub(crate) fn reset_key(&self) -> [u8; 32] {
+        let path = match &self.0.source {
+            Source::Files { key, .. } => Some(key.clone()),
+            Source::Development { dir } => dir.as_deref().map(development::key_file),
+        };
+        let Some(Ok(key)) = path.map(std::fs::read) else {
+            return rand::random();
+        };
+        Sha256::new()
+            .chain_update("dialtone stateless reset")
+            .chain_update(key)
+            .finalize()
+            .into()
     }
 
     pub(crate) fn quic_config(&self) -> Arc<rustls::ServerConfig> {
