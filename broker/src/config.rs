@@ -71,9 +71,9 @@ impl Default for OutboxConfig {
         Self {
             high_bytes: 2 << 20,
             low_bytes: 1 << 20,
-            max_bytes: 64 << 20,
+            max_bytes: 32 << 20,
             stall_max: Duration::from_millis(100),
-            stall_progress: Duration::from_millis(100),
+            stall_progress: Duration::from_millis(50),
             slow_max: Duration::from_secs(10),
             datagrams_max: 256,
         }

@@ -107,7 +107,7 @@ pub(crate) async fn interest(
             // The broker waits for a bounded time; a longer wait is several questions.
             Ok(false) if more => {}
             // A question that waits begins again on the next connection.
-            Err(AskError::Disconnected) if Instant::now() < deadline => {}
+            Err(AskError::Disconnected | AskError::Cut(_)) if Instant::now() < deadline => {}
             other => return other,
         }
     }

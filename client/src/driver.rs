@@ -191,7 +191,7 @@ impl Driver {
                 Ended::Left(reason) => return reason,
                 Ended::Moved(opened) => {
                     link.say_goodbye(Code::Normal, "moved");
-                    self.on_disconnect();
+                    self.on_disconnect(&Lost::Disconnected);
                     match self.welcome(*opened) {
                         Ok(next) => {
                             link = next;
@@ -204,7 +204,7 @@ impl Driver {
                     if let ConnectError::Violation { source, .. } = &error {
                         link.say_goodbye(source.code, &source.text);
                     }
-                    self.on_disconnect();
+                    self.on_disconnect(&Lost::from(&error));
                     error
                 }
             };
@@ -303,7 +303,10 @@ impl Driver {
                 self.poll_moving(cx, link);
                 self.poll_deadlines(cx, link, sleep)
             })
-            .and_then(|()| self.write(cx, link));
+            .and_then(|()| {
+                self.write(cx, link)
+                    .map_err(|error| self.last_words(cx, link, error))
+            });
         if let Err(error) = progress {
             return Poll::Ready(self.ended(error));
         }
@@ -391,6 +394,19 @@ impl Driver {
         link.write(cx, &self.shared, &mut self.control, paused)
     }
 
+    /// A connection that takes nothing any more may still hold what the broker said about its end.
+    fn last_words(
+        &mut self,
+        cx: &mut Context<'_>,
+        link: &mut Link,
+        error: ConnectError,
+    ) -> ConnectError {
+        match self.receive(cx, link) {
+            Err(said @ ConnectError::Refused { .. }) => said,
+            Err(_) | Ok(()) => error,
+        }
+    }
+
     /// Appends a frame of the driver's own.
     fn send(&mut self, frame: &dialtone_protocol::Frame<'_>) {
         frame.encode(&mut self.control);
@@ -436,10 +452,10 @@ impl Driver {
     }
 
     /// Forgets what belongs to the connection that has ended, and tells those who wait for answers on it.
-    fn on_disconnect(&mut self) {
+    fn on_disconnect(&mut self, lost: &Lost) {
         self.session.disconnected();
         self.shared.outgoing.lock().offline();
-        self.shared.pending.lock().fail(&Lost::Disconnected);
+        self.shared.pending.lock().fail(lost);
         self.shared.changed.notify_waiters();
         self.control.clear();
         self.blocking.clear();

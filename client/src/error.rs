@@ -77,7 +77,7 @@ pub enum ConnectError {
         source: Violation,
     },
     /// The broker said why it ends the connection.
-    #[error("{endpoint} closed the connection: {code}: {text}")]
+    #[error("{endpoint} closed the connection: {}", both(*code, text))]
     Refused {
         /// Where the connection went.
         endpoint: Endpoint,
@@ -94,6 +94,21 @@ impl ConnectError {
             endpoint: endpoint.clone(),
             code: close.code,
             text: close.text,
+        }
+    }
+
+    /// What the broker said about the end of the connection, if it did.
+    pub(crate) fn refusal(&self) -> Option<Refused> {
+        match self {
+            Self::Refused { code, text, .. } => Some(Refused::new(*code, text.clone())),
+            Self::NoAddress
+            | Self::BadAddress { .. }
+            | Self::NoRuntime
+            | Self::Unreachable { .. }
+            | Self::TimedOut { .. }
+            | Self::Transport { .. }
+            | Self::Ended { .. }
+            | Self::Violation { .. } => None,
         }
     }
 
@@ -171,11 +186,14 @@ pub enum PublishError {
     #[error("the outgoing queue is full")]
     Full,
     /// The broker refused the message.
-    #[error("the broker refused the message: {}: {}", .0.code, .0.text)]
+    #[error("the broker refused the message: {}", said(.0))]
     Refused(Refused),
     /// The connection was lost before the acknowledgement came; the message may have been delivered.
     #[error("the connection was lost before the message was acknowledged")]
     Disconnected,
+    /// The broker closed the connection and said why; as with a lost one, it may have been carried out.
+    #[error("the broker closed the connection: {}", said(.0))]
+    Cut(Refused),
     /// No acknowledgement came in time.
     #[error("the message was not acknowledged within {0:?}")]
     TimedOut(Duration),
@@ -193,6 +211,7 @@ impl PublishError {
             Self::Full => Code::TooMany,
             Self::Refused(refused) => refused.code,
             Self::Disconnected => DISCONNECTED,
+            Self::Cut(why) => why.code,
             Self::TimedOut(_) => Code::Timeout,
             Self::Closed(reason) => reason.code(),
         }
@@ -207,13 +226,13 @@ pub enum SubscribeError {
     #[error("cannot subscribe to this pattern")]
     Pattern(#[from] SubjectError),
     /// The principal may not subscribe to it.
-    #[error("subscription is not permitted: {0}")]
+    #[error("the broker refused the subscription: {0}")]
     Denied(String),
     /// A limit on subscriptions was reached.
     #[error("subscription is one too many: {0}")]
     TooMany(String),
     /// The broker refused it for another reason.
-    #[error("the broker refused the subscription: {}: {}", .0.code, .0.text)]
+    #[error("the broker refused the subscription: {}", said(.0))]
     Refused(Refused),
     /// The client has ended.
     #[error("the client has ended")]
@@ -263,6 +282,9 @@ pub enum RequestError {
     /// The connection was lost, and with it the place where the answer would have come; it may have been carried out.
     #[error("the connection was lost before the answer came")]
     Disconnected,
+    /// The broker closed the connection and said why; as with a lost one, it may have been carried out.
+    #[error("the broker closed the connection: {}", said(.0))]
+    Cut(Refused),
     /// The request could not be sent.
     #[error("the request was not sent")]
     Publish(#[from] PublishError),
@@ -275,6 +297,7 @@ impl RequestError {
             Self::NoSubscribers { .. } => Code::NoSubscribers,
             Self::TimedOut(_) => Code::Timeout,
             Self::Disconnected => DISCONNECTED,
+            Self::Cut(why) => why.code,
             Self::Publish(error) => error.code(),
         }
     }
@@ -288,11 +311,14 @@ pub enum AskError {
     #[error("cannot ask about this subject")]
     Subject(#[from] SubjectError),
     /// The broker refused to answer.
-    #[error("the broker refused to answer: {}: {}", .0.code, .0.text)]
+    #[error("the broker refused to answer: {}", said(.0))]
     Refused(Refused),
     /// The connection was lost before the answer came.
     #[error("the connection was lost before the answer came")]
     Disconnected,
+    /// The broker closed the connection and said why; as with a lost one, it may have been carried out.
+    #[error("the broker closed the connection: {}", said(.0))]
+    Cut(Refused),
     /// No answer came in time.
     #[error("no answer came within {0:?}")]
     TimedOut(Duration),
@@ -308,6 +334,7 @@ impl AskError {
             Self::Subject(_) => Code::InvalidSubject,
             Self::Refused(refused) => refused.code,
             Self::Disconnected => DISCONNECTED,
+            Self::Cut(why) => why.code,
             Self::TimedOut(_) => Code::Timeout,
             Self::Closed(reason) => reason.code(),
         }
@@ -351,4 +378,20 @@ pub enum EncodeError {
     /// `MessagePack` cannot hold it.
     #[error("value cannot be written as MessagePack")]
     MessagePack(#[from] rmp_serde::encode::Error),
+}
+
+/// A refusal for people.
+fn said(refused: &Refused) -> String {
+    both(refused.code, &refused.text)
+}
+
+/// A code and the words that came with it, which often are those of the code.
+fn both(code: Code, text: &str) -> String {
+    if text.is_empty() {
+        code.to_string()
+    } else if text.contains(code.name()) {
+        format!("{text} ({})", code.number())
+    } else {
+        format!("{code}: {text}")
+    }
 }

@@ -8,7 +8,7 @@ use dialtone_protocol::{Code, RequestId};
 use hashbrown::HashMap;
 use tokio::sync::oneshot;
 
-use crate::error::{AskError, PublishError, Reason, RequestError};
+use crate::error::{AskError, ConnectError, PublishError, Reason, RequestError};
 use crate::message::Message;
 use crate::queue::{Ending, Queue};
 
@@ -17,14 +17,26 @@ use crate::queue::{Ending, Queue};
 pub(crate) enum Lost {
     /// The connection that it would have come on has ended.
     Disconnected,
+    /// The broker has ended that connection, and said why.
+    Cut(Refused),
     /// The client has ended.
     Closed(Reason),
+}
+
+impl From<&ConnectError> for Lost {
+    fn from(error: &ConnectError) -> Self {
+        match error.refusal() {
+            Some(why) if why.code != Code::Normal => Self::Cut(why),
+            Some(_) | None => Self::Disconnected,
+        }
+    }
 }
 
 impl From<Lost> for AskError {
     fn from(lost: Lost) -> Self {
         match lost {
             Lost::Disconnected => Self::Disconnected,
+            Lost::Cut(why) => Self::Cut(why),
             Lost::Closed(reason) => Self::Closed(reason),
         }
     }
@@ -34,6 +46,7 @@ impl From<Lost> for PublishError {
     fn from(lost: Lost) -> Self {
         match lost {
             Lost::Disconnected => Self::Disconnected,
+            Lost::Cut(why) => Self::Cut(why),
             Lost::Closed(reason) => Self::Closed(reason),
         }
     }
@@ -43,6 +56,7 @@ impl From<Lost> for RequestError {
     fn from(lost: Lost) -> Self {
         match lost {
             Lost::Disconnected => Self::Disconnected,
+            Lost::Cut(why) => Self::Cut(why),
             Lost::Closed(reason) => PublishError::Closed(reason).into(),
         }
     }
@@ -167,12 +181,8 @@ impl Pending {
                 drop(done.send(Err(error)));
             }
             Some(Recipient::Many(queue)) => {
-                let nobody = || {
-                    Refused::new(
-                        Code::NoSubscribers,
-                        format!("nobody subscribes to {subject}"),
-                    )
-                };
+                // The subject alone: the error that is made of it has the words.
+                let nobody = || Refused::new(Code::NoSubscribers, subject);
                 queue.end(Ending::Refused(refused.unwrap_or_else(nobody)));
             }
             None => {}
@@ -215,6 +225,7 @@ impl Pending {
                 Recipient::One(done) => drop(done.send(Err(lost.clone().into()))),
                 Recipient::Many(queue) => queue.end(match lost {
                     Lost::Disconnected => Ending::Disconnected,
+                    Lost::Cut(why) => Ending::Cut(why.clone()),
                     Lost::Closed(reason) => Ending::Closed(reason.clone()),
                 }),
             }

@@ -204,6 +204,7 @@ pub(crate) async fn is_worth_repeating(
                 AskError::Subject(error) => PublishError::Subject(error),
                 AskError::Refused(refused) => PublishError::Refused(refused),
                 AskError::Disconnected => PublishError::Disconnected,
+                AskError::Cut(why) => PublishError::Cut(why),
                 AskError::TimedOut(limit) => PublishError::TimedOut(limit),
                 AskError::Closed(reason) => PublishError::Closed(reason),
             })?;

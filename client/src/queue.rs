@@ -56,6 +56,8 @@ pub(crate) enum Ending {
     Closed(Reason),
     /// The inbox that the messages came to has ended with its connection.
     Disconnected,
+    /// The broker has ended the connection with that inbox, and said why.
+    Cut(Refused),
 }
 
 /// The queue between the driver and one consumer.

@@ -201,6 +201,7 @@ impl Answers {
             Ending::Refused(refused) => PublishError::Refused(refused).into(),
             Ending::Closed(reason) => PublishError::Closed(reason).into(),
             Ending::Disconnected => RequestError::Disconnected,
+            Ending::Cut(why) => RequestError::Cut(why),
             Ending::Caller => return None,
         })
     }

@@ -210,7 +210,7 @@ impl Subscription {
     pub fn ended(&self) -> Option<Refused> {
         match self.queue.ending()? {
             Ending::Refused(refused) => Some(refused),
-            Ending::Caller | Ending::Closed(_) | Ending::Disconnected => None,
+            Ending::Caller | Ending::Closed(_) | Ending::Disconnected | Ending::Cut(_) => None,
         }
     }
 
@@ -218,7 +218,7 @@ impl Subscription {
     pub fn closed(&self) -> Option<Reason> {
         match self.queue.ending()? {
             Ending::Closed(reason) => Some(reason),
-            Ending::Caller | Ending::Refused(_) | Ending::Disconnected => None,
+            Ending::Caller | Ending::Refused(_) | Ending::Disconnected | Ending::Cut(_) => None,
         }
     }
 

@@ -2,10 +2,11 @@
 
 use crate::args::{Cli, Command, LogArgs};
 use crate::config::{Environment, Format, Strings as _};
-use crate::exit::Outcome;
+use crate::exit::{Exit, Failure, Outcome};
 use crate::print::Output;
 use crate::{serve, shards, telemetry};
 
+mod attached;
 mod config;
 mod context;
 mod interest;
@@ -17,6 +18,10 @@ mod rtt;
 mod show;
 mod subscribe;
 mod top;
+
+/// How often the other tasks have their turn at the end: a connection that was given up before it was a client's has its
+/// goodbye sent by a task of the transport, and would otherwise stay at the broker until it is missed.
+const GOODBYE_TURNS: u32 = 64;
 
 /// Does what the command line says.
 pub(crate) fn run(cli: Cli) -> Outcome {
@@ -46,7 +51,13 @@ pub(crate) fn run(cli: Cli) -> Outcome {
 fn client(log: &LogArgs, work: impl Future<Output = Outcome>) -> Outcome {
     start_logs(log)?;
     let runtime = shards::current_thread()?;
-    let outcome = runtime.block_on(work);
+    let outcome = runtime.block_on(async {
+        let outcome = work.await;
+        for _ in 0..GOODBYE_TURNS {
+            tokio::task::yield_now().await;
+        }
+        outcome
+    });
     // Reading standard input cannot be cancelled, so that waiting for it could last for ever.
     runtime.shutdown_background();
     outcome
@@ -57,10 +68,9 @@ fn start_logs(log: &LogArgs) -> Outcome {
         .log_level
         .clone()
         .or_else(|| Environment.get("DIALTONE_LOG"));
-    telemetry::start(
-        level.as_deref().unwrap_or("warn"),
-        log.log_format.unwrap_or(Format::Text),
-    )?;
+    let level = level.as_deref().unwrap_or("warn");
+    telemetry::parse(level).map_err(|error| Failure::new(Exit::Usage, error))?;
+    telemetry::start(level, log.log_format.unwrap_or(Format::Text))?;
     Ok(())
 }
 

@@ -44,7 +44,7 @@ fn options(args: &ConnectArgs, strings: &dyn Strings) -> Result<Options, Failure
     options = match (&profile.credentials, &profile.user, &profile.token) {
         (Some(path), _, _) => options
             .credentials_file(path)
-            .map_err(|error| Failure::from(anyhow::Error::from(error)))?,
+            .map_err(|error| Failure::new(Exit::Usage, error))?,
         (None, Some(user), None) => {
             let password = profile.password.as_ref();
             let password =
@@ -100,7 +100,7 @@ fn tls(profile: &Profile) -> Result<ClientTls, Failure> {
     let own = match (&profile.cert, &profile.key) {
         (Some(cert), Some(key)) => {
             let read = ClientCertificate::from_pem_files(cert, key);
-            Some(read.map_err(|error| Failure::from(anyhow::Error::from(error)))?)
+            Some(read.map_err(|error| Failure::new(Exit::Usage, error))?)
         }
         (Some(_), None) | (None, Some(_)) => {
             return Err(Failure::usage(
@@ -128,19 +128,12 @@ fn warn_about_clear_text(options: &Options) {
     reason = "only some errors have an exit code or a hint of their own"
 )]
 fn explain(error: ConnectError, urls: &str) -> Failure {
-    let (exit, hint) = match &error {
-        ConnectError::Unreachable { source, .. } => unreachable(source, urls),
-        ConnectError::BadAddress { .. } => (Exit::Usage, None),
-        other if other.code() == Code::Unauthenticated => (
-            Exit::Denied,
-            Some("--user and --password, --token or --credentials say who you are".to_owned()),
-        ),
-        other => (Exit::of(other.code()), None),
-    };
-    let failure = Failure::new(exit, error);
-    match hint {
-        Some(hint) => failure.hint(hint),
-        None => failure,
+    match error {
+        ConnectError::Unreachable { endpoint, source } => unreachable(&endpoint, *source, urls),
+        error @ ConnectError::BadAddress { .. } => Failure::new(Exit::Usage, error),
+        error if error.code() == Code::Unauthenticated => Failure::new(Exit::Denied, error)
+            .hint("--user and --password, --token or --credentials say who you are"),
+        error => Failure::of(error.code(), error),
     }
 }
 
@@ -148,19 +141,47 @@ fn explain(error: ConnectError, urls: &str) -> Failure {
     clippy::wildcard_enum_match_arm,
     reason = "only some errors have a hint"
 )]
-fn unreachable(error: &DialError, urls: &str) -> (Exit, Option<String>) {
-    let nobody = || {
-        Some(format!(
-            "is a broker running at {urls}? `dialtone up` starts one on this machine; --url names another"
-        ))
-    };
+fn unreachable(endpoint: &Endpoint, error: DialError, urls: &str) -> Failure {
+    // A sentence that ends in a URL must not change it.
+    let nobody = format!(
+        "is a broker running at {urls} ? `dialtone up` starts one on this machine; --url names another"
+    );
     match error {
-        DialError::Connect { .. } => (Exit::Failure, nobody()),
-        DialError::TimedOut(_) => (Exit::Timeout, nobody()),
-        DialError::TlsHandshake(_) | DialError::Quic(_) => {
-            let hint = "a certificate that is not trusted is the usual reason; --fingerprint HEX, --ca FILE or --insecure trust it";
-            (Exit::Failure, Some(hint.to_owned()))
-        }
-        _ => (Exit::Failure, None),
+        // It says where it went itself.
+        DialError::Connect { .. } => Failure::new(Exit::Failure, error).hint(nobody),
+        DialError::TimedOut(_) => Failure::new(Exit::Timeout, error).hint(nobody),
+        DialError::Tls(error) => Failure::new(Exit::Usage, error),
+        DialError::TlsHandshake(_) | DialError::Quic(_) => handshake(endpoint, error),
+        error => Failure::new(
+            Exit::Failure,
+            anyhow::Error::from(error).context(format!("cannot connect to {endpoint}")),
+        ),
     }
+}
+
+/// The layers of TLS tell the reason by their words alone.
+fn handshake(endpoint: &Endpoint, error: DialError) -> Failure {
+    let error = anyhow::Error::from(error);
+    let text = format!("{error:#}");
+    let error = error.context(format!("cannot connect to {endpoint}"));
+    if text.contains("ApplicationVerificationFailure") {
+        let error = anyhow::anyhow!(
+            "the certificate of {endpoint} does not have the fingerprint that was given"
+        );
+        return Failure::new(Exit::Failure, error).hint(
+            "`dialtone up` prints the fingerprint of its certificate, and --json gives it as well",
+        );
+    }
+    if text.contains("corrupt message") {
+        let plain = endpoint.to_string().replacen("wss://", "ws://", 1);
+        return Failure::new(Exit::Failure, error).hint(format!(
+            "the server does not speak TLS there; is it {plain} ?"
+        ));
+    }
+    if text.contains("certificate") {
+        return Failure::new(Exit::Failure, error).hint(
+            "the certificate is not trusted; --fingerprint HEX, --ca FILE or --insecure trust it",
+        );
+    }
+    Failure::new(Exit::Failure, error)
 }

@@ -21,6 +21,10 @@ pub(crate) enum Exit {
     Timeout,
     /// The credentials were refused, or do not permit it.
     Denied,
+    /// `SIGINT` came before the end.
+    Interrupted,
+    /// `SIGTERM` came before the end.
+    Terminated,
 }
 
 impl Exit {
@@ -33,6 +37,9 @@ impl Exit {
             Self::NoSubscriber => 4,
             Self::Timeout => 5,
             Self::Denied => 6,
+            // What a shell gives for a program that ends by the signal.
+            Self::Interrupted => 130,
+            Self::Terminated => 143,
         }
     }
 
@@ -79,6 +86,11 @@ impl Failure {
         Self::new(Exit::of(code), error)
     }
 
+    /// An end that needs no words.
+    pub(crate) fn silent(exit: Exit) -> Self {
+        Self::new(exit, anyhow::anyhow!("interrupted"))
+    }
+
     /// A command line that makes no sense.
     pub(crate) fn usage(text: impl fmt::Display) -> Self {
         Self::new(Exit::Usage, anyhow::anyhow!("{text}"))
@@ -92,7 +104,11 @@ impl Failure {
 
     /// Says what went wrong on standard error, and how the process ends.
     pub(crate) fn report(&self) -> ExitCode {
-        if self.exit != Exit::Quiet {
+        let silent = matches!(
+            self.exit,
+            Exit::Quiet | Exit::Interrupted | Exit::Terminated
+        );
+        if !silent {
             // Nothing is left to be done when standard error is gone as well.
             drop(io::Write::write_all(
                 &mut io::stderr().lock(),

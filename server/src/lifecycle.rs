@@ -7,6 +7,8 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use crate::exit::Exit;
+
 /// What asks a running program to stop or to reload.
 #[derive(Debug)]
 pub(crate) struct Signals {
@@ -44,6 +46,31 @@ impl Signals {
     }
 }
 
+/// What ends a program that is no service.
+#[derive(Debug)]
+pub(crate) struct Interrupts {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Interrupts {
+    /// Takes the signals over; from here on they do not end the process by themselves.
+    pub(crate) fn new() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    /// Waits for one; how the process ends if it was not done.
+    pub(crate) async fn next(&mut self) -> Exit {
+        tokio::select! {
+            _ = self.terminate.recv() => Exit::Terminated,
+            _ = self.interrupt.recv() => Exit::Interrupted,
+        }
+    }
+}
+
 /// How a service ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Ended {
@@ -57,13 +84,14 @@ pub(crate) enum Ended {
 
 /// Runs a service until it has ended. `stop` asks it to drain; dropping it stops it hard.
 ///
-/// `grace` is how long a drain may take; `reload` is called for each `SIGHUP`.
+/// `grace` is how long a drain may take; `reload` is called for each `SIGHUP`, `draining` when the drain begins.
 pub(crate) async fn supervise(
     service: impl Future<Output = ()>,
     mut signals: Signals,
     stop: CancellationToken,
     grace: Duration,
     mut reload: impl FnMut(),
+    draining: impl FnOnce(),
 ) -> Ended {
     let mut service = std::pin::pin!(service);
     loop {
@@ -75,10 +103,7 @@ pub(crate) async fn supervise(
             }
         }
     }
-    tracing::info!(
-        grace_s = grace.as_secs_f64(),
-        "draining; another signal stops at once"
-    );
+    draining();
     stop.cancel();
     let deadline = tokio::time::sleep(grace);
     let mut deadline = std::pin::pin!(deadline);

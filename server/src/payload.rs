@@ -83,6 +83,8 @@ fn packed(value: Value) -> rmpv::Value {
 pub(crate) enum Shown {
     /// The value it encodes.
     Value(Value),
+    /// The bytes that a `MessagePack` value consists of.
+    Packed(Bytes),
     /// A text that is neither JSON nor `MessagePack`.
     Text(String),
     /// Bytes that are no text.
@@ -96,19 +98,31 @@ const DEPTH_MAX: usize = 100;
 pub(crate) fn show(encoding: u8, payload: &Bytes) -> Shown {
     let value = match encoding {
         MESSAGE_PACK => unpack(payload),
-        _ => serde_json::from_slice(payload).ok(),
+        _ => serde_json::from_slice(payload).ok().map(Shown::Value),
     };
     match (value, std::str::from_utf8(payload)) {
-        (Some(value), _) => Shown::Value(value),
-        (None, Ok(text)) => Shown::Text(text.to_owned()),
-        (None, Err(_)) => Shown::Bytes(payload.clone()),
+        (Some(shown), _) => shown,
+        (None, Ok(text)) if is_readable(text) => Shown::Text(text.to_owned()),
+        (None, _) => Shown::Bytes(payload.clone()),
     }
 }
 
-fn unpack(payload: &[u8]) -> Option<Value> {
+/// Whether a terminal shows a text as it is; bytes that happen to be UTF-8 have control characters.
+fn is_readable(text: &str) -> bool {
+    text.chars()
+        .all(|c| !c.is_control() || matches!(c, '\n' | '\r' | '\t'))
+}
+
+fn unpack(payload: &[u8]) -> Option<Shown> {
     let mut rest = payload;
     let value = rmpv::decode::read_value_with_max_depth(&mut rest, DEPTH_MAX).ok()?;
-    rest.is_empty().then(|| unpacked(value))
+    if !rest.is_empty() {
+        return None;
+    }
+    if let rmpv::Value::Binary(bytes) = value {
+        return Some(Shown::Packed(bytes.into()));
+    }
+    Some(Shown::Value(unpacked(value)))
 }
 
 fn unpacked(value: rmpv::Value) -> Value {
@@ -123,7 +137,7 @@ fn unpacked(value: rmpv::Value) -> Value {
         rmpv::Value::F32(number) => f64::from(number).into(),
         rmpv::Value::F64(number) => number.into(),
         rmpv::Value::String(text) => String::from_utf8_lossy(text.as_bytes()).into_owned().into(),
-        rmpv::Value::Binary(bytes) => serde_json::json!({ "$bytes": hex(&bytes) }),
+        rmpv::Value::Binary(bytes) => bytes_value(&bytes),
         rmpv::Value::Ext(kind, bytes) => {
             serde_json::json!({ "$extension": kind, "$bytes": hex(&bytes) })
         }
@@ -135,6 +149,11 @@ fn unpacked(value: rmpv::Value) -> Value {
                 .collect(),
         ),
     }
+}
+
+/// How bytes appear within JSON.
+pub(crate) fn bytes_value(bytes: &[u8]) -> Value {
+    serde_json::json!({ "$bytes": hex(bytes) })
 }
 
 fn name(key: rmpv::Value) -> String {
@@ -204,6 +223,14 @@ mod tests {
         assert_eq!(
             show(1, b"\xff\xfe"),
             Shown::Bytes(Bytes::from_static(b"\xff\xfe"))
+        );
+        assert_eq!(
+            show(0, b"\xc4\x01\xff"),
+            Shown::Packed(Bytes::from_static(b"\xff"))
+        );
+        assert_eq!(
+            show(7, b"\x00\x1b[31m"),
+            Shown::Bytes(Bytes::from_static(b"\x00\x1b[31m"))
         );
         assert_eq!(show(0, b""), Shown::Text(String::new()));
         assert_eq!(show(7, b"plain"), Shown::Text("plain".to_owned()));

@@ -22,6 +22,11 @@ impl Output {
         }
     }
 
+    /// Whether a person sees it.
+    pub(crate) fn is_terminal(&self) -> bool {
+        self.out.get_ref().is_terminal()
+    }
+
     /// Writes a line.
     pub(crate) fn line(&mut self, text: impl Display) -> io::Result<()> {
         writeln!(self.out, "{text}")
@@ -124,6 +129,12 @@ pub(crate) fn harmless(text: &str) -> String {
         .collect()
 }
 
+/// A number with what is counted, of which the plural ends in s.
+pub(crate) fn counted(count: u64, what: &str) -> String {
+    let s = if count == 1 { "" } else { "s" };
+    format!("{count} {what}{s}")
+}
+
 /// A number of bytes for people.
 pub(crate) fn bytes(count: u64) -> String {
     let units = ["B", "KiB", "MiB", "GiB", "TiB"];
@@ -187,6 +198,12 @@ mod tests {
         ] {
             assert_eq!(time(UNIX_EPOCH + Duration::from_secs(secs)), shown);
         }
+    }
+
+    #[test]
+    fn counts() {
+        assert_eq!(counted(0, "request"), "0 requests");
+        assert_eq!(counted(1, "request"), "1 request");
     }
 
     #[test]

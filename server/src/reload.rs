@@ -44,20 +44,23 @@ impl Reload {
     /// Reads everything again.
     pub(crate) fn run(&mut self) {
         tracing::info!("reloading");
-        self.settings();
-        self.certificate();
-        self.users();
-        tracing::info!("reloaded");
+        let (settings, certificate, users) = (self.settings(), self.certificate(), self.users());
+        if settings && certificate && users {
+            tracing::info!("reloaded");
+        } else {
+            tracing::warn!("not everything could be read again; the rest is in use");
+        }
     }
 
-    fn settings(&mut self) {
+    /// Whether they could be used; as with the others.
+    fn settings(&mut self) -> bool {
         let loaded = self.sources.load(&Environment);
         if !loaded.problems.is_empty() {
             for problem in &loaded.problems {
                 tracing::error!("{problem}");
             }
             tracing::error!("the configuration stays as it was");
-            return;
+            return false;
         }
         self.warn_about_fixed(&loaded.settings);
         let limits = assemble::limits(&loaded.settings);
@@ -74,6 +77,7 @@ impl Reload {
         }
         self.settings
             .take(loaded.settings, |key| LIVE.contains(&key));
+        true
     }
 
     fn warn_about_fixed(&self, newer: &Settings) {
@@ -88,10 +92,12 @@ impl Reload {
         }
     }
 
-    fn certificate(&self) {
-        let Some(tls) = &self.tls else { return };
+    fn certificate(&self) -> bool {
+        let Some(tls) = &self.tls else { return true };
         let before = tls.fingerprint();
-        match tls.reload() {
+        let read = tls.reload();
+        let used = read.is_ok();
+        match read {
             Ok(()) if tls.fingerprint() == before => {
                 tracing::info!("certificate read again, unchanged");
             }
@@ -103,11 +109,16 @@ impl Reload {
                 );
             }
         }
+        used
     }
 
-    fn users(&self) {
-        let Some(users) = &self.users else { return };
-        match users.reload_with(assemble::limits(&self.settings)) {
+    fn users(&self) -> bool {
+        let Some(users) = &self.users else {
+            return true;
+        };
+        let read = users.reload_with(assemble::limits(&self.settings));
+        let used = read.is_ok();
+        match read {
             Ok(changed) => {
                 for identity in changed.affected() {
                     self.broker.permissions_changed(Some(identity));
@@ -125,5 +136,6 @@ impl Reload {
                 anyhow::Error::from(error).context("the users stay as they were")
             ),
         }
+        used
     }
 }

@@ -21,13 +21,16 @@ use crate::config::{
 };
 use crate::exit::{Exit, Failure, Outcome};
 use crate::lifecycle::{self, Ended, Signals};
-use crate::print::{Output, Paint, note};
+use crate::print::{Output, Paint, counted, note};
 use crate::reload::Reload;
 use crate::shards::{self, Shards};
 use crate::telemetry;
 
 /// Beyond the drain's own grace period, how long a broker may take to end before it is cut.
 const CUT_AFTER: Duration = Duration::from_secs(5);
+
+/// How long an answer of the monitoring server that is under way may take after the broker has ended.
+const MONITOR_GRACE: Duration = Duration::from_millis(200);
 
 /// The monitoring server of `up`.
 pub(crate) const UP_MONITOR: &str = "127.0.0.1:4490";
@@ -63,6 +66,8 @@ fn up_preset(data: &Path) -> Layer {
         ("monitor", UP_MONITOR),
         ("tls.dev", &data),
         ("log.level", "warn"),
+        // There is nowhere to move to from a broker that is alone on its machine.
+        ("drain_grace", "1s"),
     ] {
         layer
             .set(key, Raw::Texts(&[text.to_owned()]), Origin::Default)
@@ -130,8 +135,9 @@ fn run(args: Serve, log: &LogArgs, preset: Layer, inviting: bool) -> Outcome {
     };
     let logs = telemetry::start(level, loaded.settings.log_format.value)?;
     let settings = usable(loaded)?;
-    let tls = assemble::tls(&settings)?;
-    let auth = assemble::auth(&settings)?;
+    let wrong = |error| Failure::new(Exit::Usage, error);
+    let tls = assemble::tls(&settings).map_err(wrong)?;
+    let auth = assemble::auth(&settings).map_err(wrong)?;
 
     let shards = Shards::start(settings.threads.value).context("cannot start the threads")?;
     let runtime = shards::current_thread().context("cannot start the runtime")?;
@@ -187,8 +193,17 @@ impl Service {
                 .map(|monitor| format!("http://{}", monitor.local_addr())),
             fingerprint: self.tls.as_ref().map(|tls| tls.fingerprint().to_string()),
         };
-        let (drain, end) = (CancellationToken::new(), CancellationToken::new());
-        let grace = self.settings.drain_grace.value.get() + CUT_AFTER;
+        let drain = CancellationToken::new();
+        let grace = self.settings.drain_grace.value.get();
+        let (counting, inviting) = (handle.clone(), self.announce.inviting);
+        let say_draining = || {
+            let text = draining_text(counting.status().connections, grace);
+            if inviting {
+                note(text);
+            } else {
+                tracing::info!("{text}");
+            }
+        };
         let mut reload = Reload {
             sources: self.sources,
             settings: self.settings,
@@ -197,22 +212,17 @@ impl Service {
             logs: self.logs,
             broker: handle,
         };
-        let draining = drain.clone();
-        let service = async {
-            let monitoring = async {
-                if let Some(monitor) = monitor {
-                    monitor.run(end.clone()).await;
-                }
-            };
-            // Monitoring goes on while the broker drains, and ends with it.
-            let broker = async {
-                broker.run(draining).await;
-                end.cancel();
-            };
-            tokio::join!(broker, monitoring);
-        };
+        let service = serve(broker, monitor, drain.clone(), CancellationToken::new());
         self.announce.say(&ready)?;
-        match lifecycle::supervise(service, signals, drain, grace, || reload.run()).await {
+        let supervised = lifecycle::supervise(
+            service,
+            signals,
+            drain,
+            grace + CUT_AFTER,
+            || reload.run(),
+            say_draining,
+        );
+        match supervised.await {
             Ended::Drained => tracing::info!("stopped"),
             Ended::Cut => tracing::warn!("stopped; connections were cut"),
             Ended::Unasked => {
@@ -221,6 +231,31 @@ impl Service {
         }
         Ok(())
     }
+}
+
+/// Runs a broker until it has drained. Monitoring goes on meanwhile, and ends with it.
+async fn serve(
+    broker: dialtone_broker::Broker,
+    monitor: Option<Monitor>,
+    drain: CancellationToken,
+    end: CancellationToken,
+) {
+    let monitoring = async {
+        let Some(monitor) = monitor else { return };
+        let cut = async {
+            end.cancelled().await;
+            tokio::time::sleep(MONITOR_GRACE).await;
+        };
+        tokio::select! {
+            () = monitor.run(end.clone()) => {}
+            () = cut => {}
+        }
+    };
+    let broker = async {
+        broker.run(drain).await;
+        end.cancel();
+    };
+    tokio::join!(broker, monitoring);
 }
 
 /// What is known when everything is bound.
@@ -250,7 +285,7 @@ impl Announce {
         }
         if let Some(path) = &self.ready_file {
             let text = serde_json::to_string(ready).context("cannot describe this broker")?;
-            crate::files::replace(path, text.as_bytes(), 0o644)
+            crate::files::replace(path, format!("{text}\n").as_bytes(), 0o644)
                 .with_context(|| format!("cannot write the ready file {}", path.display()))?;
         }
         if self.json {
@@ -294,7 +329,7 @@ fn invitation(ready: &Ready, paint: Paint) -> String {
         .find(|url| url.starts_with("ws://"))
         .or_else(|| ready.urls.first());
     let flags = match first {
-        Some(url) if !standard => format!(" --url {url}{}", trust(url, ready)),
+        Some(url) if !standard => format!(" --url {}{}", reachable(url), trust(url, ready)),
         _ => String::new(),
     };
     if let Some(fingerprint) = &ready.fingerprint {
@@ -311,7 +346,11 @@ fn invitation(ready: &Ready, paint: Paint) -> String {
         .find(|url| url.starts_with("quic://"))
         .filter(|_| flags.is_empty());
     if let Some(url) = encrypted {
-        lines.push(format!("  dialtone rtt --url {url}{}", trust(url, ready)));
+        lines.push(format!(
+            "  dialtone rtt --url {}{}",
+            reachable(url),
+            trust(url, ready)
+        ));
     }
     if let Some(monitor) = &ready.monitor {
         let flag = if monitor.ends_with(UP_MONITOR) {
@@ -321,8 +360,32 @@ fn invitation(ready: &Ready, paint: Paint) -> String {
         };
         lines.push(format!("  dialtone top{flag}"));
     }
+    if ready.urls.iter().any(|url| reachable(url) != *url) {
+        lines.push(
+            "\nIt listens at every address of this machine; on others, write its name or address in these commands."
+                .to_owned(),
+        );
+    }
     lines.push("\nCtrl-C stops it.".to_owned());
     lines.join("\n")
+}
+
+/// Where this machine reaches a listener: the addresses that stand for all addresses are not to be dialled.
+fn reachable(url: &str) -> String {
+    url.replacen("://0.0.0.0:", "://127.0.0.1:", 1)
+        .replacen("://[::]:", "://[::1]:", 1)
+}
+
+/// What is said when a drain begins.
+fn draining_text(connections: u64, grace: Duration) -> String {
+    if connections == 0 {
+        return "draining: no connections".to_owned();
+    }
+    format!(
+        "draining: {}, at most {} s; press Ctrl-C again to stop at once",
+        counted(connections, "connection"),
+        grace.as_secs_f64()
+    )
 }
 
 fn trust(url: &str, ready: &Ready) -> String {
@@ -382,7 +445,28 @@ mod tests {
     #[test]
     fn the_presets_of_up_are_valid() {
         let settings = up_preset(Path::new("/tmp/x")).resolve();
+        assert_eq!(settings.drain_grace.value.get(), Duration::from_secs(1));
         assert_eq!(settings.listen.value.len(), 3);
         assert_eq!(settings.monitor.value, Some(UP_MONITOR.parse().unwrap()));
+    }
+
+    #[test]
+    fn listeners_for_everybody_are_reached_at_this_machine() {
+        for (url, shown) in [
+            ("ws://0.0.0.0:4480/", "ws://127.0.0.1:4480/"),
+            ("quic://[::]:4433", "quic://[::1]:4433"),
+            ("ws://10.0.0.0:80/", "ws://10.0.0.0:80/"),
+        ] {
+            assert_eq!(reachable(url), shown);
+        }
+    }
+
+    #[test]
+    fn a_drain_is_announced() {
+        assert_eq!(
+            draining_text(1, Duration::from_millis(1500)),
+            "draining: 1 connection, at most 1.5 s; press Ctrl-C again to stop at once"
+        );
+        assert_eq!(draining_text(0, Duration::ZERO), "draining: no connections");
     }
 }

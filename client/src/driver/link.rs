@@ -43,6 +43,10 @@ pub(crate) struct Link {
     fragment_len_max: usize,
     out: Batch,
     out_bulk: Batch,
+    /// A transport that could not write everything may hold bytes of its own after the batch is empty: it is asked again
+    /// until it is ready.
+    interactive_blocked: bool,
+    bulk_blocked: bool,
     pub(super) interactive: Vec<u8>,
     pub(super) bulk: Vec<u8>,
 }
@@ -67,6 +71,8 @@ impl Link {
             frame_len_max,
             out: Batch::new(),
             out_bulk: Batch::new(),
+            interactive_blocked: false,
+            bulk_blocked: false,
             interactive: opened.rest,
             bulk: Vec::new(),
         }
@@ -98,13 +104,30 @@ impl Link {
 
     /// Whether everything that was taken from the queue was written.
     pub(super) fn is_idle(&self) -> bool {
-        self.out.is_empty() && self.out_bulk.is_empty()
+        self.is_written() && self.out_bulk.is_empty() && !self.bulk_blocked
     }
 
+    /// Whether everything on the interactive lane was written.
+    fn is_written(&self) -> bool {
+        self.out.is_empty() && !self.interactive_blocked
+    }
+
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "only a close that says why is the broker's word"
+    )]
     pub(super) fn failed(&self, source: Error) -> ConnectError {
-        ConnectError::Transport {
-            endpoint: self.endpoint.clone(),
-            source,
+        let endpoint = self.endpoint.clone();
+        match source {
+            // The last frame of a connection that is cut off may be lost; its code travels beside it.
+            Error::Closed { code, reason } if code != Code::Normal.number() => {
+                ConnectError::Refused {
+                    endpoint,
+                    code: Code::from_number(code),
+                    text: reason,
+                }
+            }
+            source => ConnectError::Transport { endpoint, source },
         }
     }
 
@@ -157,10 +180,10 @@ impl Link {
         for _ in 0..BATCHES_MAX {
             self.refill(shared, control, paused)?;
             let mut progressed = false;
-            if !self.out.is_empty() {
+            if !self.is_written() {
                 progressed |= self.poll_send(cx, Lane::Interactive)?;
             }
-            if !self.out_bulk.is_empty() {
+            if !self.out_bulk.is_empty() || self.bulk_blocked {
                 progressed |= self.poll_send(cx, Lane::Bulk)?;
             }
             if !progressed {
@@ -172,11 +195,13 @@ impl Link {
     }
 
     fn poll_send(&mut self, cx: &mut Context<'_>, lane: Lane) -> Result<bool, ConnectError> {
-        let batch = match lane {
-            Lane::Interactive => &mut self.out,
-            Lane::Bulk => &mut self.out_bulk,
+        let (batch, blocked) = match lane {
+            Lane::Interactive => (&mut self.out, &mut self.interactive_blocked),
+            Lane::Bulk => (&mut self.out_bulk, &mut self.bulk_blocked),
         };
-        match self.writer.poll_send(cx, lane, batch) {
+        let sent = self.writer.poll_send(cx, lane, batch);
+        *blocked = sent.is_pending();
+        match sent {
             Poll::Pending => Ok(false),
             Poll::Ready(Ok(())) => Ok(true),
             Poll::Ready(Err(source)) => Err(self.failed(source)),
@@ -191,7 +216,7 @@ impl Link {
         control: &mut Vec<u8>,
         paused: bool,
     ) -> Result<(), ConnectError> {
-        let is_written = self.out.is_empty();
+        let is_written = self.is_written();
         if is_written && !control.is_empty() {
             self.out.push(std::mem::take(control).into());
         }
@@ -213,7 +238,7 @@ impl Link {
                 with_bulk,
             );
         }
-        if self.has_bulk && self.out_bulk.is_empty() && outgoing.has_bulk() {
+        if self.has_bulk && self.out_bulk.is_empty() && !self.bulk_blocked && outgoing.has_bulk() {
             // A ping that marks the end of what was sent before it is answered on the lane it belongs to.
             let batch = if outgoing.next_is_ping() {
                 &mut self.out

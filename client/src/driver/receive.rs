@@ -257,7 +257,8 @@ impl Driver {
                 }
             }
             Event::Denied(denied) => {
-                tracing::warn!(subject = denied.subject, code = %denied.code, text = denied.text, "denied by the broker");
+                // Whoever listens decides how loudly it is said.
+                tracing::info!(subject = denied.subject, code = %denied.code, text = denied.text, "denied by the broker");
                 // Nobody may listen, which is fine: it was logged.
                 drop(self.denials.send(denied));
             }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use dialtone_client::{Code, Reason};
-use dialtone_protocol::frame::{Frame, Pong};
+use dialtone_protocol::frame::{Close, Frame, Pong};
 
 use crate::peer::pair;
 
@@ -38,6 +38,33 @@ async fn the_driver_ends_with_the_last_handle() {
     peer.expect_unsubscribe().await;
     assert_eq!(peer.expect_close().await.code, Code::Normal);
     assert!(peer.body().await.is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn why_the_broker_closes_is_told_to_who_waits() {
+    let (client, mut peer, _node) = pair().await;
+    let broker = async {
+        for _ in 0..2 {
+            peer.expect_publish().await;
+        }
+        peer.send(&Frame::Close(Close {
+            code: Code::SlowConsumer,
+            text: "it took nothing for 10s".to_owned(),
+        }))
+        .await;
+    };
+    let (request, publish, rtt, ()) = tokio::join!(
+        client.request("a", b""),
+        client.publish_acked("a", b""),
+        client.rtt(),
+        broker
+    );
+    let text = "the broker closed the connection: slow consumer (470): it took nothing for 10s";
+    let (request, publish) = (request.unwrap_err(), publish.unwrap_err());
+    assert_eq!(request.to_string(), text);
+    assert_eq!(request.code(), Code::SlowConsumer);
+    assert_eq!(publish.to_string(), text);
+    assert_eq!(rtt.unwrap_err().to_string(), text);
 }
 
 #[tokio::test(start_paused = true)]

@@ -132,8 +132,15 @@ pub(crate) struct Publish {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct SubscribeFlags {
     /// Share the messages with the other members of this queue group
-    #[arg(long, short = 'q', value_name = "GROUP")]
+    #[arg(long, short = 'q', value_name = "GROUP", value_parser = group)]
     pub(crate) queue: Option<String>,
+}
+
+fn group(text: &str) -> Result<String, String> {
+    if text.is_empty() {
+        return Err("a queue group needs a name".to_owned());
+    }
+    Ok(text.to_owned())
 }
 
 /// `dialtone sub`
@@ -165,9 +172,12 @@ pub(crate) struct Subscribe {
     /// When more than N messages wait in the broker, drop the oldest
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) drop_oldest: Option<u16>,
-    /// Print payloads as they are, without anything between them
-    #[arg(long, conflicts_with = "json")]
+    /// Print the bytes of payloads as they were sent, without anything between them
+    #[arg(long, conflicts_with_all = ["json", "text"])]
     pub(crate) raw: bool,
+    /// Print texts without quotes
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) text: bool,
     /// Print headers and reply subjects
     #[arg(long)]
     pub(crate) headers: bool,
@@ -182,11 +192,13 @@ pub(crate) struct Subscribe {
 /// `dialtone request`
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Exits with 4 at once if nobody subscribes, and with 5 if no answer comes in time.
+The answer alone is printed, and nothing if it is an error. Exits with 4 at once if nobody
+subscribes, and with 5 if no answer comes in time, or nobody with --wait.
 
 Examples:
   dialtone request time.now ''
   dialtone request math.add '[1,2]' --timeout 5s
+  name=$(dialtone request user.name '7' --text)
   dialtone request service.ping '' --replies 10 --timeout 1s    # whoever answers within a second")]
 pub(crate) struct Request {
     /// Whom to ask
@@ -203,10 +215,13 @@ pub(crate) struct Request {
     /// If nobody subscribes, wait for somebody to come, within the time
     #[arg(long, short = 'w')]
     pub(crate) wait: bool,
-    /// Print the payload as it is
-    #[arg(long, conflicts_with = "json")]
+    /// Print the bytes of the answer as they were sent
+    #[arg(long, conflicts_with_all = ["json", "text"])]
     pub(crate) raw: bool,
-    /// Print headers and subjects
+    /// Print a text without quotes
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) text: bool,
+    /// Print subject, size, time and headers as well
     #[arg(long)]
     pub(crate) headers: bool,
     /// Print one JSON object per line
@@ -228,11 +243,12 @@ Examples:
   dialtone reply echo --echo
   dialtone reply time.now --command date
   dialtone reply 'file.*' --command 'wc -c' --queue workers")]
+#[command(group(clap::ArgGroup::new("answer").required(true).args(["echo", "command"])))]
 pub(crate) struct Reply {
     /// What to answer
     pub(crate) pattern: String,
     /// Answer with what was asked
-    #[arg(long, conflicts_with = "command", required_unless_present = "command")]
+    #[arg(long)]
     pub(crate) echo: bool,
     /// Answer with what this command prints
     #[arg(long, short = 'c', value_name = "COMMAND")]

@@ -98,6 +98,9 @@ pub(crate) struct ContextAdd {
     /// Who to be, and whom to trust.
     #[command(flatten)]
     pub(crate) tls: TlsArgs,
+    /// Replace a context of the same name
+    #[arg(long)]
+    pub(crate) force: bool,
     /// Use it from here on
     #[arg(long = "use")]
     pub(crate) switch: bool,

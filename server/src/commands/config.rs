@@ -2,6 +2,8 @@
 
 use std::io::Write as _;
 
+use dialtone_broker::auth::file::FileError;
+
 use crate::args::{Config, ConfigCheck, ConfigCommand, LogArgs};
 use crate::config::{Environment, Layer, Loaded, resolved, sample};
 use crate::exit::{Exit, Failure, Outcome};
@@ -54,14 +56,22 @@ fn problems(loaded: &Loaded) -> Vec<String> {
     if settings.users.value.is_some()
         && let Err(error) = assemble::auth(settings)
     {
-        problems.push(format!("{error:#}"));
+        match error.downcast_ref::<FileError>() {
+            // Each line names the place in the users file itself.
+            Some(FileError::Invalid { .. }) => problems.extend(lines(&error)),
+            _ => problems.push(format!("{}: users: {error:#}", settings.users.origin)),
+        }
     }
     // A development certificate is made when it is needed; nothing can be wrong with it before.
     if settings.tls_cert.value.is_some()
         && settings.tls_key.value.is_some()
         && let Err(error) = assemble::tls(settings)
     {
-        problems.push(format!("{error:#}"));
+        problems.push(format!("{}: tls.cert: {error:#}", settings.tls_cert.origin));
     }
     problems
+}
+
+fn lines(error: &anyhow::Error) -> Vec<String> {
+    error.to_string().lines().map(str::to_owned).collect()
 }

@@ -35,6 +35,12 @@ pub(super) fn run(args: Context) -> Outcome {
 }
 
 fn add(mut contexts: Contexts, args: ContextAdd) -> Outcome {
+    if !args.force && contexts.get(&args.name).is_ok() {
+        return Err(
+            Failure::usage(format_args!("there is a context {:?} already", args.name))
+                .hint("--force replaces it"),
+        );
+    }
     for url in &args.url {
         url.parse::<Endpoint>().map_err(Failure::usage)?;
     }
@@ -75,6 +81,8 @@ fn list(contexts: &Contexts, json: bool) -> Outcome {
             })
             .collect();
         out.json(&all)?;
+    } else if contexts.iter().next().is_none() {
+        note("there are no contexts yet; `dialtone context add NAME --url URL` makes one");
     } else {
         let width = contexts
             .iter()

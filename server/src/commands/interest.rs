@@ -2,6 +2,9 @@
 
 use std::io::Write as _;
 
+use dialtone_client::Client;
+
+use super::attached::with_client;
 use super::publish::unanswered;
 use crate::args::Interest;
 use crate::exit::{Exit, Failure, Outcome};
@@ -9,7 +12,10 @@ use crate::print::Output;
 
 /// `dialtone interest`
 pub(super) async fn run(args: Interest) -> Outcome {
-    let client = crate::connect::connect(&args.connect).await?;
+    with_client(&args.connect, async |client| ask(&args, client).await).await
+}
+
+async fn ask(args: &Interest, client: &Client) -> Outcome {
     let interested = match args.wait {
         Some(wait) => client.wait_for_interest(&args.subject, wait.get()).await,
         None => client.interest(&args.subject).await,
@@ -30,7 +36,7 @@ pub(super) async fn run(args: Interest) -> Outcome {
         )),
         (false, Some(wait)) => Err(Failure::new(
             Exit::Timeout,
-            anyhow::anyhow!("nobody has subscribed to {} within {wait}", args.subject),
+            anyhow::anyhow!("nobody subscribed to {} within {wait}", args.subject),
         )),
     }
 }

@@ -12,6 +12,9 @@ use crate::args::Passwd;
 use crate::exit::{Failure, Outcome};
 use crate::print::Output;
 
+/// Shortest token, in characters; shorter ones can be guessed from their hashes.
+const TOKEN_LEN_MIN: usize = 16;
+
 /// `dialtone passwd`
 pub(super) fn run(args: &Passwd) -> Outcome {
     let what = if args.token { "token" } else { "password" };
@@ -22,6 +25,12 @@ pub(super) fn run(args: &Passwd) -> Outcome {
     };
     if secret.is_empty() {
         return Err(Failure::usage(format_args!("the {what} is empty")));
+    }
+    if args.token && secret.chars().count() < TOKEN_LEN_MIN {
+        return Err(Failure::usage(format_args!(
+            "a token needs at least {TOKEN_LEN_MIN} characters, since its hash is quick to check"
+        ))
+        .hint("`openssl rand -hex 32` makes one"));
     }
     let hash = if args.token {
         hash_token(&secret)

@@ -8,11 +8,12 @@ use dialtone_client::{AskError, Client, Encoding, Headers, PublishError};
 use tokio::io::AsyncReadExt as _;
 use tokio::time::{Instant, MissedTickBehavior};
 
+use super::attached::{Outages, until_interrupted, with_client};
 use super::show;
 use crate::args::{PayloadArgs, Publish};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::payload;
-use crate::print::{Output, bytes, note};
+use crate::print::{Output, bytes, counted, note};
 
 /// Longest payload that is read from standard input, in bytes; brokers accept less by default.
 const STDIN_LEN_MAX: u64 = 4 << 30;
@@ -24,17 +25,49 @@ const NUMBER: &str = "{{i}}";
 pub(super) async fn run(args: Publish) -> Outcome {
     let headers = show::headers(&args.payload.header)?;
     let source = read(&args.payload).await?;
-    let client = crate::connect::connect(&args.connect).await?;
-    let outcome = Publisher {
-        args: &args,
-        headers,
-        source,
-        client: &client,
+    // What cannot be sent is said before anybody is asked to connect.
+    numbered(&args, &source, 1)?;
+    if args.interval.is_none() {
+        return with_client(&args.connect, async |client| {
+            let mut publisher = Publisher::new(&args, &headers, &source, client);
+            let outcome = publisher.publish_all().await;
+            publisher.out.flush()?;
+            outcome?;
+            client.flush().await.map_err(unanswered)?;
+            publisher.sum_up()
+        })
+        .await;
     }
-    .run()
-    .await;
-    client.close().await;
-    outcome
+    until_interrupted(&args.connect, async |client, interrupts| {
+        let mut publisher = Publisher::new(&args, &headers, &source, client);
+        let mut outages = Outages::of(client);
+        let all = outages.during(async {
+            publisher.publish_all().await?;
+            client.flush().await.map_err(unanswered)
+        });
+        let outcome = tokio::select! {
+            outcome = all => outcome,
+            // Without a count, a signal is how it ends.
+            exit = interrupts.next() => match args.count {
+                None => Ok(()),
+                Some(_) => Err(Failure::silent(exit)),
+            },
+        };
+        publisher.out.flush()?;
+        outcome?;
+        publisher.sum_up()
+    })
+    .await
+}
+
+/// The payload as it is sent.
+pub(super) fn encoded(
+    source: Vec<u8>,
+    encoding: payload::Encoding,
+) -> Result<(Encoding, Bytes), Failure> {
+    let (tag, payload) =
+        payload::encode(source, encoding).map_err(|error| Failure::new(Exit::Usage, error))?;
+    Ok((Encoding::from_number(tag), payload))
 }
 
 /// The payload as it was given.
@@ -63,15 +96,45 @@ pub(super) fn unanswered(error: AskError) -> Failure {
     Failure::of(error.code(), error)
 }
 
-struct Publisher<'a> {
-    args: &'a Publish,
-    headers: Headers,
-    source: Vec<u8>,
-    client: &'a Client,
+/// The payload of the message with this number, as it is sent.
+fn numbered(args: &Publish, source: &[u8], number: u64) -> Result<(Encoding, Bytes), Failure> {
+    let repeated = args.count.is_some() || args.interval.is_some();
+    let source = match std::str::from_utf8(source) {
+        Ok(text) if repeated && text.contains(NUMBER) => {
+            text.replace(NUMBER, &number.to_string()).into_bytes()
+        }
+        _ => source.to_vec(),
+    };
+    encoded(source, args.payload.encoding)
 }
 
-impl Publisher<'_> {
-    async fn run(&self) -> Outcome {
+struct Publisher<'a> {
+    args: &'a Publish,
+    headers: &'a Headers,
+    source: &'a [u8],
+    client: &'a Client,
+    out: Output,
+    published: u64,
+    size: u64,
+    /// A message had no subscriber.
+    nobody: bool,
+}
+
+impl<'a> Publisher<'a> {
+    fn new(args: &'a Publish, headers: &'a Headers, source: &'a [u8], client: &'a Client) -> Self {
+        Self {
+            args,
+            headers,
+            source,
+            client,
+            out: Output::stdout(),
+            published: 0,
+            size: 0,
+            nobody: false,
+        }
+    }
+
+    async fn publish_all(&mut self) -> Outcome {
         let args = self.args;
         let count = match (args.count, args.interval) {
             (Some(count), _) => count,
@@ -83,67 +146,62 @@ impl Publisher<'_> {
             .interval
             .filter(|span| !span.get().is_zero())
             .map(|span| every(span.get()));
-        let (mut out, mut nobody, mut size) = (Output::stdout(), false, 0_u64);
         for number in 1..=count {
             if let Some(ticks) = &mut ticks {
                 ticks.tick().await;
             }
-            let (encoding, payload) = self.payload(number)?;
-            size += payload.len() as u64;
-            nobody |= self.publish(number, encoding, payload, &mut out).await? == Some(0);
+            let (encoding, payload) = numbered(args, self.source, number)?;
+            let len = payload.len() as u64;
+            self.nobody |= self.publish(number, encoding, payload).await? == Some(0);
+            self.published += 1;
+            self.size += len;
         }
-        self.client.flush().await.map_err(unanswered)?;
-        out.flush()?;
-        if !self.is_acknowledged() && !args.json && std::io::stderr().is_terminal() {
-            let what = if count == 1 {
-                "1 message".to_owned()
-            } else {
-                format!("{count} messages")
-            };
+        Ok(())
+    }
+
+    fn sum_up(&mut self) -> Outcome {
+        let args = self.args;
+        if !self.is_acknowledged() && args.json {
+            self.out
+                .json(&serde_json::json!({ "published": self.published }))?;
+            self.out.flush()?;
+        } else if !self.is_acknowledged() && std::io::stderr().is_terminal() {
             note(format_args!(
-                "published {what}, {}, to {}",
-                bytes(size),
+                "published {}, {}, to {}",
+                counted(self.published, "message"),
+                bytes(self.size),
                 args.subject
             ));
         }
-        if nobody {
-            return Err(Failure::new(
+        match args.wait {
+            _ if !self.nobody => Ok(()),
+            None => Err(Failure::new(
                 Exit::NoSubscriber,
                 anyhow::anyhow!("nobody subscribes to {}", args.subject),
-            ));
+            )),
+            Some(wait) => Err(Failure::new(
+                Exit::Timeout,
+                anyhow::anyhow!("nobody subscribed to {} within {wait}", args.subject),
+            )),
         }
-        Ok(())
     }
 
     fn is_acknowledged(&self) -> bool {
         self.args.ack || self.args.wait.is_some()
     }
 
-    fn payload(&self, number: u64) -> anyhow::Result<(Encoding, Bytes)> {
-        let repeated = self.args.count.is_some() || self.args.interval.is_some();
-        let source = match std::str::from_utf8(&self.source) {
-            Ok(text) if repeated && text.contains(NUMBER) => {
-                text.replace(NUMBER, &number.to_string()).into_bytes()
-            }
-            _ => self.source.clone(),
-        };
-        let (tag, payload) = payload::encode(source, self.args.payload.encoding)?;
-        Ok((Encoding::from_number(tag), payload))
-    }
-
     /// Publishes once; returns how many subscribers there were, if that was asked for.
     async fn publish(
-        &self,
+        &mut self,
         number: u64,
         encoding: Encoding,
         payload: Bytes,
-        out: &mut Output,
     ) -> Result<Option<u32>, Failure> {
         let args = self.args;
         let mut draft = self
             .client
             .message(args.subject.as_str())
-            .headers(&self.headers)
+            .headers(self.headers)
             .encoding(encoding)
             .payload(payload);
         if let Some(reply) = &args.reply {
@@ -166,16 +224,17 @@ impl Publisher<'_> {
             return Ok(None);
         }
         if args.json {
-            out.json(&serde_json::json!({ "subject": args.subject, "subscribers": subscribers }))?;
+            let told = serde_json::json!({ "subject": args.subject, "subscribers": subscribers });
+            self.out.json(&told)?;
         } else {
-            let s = if subscribers == 1 { "" } else { "s" };
-            out.line(format_args!(
-                "{} got to {subscribers} subscriber{s}",
-                args.subject
+            self.out.line(format_args!(
+                "{} got to {}",
+                args.subject,
+                counted(subscribers.into(), "subscriber")
             ))?;
         }
         if args.interval.is_some() {
-            out.flush()?;
+            self.out.flush()?;
         }
         Ok(Some(subscribers))
     }

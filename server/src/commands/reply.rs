@@ -4,35 +4,39 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use dialtone_client::{Encoding, Headers, Message, RespondError};
+use dialtone_client::{Client, Encoding, Headers, Message, RespondError};
 use dialtone_protocol::Code;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::{Child, Command};
-use tokio::signal::unix::{SignalKind, signal};
 
+use super::attached::{Outages, until_interrupted};
 use super::subscribe::{ended, refused};
 use crate::args::Reply;
 use crate::exit::{Failure, Outcome};
+use crate::lifecycle::Interrupts;
 use crate::payload::{self, Shown};
-use crate::print::{harmless, note};
+use crate::print::{counted, harmless, note};
 
 /// Most bytes of a failed command's complaints that go into the answer.
 const COMPLAINT_LEN_MAX: u64 = 4096;
 
 /// `dialtone reply`
 pub(super) async fn run(args: Reply) -> Outcome {
-    let client = crate::connect::connect(&args.connect).await?;
+    until_interrupted(&args.connect, async |client, interrupts| {
+        answer_all(&args, client, interrupts).await
+    })
+    .await
+}
+
+async fn answer_all(args: &Reply, client: &Client, interrupts: &mut Interrupts) -> Outcome {
+    let mut outages = Outages::of(client);
     let mut wanted = client.subscription(&args.pattern);
     if let Some(group) = &args.flags.queue {
         wanted = wanted.group(group);
     }
     let mut requests = wanted.subscribe().await.map_err(refused)?;
     note(format_args!("answering {}", harmless(&args.pattern)));
-    let (mut interrupt, mut terminate) = (
-        signal(SignalKind::interrupt())?,
-        signal(SignalKind::terminate())?,
-    );
     let mut working = FuturesUnordered::new();
     let (mut begun, mut answered) = (0_u64, 0_u64);
     let outcome = loop {
@@ -44,8 +48,8 @@ pub(super) async fn run(args: Reply) -> Outcome {
             && args.count.is_none_or(|count| begun < count);
         tokio::select! {
             biased;
-            _ = interrupt.recv() => break Ok(()),
-            _ = terminate.recv() => break Ok(()),
+            _ = interrupts.next() => break Ok(()),
+            () = outages.next() => {}
             Some(sent) = working.next(), if !working.is_empty() => match sent {
                 Ok(()) => answered += 1,
                 Err(error) => break Err(error),
@@ -53,15 +57,14 @@ pub(super) async fn run(args: Reply) -> Outcome {
             request = requests.next(), if wants_more => match request {
                 Some(request) if request.is_request() => {
                     begun += 1;
-                    working.push(answer(&args, request));
+                    working.push(answer(args, request));
                 }
                 Some(message) => tracing::debug!(subject = message.subject().as_str(), "not a request"),
                 None => break Err(ended(&requests)),
             },
         }
     };
-    note(format_args!("answered {answered} requests"));
-    client.close().await;
+    note(format_args!("answered {}", counted(answered, "request")));
     outcome
 }
 
@@ -103,13 +106,30 @@ async fn echo(request: &Message) -> Result<(), RespondError> {
 /// An error as services send it: in the headers, with an empty payload.
 async fn complain(request: &Message, error: &anyhow::Error) -> Result<(), RespondError> {
     tracing::warn!(subject = request.subject().as_str(), "{error:#}");
+    let code = if error.is::<TooSlow>() {
+        Code::Timeout
+    } else {
+        Code::Internal
+    };
     let headers = Headers::new()
         .with("error", format!("{error:#}"))
-        .with("code", Code::Internal.number());
+        .with("code", code.number());
     request
         .respond_with(&headers, Encoding::MessagePack, b"\xc0")
         .await
 }
+
+/// A command was not done in time.
+#[derive(Debug)]
+struct TooSlow(Duration);
+
+impl std::fmt::Display for TooSlow {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "the command took longer than {:?}", self.0)
+    }
+}
+
+impl std::error::Error for TooSlow {}
 
 /// What the command prints, encoded.
 async fn output(
@@ -152,6 +172,7 @@ fn input(request: &Message) -> Vec<u8> {
         Shown::Value(value) if request.encoding() == Encoding::MessagePack => {
             value.to_string().into_bytes()
         }
+        Shown::Packed(bytes) => bytes.to_vec(),
         Shown::Value(_) | Shown::Text(_) | Shown::Bytes(_) => request.payload().to_vec(),
     }
 }
@@ -204,7 +225,7 @@ async fn work(
     };
     let (printed, complaint, status) = tokio::time::timeout(limit, all)
         .await
-        .with_context(|| format!("the command took longer than {limit:?}"))??;
+        .map_err(|_elapsed| TooSlow(limit))??;
     let complaint = String::from_utf8_lossy(&complaint);
     anyhow::ensure!(
         status.success(),

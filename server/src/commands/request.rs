@@ -2,74 +2,144 @@
 
 use std::io::Write as _;
 
-use dialtone_client::{Client, Encoding, Many, Message, RequestError};
+use dialtone_client::{Client, Draft, Many, Message, RequestError};
 use dialtone_protocol::Code;
 use tokio::time::Instant;
 
+use super::attached::with_client;
+use super::publish::unanswered;
 use super::show::{self, Style};
 use crate::args::Request;
 use crate::exit::{Exit, Failure, Outcome};
-use crate::payload;
-use crate::print::{Output, harmless};
+use crate::print::{Output, harmless, note};
 
 /// `dialtone request`
 pub(super) async fn run(args: Request) -> Outcome {
-    let client = crate::connect::connect(&args.connect).await?;
-    let outcome = ask(&args, &client).await;
-    client.close().await;
-    outcome
+    let headers = show::headers(&args.payload.header)?;
+    let source = super::publish::read(&args.payload).await?;
+    let (encoding, payload) = super::publish::encoded(source, args.payload.encoding)?;
+    with_client(&args.connect, async |client| {
+        let limit = args.timeout.get();
+        let draft = client
+            .message(args.subject.as_str())
+            .headers(&headers)
+            .encoding(encoding)
+            .payload(payload)
+            .timeout(limit);
+        let mut printer = Printer {
+            style: Style::new(args.raw, args.json, args.headers)
+                .text(args.text)
+                .payload_only(),
+            out: Output::stdout(),
+        };
+        if args.replies == 1 {
+            let draft = if args.wait {
+                draft.wait_for_interest(limit)
+            } else {
+                draft
+            };
+            let reply = draft
+                .request()
+                .await
+                .map_err(|error| failed(&args, error))?;
+            return printer.print(&reply);
+        }
+        ask_many(&args, client, draft, &mut printer).await
+    })
+    .await
 }
 
-async fn ask(args: &Request, client: &Client) -> Outcome {
-    let headers = show::headers(&args.payload.header)?;
-    let (tag, payload) = payload::encode(
-        super::publish::read(&args.payload).await?,
-        args.payload.encoding,
-    )?;
+async fn ask_many(
+    args: &Request,
+    client: &Client,
+    draft: Draft<'_>,
+    printer: &mut Printer,
+) -> Outcome {
     let limit = args.timeout.get();
-    let mut draft = client
-        .message(args.subject.as_str())
-        .headers(&headers)
-        .encoding(Encoding::from_number(tag))
-        .payload(payload)
-        .timeout(limit);
-    if args.wait {
-        draft = draft.wait_for_interest(limit);
-    }
-    let style = Style::new(args.raw, args.json, args.headers);
-    let mut out = Output::stdout();
-    if args.replies == 1 {
-        let reply = draft.request().await.map_err(failed)?;
-        show::message(&mut out, style, &reply)?;
-        out.flush()?;
-        return answered(&reply);
-    }
     let deadline = Instant::now() + limit;
+    if args.wait
+        && !client
+            .wait_for_interest(&args.subject, limit)
+            .await
+            .map_err(unanswered)?
+    {
+        return Err(nobody_came(args));
+    }
     let many = Many {
         wait_max: limit,
         messages_max: Some(args.replies.into()),
     };
-    let mut answers = draft.request_many(many).await.map_err(failed)?;
-    let mut count = 0_u32;
+    let mut answers = draft
+        .request_many(many)
+        .await
+        .map_err(|error| failed(args, error))?;
+    let (mut good, mut complaint) = (false, None);
     while let Ok(Some(reply)) = tokio::time::timeout_at(deadline, answers.next()).await {
-        show::message(&mut out, style, &reply)?;
-        out.flush()?;
-        count += 1;
+        match printer.print(&reply) {
+            Ok(()) => good = true,
+            Err(failure) if failure.exit == Exit::Quiet => return Err(failure),
+            Err(failure) => {
+                // The last one is told by the end of the program, unless there was a good answer as well.
+                if let Some(earlier) = complaint.replace(failure) {
+                    note(earlier.to_string().trim_end());
+                }
+            }
+        }
     }
-    match answers.error() {
-        Some(error) => Err(failed(error)),
-        None if count == 0 => Err(failed(RequestError::TimedOut(limit))),
-        None => Ok(()),
+    match (answers.error(), complaint) {
+        (Some(error), _) => Err(failed(args, error)),
+        (None, Some(complaint)) if good => {
+            note(complaint.to_string().trim_end());
+            Ok(())
+        }
+        (None, Some(complaint)) => Err(complaint),
+        (None, None) if good => Ok(()),
+        (None, None) => Err(failed(args, RequestError::TimedOut(limit))),
     }
 }
 
-fn failed(error: RequestError) -> Failure {
-    let code = error.code();
-    let failure = Failure::of(code, error);
-    if code == Code::NoSubscribers {
-        failure.hint("--wait waits for somebody to subscribe")
-    } else {
-        failure
+/// Prints answers, but none that is an error.
+struct Printer {
+    style: Style,
+    out: Output,
+}
+
+impl Printer {
+    /// An answer that is an error is the failure of the request; programs get it as JSON all the same.
+    fn print(&mut self, reply: &Message) -> Outcome {
+        let answered = answered(reply);
+        if answered.is_ok() || self.style.is_json() {
+            show::message(&mut self.out, self.style, reply)?;
+            self.out.flush()?;
+        }
+        answered
+    }
+}
+
+fn nobody_came(args: &Request) -> Failure {
+    let error = anyhow::anyhow!(
+        "nobody subscribed to {} within {}",
+        args.subject,
+        args.timeout
+    );
+    Failure::new(Exit::Timeout, error)
+}
+
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "all other errors are told alike"
+)]
+fn failed(args: &Request, error: RequestError) -> Failure {
+    match error.code() {
+        Code::NoSubscribers if args.wait => nobody_came(args),
+        Code::NoSubscribers => {
+            Failure::of(Code::NoSubscribers, error).hint("--wait waits for somebody to subscribe")
+        }
+        code => match error {
+            // What the broker or the connection says about the message is all there is to be said.
+            RequestError::Publish(error) => Failure::of(code, error),
+            error => Failure::of(code, error),
+        },
     }
 }
 
@@ -85,8 +155,8 @@ fn answered(reply: &Message) -> Outcome {
         .and_then(|code| u16::try_from(code).ok());
     let exit = code.map_or(Exit::Failure, |code| {
         match Exit::of(Code::from_number(code)) {
-            // Those are about the command line, which is not what the service complains about.
-            Exit::Usage | Exit::Quiet => Exit::Failure,
+            // Those are about this program, which is not what the service complains about.
+            Exit::Usage | Exit::Quiet | Exit::Interrupted | Exit::Terminated => Exit::Failure,
             exit @ (Exit::Failure | Exit::NoSubscriber | Exit::Timeout | Exit::Denied) => exit,
         }
     });

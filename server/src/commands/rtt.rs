@@ -3,16 +3,20 @@
 use std::io::Write as _;
 use std::time::Duration;
 
-use dialtone_client::Status;
+use dialtone_client::{Client, Status};
 
+use super::attached::with_client;
 use super::publish::unanswered;
 use crate::args::Rtt;
 use crate::exit::Outcome;
-use crate::print::Output;
+use crate::print::{Output, counted};
 
 /// `dialtone rtt`
 pub(super) async fn run(args: Rtt) -> Outcome {
-    let client = crate::connect::connect(&args.connect).await?;
+    with_client(&args.connect, async |client| measure(&args, client).await).await
+}
+
+async fn measure(args: &Rtt, client: &Client) -> Outcome {
     let (url, node) = if let Status::Connected { url, node, .. } = &*client.status().borrow() {
         (url.to_string(), node.clone())
     } else {
@@ -34,7 +38,7 @@ pub(super) async fn run(args: Rtt) -> Outcome {
     let mean = times.iter().sum::<Duration>() / args.count;
     let mut out = Output::stdout();
     if args.json {
-        let micros = |time: Duration| time.as_secs_f64() * 1e6;
+        let micros = |time: Duration| (time.as_secs_f64() * 1e7).round() / 10.0;
         out.json(&serde_json::json!({
             "url": url, "node": node, "count": args.count,
             "min_us": micros(min), "median_us": micros(median), "mean_us": micros(mean), "max_us": micros(max),
@@ -42,9 +46,9 @@ pub(super) async fn run(args: Rtt) -> Outcome {
     } else {
         let paint = out.paint;
         out.line(format_args!(
-            "{}  node {node}, {} round trips",
+            "{}  node {node}, {}",
             paint.cyan(&url),
-            args.count
+            counted(args.count.into(), "round trip")
         ))?;
         out.line(format_args!(
             "min {min:.1?}  median {median:.1?}  mean {mean:.1?}  max {max:.1?}"

@@ -9,9 +9,19 @@ use serde_json::{Map, Value};
 use crate::payload::{self, Shown, hex};
 use crate::print::{Output, bytes, harmless, time};
 
+/// What is printed of a message, and how its payload looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Style {
+    form: Form,
+    /// Texts are printed as they are, not as JSON.
+    text: bool,
+}
+
 /// What is printed of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Style {
+enum Form {
+    /// The payload alone.
+    Payload,
     /// A line with subject, size and time, and the payload below.
     People,
     /// As for people, with headers and reply subject.
@@ -23,23 +33,46 @@ pub(super) enum Style {
 }
 
 impl Style {
-    /// What the flags ask for.
+    /// What the flags ask for; without any, the whole message for people.
     pub(super) fn new(raw: bool, json: bool, headers: bool) -> Self {
-        match (raw, json, headers) {
-            (true, ..) => Self::Raw,
-            (_, true, _) => Self::Json,
-            (_, _, true) => Self::Headers,
-            _ => Self::People,
+        let form = match (raw, json, headers) {
+            (true, ..) => Form::Raw,
+            (_, true, _) => Form::Json,
+            (_, _, true) => Form::Headers,
+            _ => Form::People,
+        };
+        Self { form, text: false }
+    }
+
+    /// The same with texts printed as they are, if `text`.
+    pub(super) fn text(self, text: bool) -> Self {
+        Self { text, ..self }
+    }
+
+    /// The same with the payload alone, unless more was asked for.
+    pub(super) fn payload_only(self) -> Self {
+        match self.form {
+            Form::People => Self {
+                form: Form::Payload,
+                ..self
+            },
+            Form::Payload | Form::Headers | Form::Json | Form::Raw => self,
         }
+    }
+
+    /// Whether everything on standard output is JSON.
+    pub(super) fn is_json(self) -> bool {
+        self.form == Form::Json
     }
 }
 
 /// Prints a message.
 pub(super) fn message(out: &mut Output, style: Style, message: &Message) -> io::Result<()> {
-    match style {
-        Style::Raw => out.write_all(message.payload()),
-        Style::Json => out.json(&object(message)),
-        Style::People | Style::Headers => block(out, style, message),
+    match style.form {
+        Form::Raw => out.write_all(message.payload()),
+        Form::Json => out.json(&object(message)),
+        Form::Payload => payload(out, style, message),
+        Form::People | Form::Headers => block(out, style, message),
     }
 }
 
@@ -56,7 +89,7 @@ fn block(out: &mut Output, style: Style, message: &Message) -> io::Result<()> {
         "{subject}  {}",
         paint.dim(format_args!("{size}  {clock}"))
     ))?;
-    if style == Style::Headers {
+    if style.form == Form::Headers {
         if let Some(reply) = message.reply() {
             out.line(format_args!("{} {}", paint.dim("reply"), harmless(reply)))?;
         }
@@ -73,12 +106,19 @@ fn block(out: &mut Output, style: Style, message: &Message) -> io::Result<()> {
             Err(error) => out.line(paint.dim(format_args!("({error})")))?,
         }
     }
-    match payload::show(message.encoding().number(), message.payload()) {
-        Shown::Value(value) => out.line(harmless(&value.to_string()))?,
-        Shown::Text(text) => out.line(harmless(&text))?,
-        Shown::Bytes(bytes) => hex_dump(out, &bytes)?,
-    }
+    payload(out, style, message)?;
     out.line("")
+}
+
+fn payload(out: &mut Output, style: Style, message: &Message) -> io::Result<()> {
+    match payload::show(message.encoding().number(), message.payload()) {
+        // A program that reads a text wants every character of it.
+        Shown::Value(Value::String(text)) if style.text && !out.is_terminal() => out.line(text),
+        Shown::Value(Value::String(text)) if style.text => out.line(harmless(&text)),
+        Shown::Value(value) => out.line(harmless(&value.to_string())),
+        Shown::Text(text) => out.line(harmless(&text)),
+        Shown::Packed(bytes) | Shown::Bytes(bytes) => hex_dump(out, &bytes),
+    }
 }
 
 /// At most this much of bytes that are no text is shown to people.
@@ -129,6 +169,7 @@ fn object(message: &Message) -> Value {
     }
     match payload::show(message.encoding().number(), message.payload()) {
         Shown::Value(value) => put("payload", value),
+        Shown::Packed(bytes) => put("payload", payload::bytes_value(&bytes)),
         Shown::Text(text) => put("payload_text", text.into()),
         Shown::Bytes(bytes) => put("payload_hex", hex(&bytes).into()),
     }

@@ -1,20 +1,27 @@
 //! `dialtone sub`: prints what arrives, until there is enough or somebody has enough of it.
 
 use std::io::Write as _;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use dialtone_client::{Message, SubscribeError, Subscription};
+use dialtone_client::{Client, Message, SubscribeError, Subscription};
 use futures_util::FutureExt as _;
-use tokio::signal::unix::{SignalKind, signal};
 
+use super::attached::{Outages, until_interrupted};
 use super::show::{self, Style};
 use crate::args::Subscribe;
 use crate::exit::{Exit, Failure, Outcome};
-use crate::print::{Output, bytes, harmless, note};
+use crate::lifecycle::Interrupts;
+use crate::print::{Output, bytes, counted, harmless, note};
 
 /// `dialtone sub`
 pub(super) async fn run(args: Subscribe) -> Outcome {
-    let client = crate::connect::connect(&args.connect).await?;
+    until_interrupted(&args.connect, async |client, interrupts| {
+        print_all(&args, client, interrupts).await
+    })
+    .await
+}
+
+async fn print_all(args: &Subscribe, client: &Client, interrupts: &mut Interrupts) -> Outcome {
     let mut wanted = client.subscription(&args.pattern);
     if let Some(group) = &args.flags.queue {
         wanted = wanted.group(group);
@@ -27,9 +34,9 @@ pub(super) async fn run(args: Subscribe) -> Outcome {
     }
     let subscription = wanted.subscribe().await.map_err(refused)?;
     note(format_args!("subscribed to {}", harmless(&args.pattern)));
-    let outcome = Printer::new(&args).run(subscription).await;
-    client.close().await;
-    outcome
+    Printer::new(args, Outages::of(client))
+        .run(subscription, interrupts)
+        .await
 }
 
 /// A failed subscription as the shell sees it.
@@ -60,6 +67,9 @@ struct Printer<'a> {
     messages: u64,
     bytes: u64,
     started: Instant,
+    outages: Outages,
+    /// How many lost messages were told of, and when last.
+    dropped: (u64, Instant),
 }
 
 /// What comes next.
@@ -68,27 +78,48 @@ enum Event {
     Ended,
     Silence,
     Signal,
+    Nothing,
+}
+
+/// How often lost messages are told of.
+const LOOK: Duration = Duration::from_secs(1);
+
+async fn silence(until: Option<tokio::time::Instant>) {
+    match until {
+        Some(until) => tokio::time::sleep_until(until).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Lost messages wake nobody: where there may be some, one looks now and then.
+async fn look(args: &Subscribe) {
+    match args.drop_oldest {
+        Some(_) => tokio::time::sleep(LOOK).await,
+        None => std::future::pending().await,
+    }
 }
 
 impl<'a> Printer<'a> {
-    fn new(args: &'a Subscribe) -> Self {
-        let style = Style::new(args.raw, args.json, args.headers);
+    fn new(args: &'a Subscribe, outages: Outages) -> Self {
+        let style = Style::new(args.raw, args.json, args.headers).text(args.text);
+        let now = Instant::now();
         Self {
             args,
             style,
             out: Output::stdout(),
             messages: 0,
             bytes: 0,
-            started: Instant::now(),
+            started: now,
+            outages,
+            dropped: (0, now),
         }
     }
 
-    async fn run(mut self, mut subscription: Subscription) -> Outcome {
-        let (mut interrupt, mut terminate) = (
-            signal(SignalKind::interrupt())?,
-            signal(SignalKind::terminate())?,
-        );
+    async fn run(mut self, mut subscription: Subscription, interrupts: &mut Interrupts) -> Outcome {
+        let mut until = self.patience();
         loop {
+            self.tell_dropped(&subscription, false)?;
+            self.outages.tell();
             let event = match subscription.next().now_or_never() {
                 Some(message) => message.map_or(Event::Ended, Event::Message),
                 None => {
@@ -96,15 +127,17 @@ impl<'a> Printer<'a> {
                     self.out.flush()?;
                     tokio::select! {
                         biased;
-                        _ = interrupt.recv() => Event::Signal,
-                        _ = terminate.recv() => Event::Signal,
+                        _ = interrupts.next() => Event::Signal,
+                        () = self.outages.next() => Event::Nothing,
                         message = subscription.next() => message.map_or(Event::Ended, Event::Message),
-                        () = self.silence() => Event::Silence,
+                        () = silence(until) => Event::Silence,
+                        () = look(self.args) => Event::Nothing,
                     }
                 }
             };
             match event {
                 Event::Message(message) => {
+                    until = self.patience();
                     self.print(&message)?;
                     if Some(self.messages) == self.args.count {
                         self.out.flush()?;
@@ -113,14 +146,17 @@ impl<'a> Printer<'a> {
                     // A flood keeps the runtime's other tasks waiting otherwise, the driver's among them.
                     tokio::task::coop::consume_budget().await;
                 }
+                Event::Nothing => {}
                 Event::Signal => {
+                    self.tell_dropped(&subscription, true)?;
                     self.out.flush()?;
                     self.summary(&subscription);
                     return Ok(());
                 }
                 Event::Silence => {
                     self.out.flush()?;
-                    let error = anyhow::anyhow!("nothing came, after {} messages", self.messages);
+                    let count = counted(self.messages, "message");
+                    let error = anyhow::anyhow!("nothing came, after {count}");
                     return Err(Failure::new(Exit::Timeout, error));
                 }
                 Event::Ended => {
@@ -131,11 +167,26 @@ impl<'a> Printer<'a> {
         }
     }
 
-    async fn silence(&self) {
-        match self.args.timeout {
-            Some(limit) => tokio::time::sleep(limit.get()).await,
-            None => std::future::pending().await,
+    /// When silence has lasted too long, from here on.
+    fn patience(&self) -> Option<tokio::time::Instant> {
+        let limit = self.args.timeout?;
+        Some(tokio::time::Instant::now() + limit.get())
+    }
+
+    /// Tells how many messages were lost since it was told last, at most once a second unless it is the last time.
+    fn tell_dropped(&mut self, subscription: &Subscription, last: bool) -> std::io::Result<()> {
+        let (told, at) = self.dropped;
+        let dropped = subscription.dropped();
+        if dropped == told || (!last && told > 0 && at.elapsed() < LOOK) {
+            return Ok(());
         }
+        self.dropped = (dropped, Instant::now());
+        let new = dropped - told;
+        if self.style.is_json() {
+            self.out.json(&serde_json::json!({ "dropped": new }))?;
+        }
+        note(format_args!("{new} dropped"));
+        Ok(())
     }
 
     fn print(&mut self, message: &Message) -> std::io::Result<()> {
@@ -151,8 +202,8 @@ impl<'a> Printer<'a> {
             count => format!(", {count} dropped"),
         };
         note(format_args!(
-            "received {} messages, {}, in {secs:.1} s{dropped}",
-            self.messages,
+            "received {}, {}, in {secs:.1} s{dropped}",
+            counted(self.messages, "message"),
             bytes(self.bytes)
         ));
     }

@@ -135,8 +135,8 @@ settings! {
         "Without a users file: let everybody do everything, from wherever they connect.";
     threads: u16, "threads", |_: &Broker| 0, "3",
         "Threads that carry connections. 0: one for each core.";
-    drain_grace: Span, "drain_grace", |d: &Broker| Span(d.drain_grace), "7s",
-        "How long a drain may take before the remaining connections are cut.";
+    drain_grace: Span, "drain_grace", |_: &Broker| Span(Duration::from_secs(10)), "7s",
+        "How long a drain may take before the remaining connections are cut. `dialtone up`: 1s.";
     tls_cert: Option<PathBuf>, "tls.cert", |_: &Broker| None, "/etc/dialtone/cert.pem",
         "Certificate chain for wss and quic, as PEM.";
     tls_key: Option<PathBuf>, "tls.key", |_: &Broker| None, "/etc/dialtone/key.pem",

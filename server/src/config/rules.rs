@@ -109,18 +109,20 @@ fn sizes(s: &Settings, wrong: &mut impl FnMut(&Origin, &str, String)) {
     } else if needed > frame {
         let text =
             format!("pieces of this length need a limits.frame_len_max of at least {needed}");
-        wrong(&s.fragment_len_max.origin, "limits.fragment_len_max", text);
+        // Where one of the two is at its default, the mistake is where the other one was set.
+        let origin = given(&s.fragment_len_max.origin, &s.frame_len_max.origin);
+        wrong(origin, "limits.fragment_len_max", text);
     }
     if s.outbox_low.value.0 >= s.outbox_high.value.0 {
         wrong(
-            &s.outbox_low.origin,
+            given(&s.outbox_low.origin, &s.outbox_high.origin),
             "outbox.low",
             "must be below outbox.high".to_owned(),
         );
     }
     if s.outbox_high.value.0 >= s.outbox_max.value.0 {
         wrong(
-            &s.outbox_high.origin,
+            given(&s.outbox_high.origin, &s.outbox_max.origin),
             "outbox.high",
             "must be below outbox.max".to_owned(),
         );
@@ -133,6 +135,15 @@ fn sizes(s: &Settings, wrong: &mut impl FnMut(&Origin, &str, String)) {
         if given.value.get().is_zero() {
             wrong(&given.origin, key, "must not be 0".to_owned());
         }
+    }
+}
+
+/// The first of two origins, unless only the second says something.
+fn given<'a>(first: &'a Origin, second: &'a Origin) -> &'a Origin {
+    if *first == Origin::Default {
+        second
+    } else {
+        first
     }
 }
 

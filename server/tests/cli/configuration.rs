@@ -62,6 +62,18 @@ fn check_names_what_is_wrong_by_line() {
 }
 
 #[test]
+fn check_names_the_place_of_mistakes_that_show_late() {
+    let home = Home::new();
+    let text = "users = \"no.toml\"\n[limits]\nframe_len_max = 1000\n[outbox]\nmax = 1000\n";
+    let file = home.write("d.toml", text);
+    home.run(&["config", "check", "--config", &file])
+        .exits(1)
+        .says(&format!("{file}:1:1: users: cannot read the users"))
+        .says(&format!("{file}:3:1: limits.fragment_len_max: "))
+        .says(&format!("{file}:5:1: outbox.high: "));
+}
+
+#[test]
 fn the_sample_is_a_configuration() {
     let home = Home::new();
     let sample = home.run(&["config", "sample"]).ok().text();
@@ -83,7 +95,9 @@ fn the_ready_file_says_what_the_first_line_says() {
     let home = Home::new();
     let path = home.path().join("ready.json");
     let broker = home.up(&["--ready-file", path.to_str().unwrap()]);
-    let file: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    let text = std::fs::read_to_string(&path).unwrap();
+    assert!(text.ends_with("}\n"), "{text:?}");
+    let file: serde_json::Value = serde_json::from_str(&text).unwrap();
     assert_eq!(file, broker.ready);
     assert_eq!(broker.ready["urls"].as_array().unwrap().len(), 3);
     assert!(!broker.ws().ends_with(":0/"), "the real port is told");

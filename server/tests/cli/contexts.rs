@@ -24,6 +24,9 @@ fn a_context_is_used_by_every_subcommand() {
     ])
     .ok()
     .says("saved lab");
+    home.run(&["context", "add", "lab", "--url", "ws://elsewhere"])
+        .exits(2)
+        .says("--force");
     home.run(&["pub", "a.b", "x"]).ok();
     home.run(&["pub", "a.b", "x", "--context", "lab"]).ok();
     home.run(&["pub", "a.b", "x", "--context", "nowhere"])
@@ -47,5 +50,7 @@ fn a_context_is_used_by_every_subcommand() {
 
     home.run(&["context", "remove", "lab"]).ok();
     home.run(&["context", "use", "lab"]).exits(2);
-    assert_eq!(home.run(&["context", "list"]).ok().text(), "");
+    let none = home.run(&["context", "list"]).ok();
+    assert_eq!(none.text(), "");
+    none.says("no contexts yet");
 }

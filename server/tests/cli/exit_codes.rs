@@ -40,6 +40,15 @@ fn too_late_is_5() {
     home.run(&["sub", "--url", &url, "x", "--timeout", "50ms"])
         .exits(5)
         .says("nothing came");
+    home.run(&["pub", "--url", &url, "x", "y", "--wait", "50ms"])
+        .exits(5)
+        .says("nobody subscribed to x within 50ms");
+    for replies in ["1", "2"] {
+        let args = ["request", "--url", &url, "x", "y", "--wait"];
+        home.run(&[&args[..], &["--timeout", "50ms", "--replies", replies]].concat())
+            .exits(5)
+            .says("nobody subscribed to x within 50ms");
+    }
 }
 
 #[test]
@@ -50,11 +59,16 @@ fn not_permitted_is_6() {
     let url = broker.ws();
     let alice = ["--url", &url, "--user", "alice", "--password", "secret"];
     home.run(&[&["pub", "a.b", "x"], &alice[..]].concat()).ok();
-    home.run(&[&["pub", "b", "x"], &alice[..]].concat())
-        .exits(6);
-    home.run(&[&["sub", "b"], &alice[..]].concat()).exits(6);
-    home.run(&[&["request", "b", "x"], &alice[..]].concat())
-        .exits(6);
+    for args in [
+        &["pub", "b", "x"][..],
+        &["sub", "b"],
+        &["request", "b", "x"],
+    ] {
+        let refused = home.run(&[args, &alice[..]].concat()).exits(6);
+        let said = refused.stderr.matches("permission denied").count();
+        assert_eq!(said, 1, "{refused:?}");
+        assert_eq!(refused.stderr.lines().count(), 1, "{refused:?}");
+    }
     home.run(&[
         "pub",
         "--url",
@@ -100,6 +114,30 @@ fn what_makes_no_sense_is_2() {
     home.run(&["pub", "--url", &url, "a", "x", "--header", "nonsense"])
         .exits(2)
         .says("NAME=VALUE");
+    home.run(&["sub", "--url", &url, "a", "--queue", ""])
+        .exits(2)
+        .says("a queue group needs a name");
+    home.run(&["reply", "--url", &url, "a"])
+        .exits(2)
+        .says("--echo|--command");
+    home.run(&["pub", "--url", &url, "a", "{", "-e", "json"])
+        .exits(2)
+        .says("not JSON");
+    home.run(&["rtt", "--url", &url, "--credentials", "no.toml"])
+        .exits(2)
+        .says("no.toml");
+    home.run(&["rtt", "--url", "quic://127.0.0.1:1", "--ca", "no.pem"])
+        .exits(2)
+        .says("no.pem");
+    home.run(&["rtt", "--url", &url, "--log-level", "a=b=c"])
+        .exits(2)
+        .says("log level");
+    home.run_with(&["passwd", "--token"], b"short\n")
+        .exits(2)
+        .says("at least 16 characters");
+    home.run(&["broker", "--users", "no.toml"])
+        .exits(2)
+        .says("no.toml");
     home.run(&["broker", "--threads", "many"])
         .exits(2)
         .says("flag --threads: threads: expected a whole number");
@@ -110,7 +148,7 @@ fn nobody_listening_is_1_with_a_hint() {
     let home = Home::new();
     home.run(&["rtt", "--url", "ws://127.0.0.1:1"])
         .exits(1)
-        .says("`dialtone up` starts one");
+        .says("ws://127.0.0.1:1 ? `dialtone up` starts one");
 }
 
 #[test]

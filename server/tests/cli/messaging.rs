@@ -65,7 +65,7 @@ fn messages_and_requests_travel_over_every_transport() {
             .run(&[&["request", "echo", "[1,2]", "--json"], &to[..]].concat())
             .ok();
         assert_eq!(answer.json()["payload"], serde_json::json!([1, 2]));
-        echo.end().ok().says("answered 1 requests");
+        echo.end().ok().says("answered 1 request");
     }
 }
 
@@ -77,9 +77,16 @@ fn a_certificate_that_is_not_trusted_is_an_error_with_a_hint() {
         let url = broker.url(scheme);
         home.run(&["rtt", "--url", &url, "--fingerprint", &"0".repeat(64)])
             .exits(1)
-            .says("--fingerprint");
+            .says("does not have the fingerprint that was given");
         home.run(&["rtt", "--url", &url, "--insecure"]).ok();
+        home.run(&["rtt", "--url", &url])
+            .exits(1)
+            .says("--fingerprint");
     }
+    let encrypted = broker.ws().replace("ws://", "wss://");
+    home.run(&["rtt", "--url", &encrypted])
+        .exits(1)
+        .says(&format!("is it {} ?", broker.ws()));
 }
 
 #[test]
@@ -125,9 +132,45 @@ fn commands_answer_with_what_they_print() {
         "50ms",
     ]);
     slow.until("answering");
-    home.run(&["request", "--url", &url, "slow", "", "--timeout", "30s"])
-        .exits(1)
-        .says("took longer than 50ms");
+    let late = home
+        .run(&["request", "--url", &url, "slow", "", "--timeout", "30s"])
+        .exits(5)
+        .says("took longer than 50ms\n");
+    assert_eq!(late.text(), "", "an error is no answer");
+    let args = [
+        "request",
+        "--url",
+        &url,
+        "slow",
+        "",
+        "--timeout",
+        "30s",
+        "--json",
+    ];
+    assert_eq!(home.run(&args).exits(5).json()["headers"]["code"], 408);
+}
+
+#[test]
+fn an_answer_is_printed_alone() {
+    let home = Home::new();
+    let broker = home.broker(&[]);
+    let url = broker.ws();
+    let echo = home.start(&["reply", "--url", &url, "echo", "--echo"]);
+    echo.until("answering");
+    for (flags, printed) in [
+        (&[][..], &b"\"hello\"\n"[..]),
+        (&["--text"], b"hello\n"),
+        (&["--raw"], b"\xa5hello"),
+    ] {
+        let asked = home
+            .run(&[&["request", "--url", &url, "echo", "hello"], flags].concat())
+            .ok();
+        assert_eq!(asked.stdout, printed, "{flags:?}");
+    }
+    let shown = home
+        .run(&["request", "--url", &url, "echo", "hello", "--headers"])
+        .ok();
+    assert!(shown.text().contains("  6 B  "), "{shown:?}");
 }
 
 #[test]
@@ -174,6 +217,58 @@ fn bytes_that_are_no_text_are_shown_as_such() {
     .ok();
     assert_eq!(sub.json()["payload"], serde_json::json!({"$bytes": "ff00"}));
     assert_eq!(sub.json()["payload_hex"], "fffe");
+}
+
+#[test]
+fn control_characters_are_shown_as_bytes() {
+    let home = Home::new();
+    let broker = home.broker(&[]);
+    let sub = subscriber(&home, &broker, &["bin"]);
+    let url = broker.ws();
+    home.run_with(
+        &["pub", "--url", &url, "bin", "-", "-e", "raw"],
+        b"\x01\x02",
+    )
+    .ok();
+    assert!(sub.line().starts_with("bin  2 B  "));
+    assert!(sub.line().starts_with("01 02 "));
+}
+
+#[test]
+fn lost_messages_are_told_of() {
+    let home = Home::new();
+    let broker = home.broker(&[]);
+    let sub = subscriber(&home, &broker, &["a", "--drop-oldest", "1", "--json"]);
+    sub.signal(rustix::process::Signal::STOP);
+    let payload = "x".repeat(100_000);
+    let url = broker.ws();
+    home.run(&["pub", "--url", &url, "a", &payload, "--count", "400"])
+        .ok();
+    sub.signal(rustix::process::Signal::CONT);
+    sub.until(" dropped");
+    let dropped = std::iter::from_fn(|| Some(sub.json())).find_map(|line| line["dropped"].as_u64());
+    assert!(dropped.unwrap() > 0);
+}
+
+#[test]
+fn what_is_published_is_counted_for_programs() {
+    let home = Home::new();
+    let broker = home.broker(&[]);
+    let published = home
+        .run(&[
+            "pub",
+            "--url",
+            &broker.ws(),
+            "a",
+            "{\"n\":{{i}}}",
+            "-e",
+            "json",
+            "--count",
+            "3",
+            "--json",
+        ])
+        .ok();
+    assert_eq!(published.json(), serde_json::json!({ "published": 3 }));
 }
 
 #[test]
@@ -283,7 +378,7 @@ fn an_interrupted_subscriber_sums_up() {
     );
     assert_eq!(sub.line(), "\"hello\"");
     sub.signal(rustix::process::Signal::INT);
-    sub.end().ok().says("received 1 messages, 6 B");
+    sub.end().ok().says("received 1 message, 6 B");
 }
 
 #[test]

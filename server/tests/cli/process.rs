@@ -238,7 +238,7 @@ pub(crate) struct Broker {
 }
 
 impl Broker {
-    fn new(running: Running) -> Self {
+    pub(crate) fn new(running: Running) -> Self {
         let ready = running.json();
         Self { running, ready }
     }

@@ -4,7 +4,10 @@ use rustix::process::Signal;
 
 use crate::exit_codes::users;
 use crate::messaging::subscriber;
-use crate::process::Home;
+use crate::process::{Broker, Home};
+
+/// Bob's token.
+const BOB: &str = "bob-bob-bob-bob-bob";
 
 #[test]
 fn terminating_drains_and_ends_well() {
@@ -13,9 +16,88 @@ fn terminating_drains_and_ends_well() {
     let sub = subscriber(&home, &broker, &["a", "--json"]);
     home.run(&["pub", "--url", &broker.ws(), "a", "1"]).ok();
     broker.running.signal(Signal::TERM);
-    broker.running.until("draining");
+    broker
+        .running
+        .until("draining: 1 connection, at most 0.1 s; press Ctrl-C again to stop at once");
     broker.running.end().ok().says("stopped");
     assert_eq!(sub.json()["payload"], 1);
+}
+
+#[test]
+fn up_does_not_wait_long_for_who_has_nowhere_to_go() {
+    let home = Home::new();
+    let broker = home.up(&[]);
+    let sub = subscriber(&home, &broker, &["a"]);
+    let monitor = broker.monitor().trim_start_matches("http://").to_owned();
+    broker.running.signal(Signal::INT);
+    broker
+        .running
+        .until("draining: 1 connection, at most 1 s; press Ctrl-C again to stop at once");
+    broker.running.end().ok();
+    std::net::TcpListener::bind(monitor).unwrap();
+    sub.until("disconnected: ");
+}
+
+#[test]
+fn an_outage_is_told_at_its_beginning_and_its_end() {
+    let home = Home::new();
+    let broker = home.broker(&["--drain-grace", "0"]);
+    let url = broker.ws();
+    let sub = subscriber(&home, &broker, &["a", "--json"]);
+    let reply = home.start(&["reply", "b", "--echo", "--url", &url]);
+    reply.until("answering b");
+    let publish = home.start(&["pub", "a", "{{i}}", "--interval", "1s", "--url", &url]);
+    assert_eq!(sub.json()["payload"], 1);
+    broker.running.signal(Signal::TERM);
+    broker.running.end().ok();
+    for running in [&sub, &reply, &publish] {
+        running.until("disconnected: ");
+    }
+    let again = Broker::new(home.start(&["broker", "--json", "--listen", &url]));
+    for running in [&sub, &reply, &publish] {
+        running.until("connected again to ws://");
+        running.signal(Signal::INT);
+    }
+    sub.end().ok();
+    reply.end().ok();
+    publish.end().ok();
+    drop(again);
+}
+
+#[test]
+fn whoever_is_interrupted_leaves_the_broker() {
+    let home = Home::new();
+    let broker = home.up(&[]);
+    let (url, fingerprint) = (broker.url("quic"), broker.fingerprint());
+    let silent = subscriber(&home, &broker, &["a"]);
+    for args in [
+        &["rtt", "--count", "1000", "--interval", "1m"][..],
+        &["interest", "--wait", "1m", "nobody"],
+        &["request", "a", "", "--timeout", "1m"],
+        &["pub", "a", "x", "--interval", "1m"],
+    ] {
+        let to = ["--url", &url, "--fingerprint", fingerprint];
+        let running = home.start(&[args, &to[..]].concat());
+        wait_for_connections(&home, &broker, 2);
+        running.signal(Signal::TERM);
+        let code = running.end().code;
+        let expected = if args[0] == "pub" { 0 } else { 143 };
+        assert_eq!(code, Some(expected), "{args:?}");
+        wait_for_connections(&home, &broker, 1);
+    }
+    drop(silent);
+}
+
+/// Asks the monitoring server until there are so many connections.
+fn wait_for_connections(home: &Home, broker: &Broker, count: usize) {
+    let args = ["top", "--json", "--interval", "100ms", "--monitor"];
+    for _ in 0..100 {
+        let look = home.run(&[&args[..], &[broker.monitor()]].concat()).ok();
+        if look.json()["connections"].as_array().unwrap().len() == count {
+            return;
+        }
+    }
+    panic!("there are not {count} connections");
 }
 
 #[test]
@@ -50,10 +132,13 @@ fn reloading_reads_users_and_keeps_connections() {
     let alice = ["--url", &url, "--user", "alice", "--password", "secret"];
     let sub = home.start(&[&["sub", "a.b", "--json"], &alice[..]].concat());
     sub.until("subscribed");
-    home.run(&["pub", "--url", &url, "a.b", "1", "--token", "bob"])
+    home.run(&["pub", "--url", &url, "a.b", "1", "--token", BOB])
         .exits(6);
 
-    let token = home.run_with(&["passwd", "--token"], b"bob").ok().text();
+    let token = home
+        .run_with(&["passwd", "--token"], BOB.as_bytes())
+        .ok()
+        .text();
     // Alice's line stays as it is: another hash of the same password would end her connections.
     let more = format!(
         "{}[[user]]\nname = \"bob\"\ntoken = {:?}\n",
@@ -64,15 +149,15 @@ fn reloading_reads_users_and_keeps_connections() {
     broker.running.signal(Signal::HUP);
     broker.running.until("users read again");
     broker.running.until("reloaded");
-    home.run(&["pub", "--url", &url, "a.b", "1", "--token", "bob"])
+    home.run(&["pub", "--url", &url, "a.b", "1", "--token", BOB])
         .ok();
     assert_eq!(sub.json()["payload"], 1, "who was connected still is");
 
     home.write("users.toml", "[[user]]\nname = 3\n");
     broker.running.signal(Signal::HUP);
     broker.running.until("the users stay as they were");
-    broker.running.until("reloaded");
-    home.run(&["pub", "--url", &url, "a.b", "2", "--token", "bob"])
+    broker.running.until("not everything could be read again");
+    home.run(&["pub", "--url", &url, "a.b", "2", "--token", BOB])
         .ok();
     assert_eq!(sub.json()["payload"], 2);
 }
