@@ -11,8 +11,7 @@ use bytes::{Bytes, BytesMut};
 use quinn_proto::crypto::rustls::QuicClientConfig;
 use quinn_proto::{
     ClientConfig, Connection, ConnectionHandle, DatagramEvent, Dir, Endpoint, EndpointConfig,
-    Event, ReadError, ReadableError, StreamEvent, StreamId, TransportConfig,
-    VarInt, WriteError,
+    Event, ReadError, ReadableError, StreamEvent, StreamId, TransportConfig, VarInt, WriteError,
 };
 use quinn_udp::{RecvMeta, Transmit, UdpSockRef, UdpSocketState};
 
