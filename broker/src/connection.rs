@@ -43,7 +43,7 @@ use cache::RouteCache;
 use permission::Decisions;
 
 /// How long a peer is given to take what is due and the goodbye when its connection ends.
-const GOODBYE_MAX: Duration = Duration::from_secs(2);
+const GOODBYE_MAX: Duration = Duration::from_secs(5);
 
 /// After so many bytes a connection lets the others of its thread have their turn.
 const YIELD_LEN: usize = 512 << 10;
