@@ -1,11 +1,14 @@
 //! One end of a connection that sends frames made beforehand and counts the bytes that come back.
 
 use std::future::poll_fn;
+use std::net::Ipv4Addr;
 
 use anyhow::{anyhow, bail, ensure};
 use bytes::Bytes;
 use dialtone_protocol::frame::handshake::MAGIC;
-use dialtone_protocol::frame::{Credentials, Hello, Message, Publish, Subscribe, Wanted, message};
+use dialtone_protocol::frame::{
+    Credentials, Hello, Message, Ping, Publish, Subscribe, Wanted, message,
+};
 use dialtone_protocol::limits::SUBSCRIBE_BATCH_MAX;
 use dialtone_protocol::{Frame, RequestId, SubscriptionId, VERSION, VERSION_MIN, codec};
 use dialtone_transport::{Batch, Connection, Lane};
@@ -86,6 +89,29 @@ impl Peer {
         }
         self.buffer.clear();
         ensure!(received == len, "{received} bytes came instead of {len}");
+        Ok(())
+    }
+
+    /// Asks whether the broker is there, and waits for the answer.
+    ///
+    /// # Errors
+    /// When the connection has ended or another frame comes first.
+    pub async fn ping(&mut self) -> anyhow::Result<()> {
+        let ping = Frame::Ping(Ping { token: 1 });
+        self.send(ping.to_vec().into()).await?;
+        self.answer("pong").await
+    }
+
+    /// Moves a QUIC connection to another UDP port of this machine.
+    ///
+    /// # Errors
+    /// When the connection is of another kind, or no port can be had.
+    pub fn change_address(&self) -> anyhow::Result<()> {
+        let rebind = &self.connection.info.rebind;
+        let rebind = rebind
+            .as_ref()
+            .ok_or_else(|| anyhow!("only QUIC can move"))?;
+        rebind.rebind((Ipv4Addr::LOCALHOST, 0).into())?;
         Ok(())
     }
 
