@@ -277,6 +277,9 @@ pub(crate) struct Reply {
         hide_possible_values = true
     )]
     pub(crate) encoding: Encoding,
+    /// Print each request as one JSON object per line
+    #[arg(long)]
+    pub(crate) json: bool,
     /// Which broker.
     #[command(flatten)]
     pub(crate) connect: ConnectArgs,

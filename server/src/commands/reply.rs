@@ -11,12 +11,13 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::{Child, Command};
 
 use super::attached::{Outages, until_interrupted};
+use super::show::{Style, message};
 use super::subscribe::{ended, refused};
 use crate::args::Reply;
 use crate::exit::{Failure, Outcome};
 use crate::lifecycle::Interrupts;
 use crate::payload::{self, Shown};
-use crate::print::{counted, harmless, note};
+use crate::print::{Output, counted, harmless, note};
 
 /// Most bytes of a failed command's complaints that go into the answer.
 const COMPLAINT_LEN_MAX: u64 = 4096;
@@ -37,6 +38,7 @@ async fn answer_all(args: &Reply, client: &Client, interrupts: &mut Interrupts) 
     }
     let mut requests = wanted.subscribe().await.map_err(refused)?;
     note(format_args!("answering {}", harmless(&args.pattern)));
+    let mut out = Output::stdout();
     let mut working = FuturesUnordered::new();
     let (mut begun, mut answered) = (0_u64, 0_u64);
     let outcome = loop {
@@ -57,9 +59,13 @@ async fn answer_all(args: &Reply, client: &Client, interrupts: &mut Interrupts) 
             request = requests.next(), if wants_more => match request {
                 Some(request) if request.is_request() => {
                     begun += 1;
+                    if args.json {
+                        message(&mut out, Style::new(false, true, false), &request)?;
+                        std::io::Write::flush(&mut out)?;
+                    }
                     working.push(answer(args, request));
                 }
-                Some(message) => tracing::debug!(subject = message.subject().as_str(), "not a request"),
+                Some(other) => tracing::debug!(subject = other.subject().as_str(), "not a request"),
                 None => break Err(ended(&requests)),
             },
         }

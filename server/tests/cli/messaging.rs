@@ -59,12 +59,18 @@ fn messages_and_requests_travel_over_every_transport() {
         );
         sub.end().ok();
 
-        let echo = home.start(&[&["reply", "echo", "--echo", "--count", "1"], &to[..]].concat());
+        let reply = ["reply", "echo", "--echo", "--count", "1", "--json"];
+        let echo = home.start(&[&reply, &to[..]].concat());
         echo.until("answering echo");
         let answer = home
             .run(&[&["request", "echo", "[1,2]", "--json"], &to[..]].concat())
             .ok();
         assert_eq!(answer.json()["payload"], serde_json::json!([1, 2]));
+        let asked = echo.json();
+        assert_eq!(
+            (&asked["subject"], &asked["payload"]),
+            (&"echo".into(), &serde_json::json!([1, 2]))
+        );
         echo.end().ok().says("answered 1 request");
     }
 }
