@@ -17,6 +17,7 @@ const ALLOWED: &[(&str, &[&str], &[&str])] = &[
     ("transport", &["protocol"], &[]),
     ("broker", &["protocol", "transport"], &[]),
     ("client", &["protocol", "transport"], &[]),
+    ("persist", &["protocol", "client"], &["transport", "broker", "testkit"]),
     (
         "benches/load",
         &["protocol", "transport", "broker", "client"],

@@ -1,0 +1,1 @@
+//! Durable streams and key-value stores: a client of the broker that keeps what must survive.
