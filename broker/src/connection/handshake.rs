@@ -9,12 +9,12 @@ use bytes::Bytes;
 use dialtone_protocol::frame::{Close, Hello, Refused, Welcome};
 use dialtone_protocol::session::server::{Session, Step};
 use dialtone_protocol::{Code, Frame, Limits, Violation, codec, inbox};
-use dialtone_transport::{Batch, Connection, Info, Kind, Lane, Reader, Writer};
+use dialtone_transport::{Batch, Connection, Info, Lane, Reader, Writer};
 
 use super::{Conn, now};
 use crate::auth::{Offer, Principal};
 use crate::broker::Shared;
-use crate::outbox::Outbox;
+use crate::outbox::{Lanes, Outbox};
 use crate::peer::{About, Order, Peer};
 use crate::registry::SeatLimits;
 
@@ -183,7 +183,7 @@ fn welcome(
         since: Instant::now(),
     };
     let datagram_len_max = writer.datagram_len_max();
-    let outbox = Outbox::new(writer, info.kind == Kind::Quic, &shared.config.outbox);
+    let outbox = Outbox::new(writer, Lanes::of(&reader), &shared.config.outbox);
     outbox.set_datagram_len_max(datagram_len_max);
     let peer = Arc::new(Peer::new(id, about, outbox));
     let frame = Frame::Welcome(Box::new(Welcome {

@@ -255,7 +255,8 @@ impl Conn {
 
 fn index(lane: Lane) -> usize {
     match lane {
-        Lane::Interactive => 0,
+        // Clients have no control lane.
+        Lane::Interactive | Lane::Control => 0,
         Lane::Bulk => 1,
     }
 }

@@ -218,6 +218,16 @@ impl Link {
 }
 
 impl PatternInterest {
+    /// That nobody asks for a pattern.
+    pub fn none(pattern: impl Into<String>) -> Self {
+        Self {
+            pattern: pattern.into(),
+            plain: false,
+            tap: false,
+            groups: Vec::new(),
+        }
+    }
+
     /// Whether nobody asks for the pattern.
     pub fn is_none(&self) -> bool {
         !self.plain && !self.tap && self.groups.is_empty()
