@@ -108,6 +108,7 @@ pub(crate) fn broker(settings: &Settings, tls: Option<&ServerTls>, shards: Vec<H
             handshake_max: settings.handshake_max.value.get(),
             ping_interval: settings.ping_interval.value.get(),
             pong_max: settings.pong_max.value.get(),
+            ahead_max: settings.ahead_max.value.get(),
         },
         outbox: outbox(settings),
         drain_grace: settings.drain_grace.value.get(),
