@@ -276,6 +276,17 @@ impl Outbox {
         self.pushed(&mut queued, added)
     }
 
+    /// Puts in encoded frames that must not wait behind messages.
+    pub(crate) fn push_control(&self, frames: Bytes) -> Pushed {
+        let mut queued = self.queued.lock();
+        if queued.closed.is_some() {
+            return Pushed::default();
+        }
+        let added = frames.len();
+        queued.control.get_or_insert_default().push(frames);
+        self.pushed(&mut queued, added)
+    }
+
     #[inline]
     fn pushed(&self, queued: &mut Queued, added: usize) -> Pushed {
         let pending = self.pending.fetch_add(added, Ordering::Relaxed) + added;

@@ -195,7 +195,7 @@ impl<P: Clone> Router<P> {
     /// Removes a subscription.
     pub fn unsubscribe(&self, entry: &Entry<P>, is_it: impl Fn(&Target<P>) -> bool) {
         let name = entry.name();
-        let removed = if dialtone_protocol::subject::has_wildcard(name) {
+        let removed = if subject::has_wildcard(name) {
             let removed = {
                 let mut trie = self.wildcards.write();
                 let removed = entry.remove(is_it);

@@ -192,11 +192,11 @@ fn welcome(
         node: shared.node.to_string(),
         server: server_name(),
         identity: principal.identity.to_string(),
-        inbox: inbox::name(&shared.node, id, &peer.about.inbox_secret),
+        inbox: inbox::name(&shared.inbox_node, id, &peer.about.inbox_secret),
         limits,
         ping_interval_ms: u32::try_from(shared.config.timing.ping_interval.as_millis())
             .unwrap_or(u32::MAX),
-        addresses: shared.addresses.read().clone(),
+        addresses: shared.client_addresses(),
     }));
     // The welcome goes in before anybody else can find the peer, so that it is the first frame.
     let pushed = peer.outbox.push_frame(&frame);
