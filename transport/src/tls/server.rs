@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use parking_lot::RwLock;
 use rustls::RootCertStore;
@@ -14,7 +15,7 @@ use rustls::version::TLS13;
 
 use sha2::{Digest as _, Sha256};
 
-use super::{Fingerprint, TlsError, development, pem, provider};
+use super::{Fingerprint, TlsError, authority, development, pem, provider};
 use crate::ALPN;
 
 /// A certificate with its key, and whose certificates are asked for. Clones share all of it.
@@ -124,6 +125,13 @@ impl ServerTls {
                 .end_entity_cert()
                 .expect("a chain that was loaded has a leaf"),
         )
+    }
+
+    /// Until when the leaf certificate in use is valid; `None` if it cannot be told.
+    pub fn valid_until(&self) -> Option<SystemTime> {
+        let current = Arc::clone(&self.0.current.0.read());
+        let leaf = current.end_entity_cert().ok()?;
+        authority::lifetime(leaf).ok().map(|(_, end)| end)
     }
 
     /// Reads the files again (or renews a development certificate that nears its end); for all clones and listeners,
