@@ -321,7 +321,8 @@ impl Conn {
             | Frame::Dropped(_)
             | Frame::Drain(_)
             | Frame::Addresses(_)
-            | Frame::Cancel(_) => Ok(()),
+            | Frame::Cancel(_)
+            | Frame::Link(_) => Ok(()),
         }
     }
 

@@ -13,6 +13,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::accept;
 use crate::auth::Authenticate;
+use crate::cluster::{self, Cluster};
 use crate::config::{Config, Listen};
 use crate::connection;
 use crate::error::BindError;
@@ -28,6 +29,7 @@ use crate::shards::Shards;
 pub struct Broker {
     shared: Arc<Shared>,
     listeners: Vec<Listener>,
+    node_listeners: Vec<Listener>,
 }
 
 /// What other parts of a program do with a running broker. Cheap to clone.
@@ -57,6 +59,8 @@ pub(crate) struct Shared {
     pub(crate) permissions_epoch: AtomicU64,
     pub(crate) tasks: TaskTracker,
     pub(crate) shards: Shards,
+    /// `None` on a node that stands alone.
+    pub(crate) cluster: Option<Arc<Cluster>>,
     next_connection: AtomicU64,
 }
 
@@ -81,13 +85,23 @@ impl Broker {
         for (index, listen) in config.listen.iter().enumerate() {
             listeners.push(bind(listen.clone(), &shards.handle(shards.of_listener(index))).await?);
         }
-        let shared = Arc::new(Shared::new(config, node, auth, shards));
+        let mut node_listeners = Vec::new();
+        for (index, listen) in cluster::listens(&config).iter().enumerate() {
+            let shard = shards.handle(shards.of_listener(index));
+            node_listeners.push(bind(listen.clone(), &shard).await?);
+        }
+        let node_endpoints = endpoints(&node_listeners);
+        let shared = Arc::new(Shared::new(config, node, auth, shards, node_endpoints));
         let urls: Vec<String> = listeners
             .iter()
             .map(|listener| listener.local_endpoint().to_string())
             .collect();
         *shared.listeners.write() = urls;
-        Ok(Self { shared, listeners })
+        Ok(Self {
+            shared,
+            listeners,
+            node_listeners,
+        })
     }
 
     /// For the other parts of the program.
@@ -99,10 +113,7 @@ impl Broker {
 
     /// Where the broker listens, with the ports that were chosen.
     pub fn endpoints(&self) -> Vec<Endpoint> {
-        self.listeners
-            .iter()
-            .map(|listener| listener.local_endpoint().clone())
-            .collect()
+        endpoints(&self.listeners)
     }
 
     /// Accepts connections until `stop` is cancelled or a drain is asked for, then tells clients to
@@ -124,6 +135,13 @@ impl Broker {
         accepting.cancel();
         drain(&shared).await;
     }
+}
+
+fn endpoints(listeners: &[Listener]) -> Vec<Endpoint> {
+    listeners
+        .iter()
+        .map(|listener| listener.local_endpoint().clone())
+        .collect()
 }
 
 /// Listens on a shard, since a socket belongs to the runtime that it was made on.
@@ -225,6 +243,12 @@ impl Handle {
         shared.tasks.spawn(task);
     }
 
+    /// The node's cluster; `None` on a node that stands alone.
+    pub fn cluster(&self) -> Option<cluster::Handle> {
+        let cluster = self.shared.cluster.as_ref()?;
+        Some(cluster::Handle::new(Arc::clone(cluster)))
+    }
+
     /// The node's name.
     pub fn node(&self) -> &str {
         &self.shared.node
@@ -232,8 +256,17 @@ impl Handle {
 }
 
 impl Shared {
-    fn new(config: Config, node: Arc<str>, auth: Arc<dyn Authenticate>, shards: Shards) -> Self {
+    fn new(
+        config: Config,
+        node: Arc<str>,
+        auth: Arc<dyn Authenticate>,
+        shards: Shards,
+        node_endpoints: Vec<Endpoint>,
+    ) -> Self {
+        let cluster = config.cluster.clone();
+        let cluster = cluster.map(|config| Arc::new(Cluster::new(config, &node, node_endpoints)));
         Self {
+            cluster,
             limits: RwLock::new(config.limits.clone()),
             addresses: RwLock::new(config.advertise.clone()),
             config,

@@ -33,6 +33,8 @@ pub struct Config {
     pub drain_grace: Duration,
     /// Addresses that clients are told, when they differ from where the broker listens.
     pub advertise: Vec<String>,
+    /// The cluster that the node belongs to, if any.
+    pub cluster: Option<crate::cluster::Config>,
     /// Runtimes that connections are spread over, each of one thread; empty takes the current one.
     pub shards: Vec<Handle>,
 }
@@ -94,6 +96,7 @@ impl Default for Config {
             outbox: OutboxConfig::default(),
             drain_grace: Duration::from_secs(30),
             advertise: Vec::new(),
+            cluster: None,
             shards: Vec::new(),
         }
     }

@@ -27,6 +27,7 @@ pub mod broker;
 pub use broker::{Broker, Handle};
 
 pub mod auth;
+pub mod cluster;
 pub mod error;
 pub mod monitor;
 pub mod status;

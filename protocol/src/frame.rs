@@ -33,6 +33,9 @@ pub use question::{Cancel, Interest, Interested, List, Listed, Refused};
 pub mod control;
 pub use control::{Action, Close, Denied, Drain, Ping, Pong};
 
+pub mod link;
+pub use link::{Link, LinkHello};
+
 mod wire;
 
 /// One unit on the wire.
@@ -84,10 +87,12 @@ pub enum Frame<'a> {
     Addresses(Addresses),
     /// 21, client to broker: an answer is awaited no longer.
     Cancel(Cancel),
+    /// 22, between the nodes of a cluster, and nowhere else.
+    Link(Link),
 }
 
 /// How many kinds of frames there are; the kinds are numbered from 0.
-const KINDS: u8 = 22;
+const KINDS: u8 = 23;
 
 impl<'a> Frame<'a> {
     /// Decodes a frame from its body: everything after the length field.
@@ -116,8 +121,11 @@ impl<'a> Frame<'a> {
         let Ok((frame, rest)) = postcard::take_from_bytes::<Self>(body) else {
             return Err(malformed);
         };
-        // Hello and welcome may grow fields in later versions; what follows is for newer readers.
-        let extensible = matches!(frame, Self::Hello(_) | Self::Welcome(_));
+        // Hellos and welcome may grow fields in later versions; what follows is for newer readers.
+        let extensible = matches!(
+            frame,
+            Self::Hello(_) | Self::Welcome(_) | Self::Link(Link::Hello(_))
+        );
         if !rest.is_empty() && !extensible {
             return Err(malformed);
         }
@@ -150,7 +158,8 @@ impl<'a> Frame<'a> {
             | Self::Drain(_)
             | Self::Close(_)
             | Self::Addresses(_)
-            | Self::Cancel(_) => encode_control(self, out),
+            | Self::Cancel(_)
+            | Self::Link(_) => encode_control(self, out),
         }
         wire::patch_len(out, start);
     }
@@ -187,6 +196,7 @@ impl<'a> Frame<'a> {
             Self::Close(_) => "close",
             Self::Addresses(_) => "addresses",
             Self::Cancel(_) => "cancel",
+            Self::Link(_) => "link",
         }
     }
 }
@@ -230,6 +240,7 @@ fn kind_name(kind: u8) -> &'static str {
         "close",
         "addresses",
         "cancel",
+        "link",
     ];
     NAMES.get(usize::from(kind)).copied().unwrap_or("unknown")
 }

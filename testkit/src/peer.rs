@@ -376,6 +376,7 @@ fn heard(frame: Frame<'_>) -> Said {
         | Frame::Publish(_)
         | Frame::Interest(_)
         | Frame::List(_)
-        | Frame::Cancel(_)) => panic!("a broker does not say {other:?}"),
+        | Frame::Cancel(_)
+        | Frame::Link(_)) => panic!("a broker does not say {other:?}"),
     }
 }

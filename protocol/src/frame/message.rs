@@ -160,6 +160,68 @@ impl<'a> PublishView<'a> {
     }
 }
 
+/// A deliver frame as another node of a cluster sees it: as [`PublishView`] is to a publish frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DeliverView<'a> {
+    /// The destination (§12.4).
+    pub subscription: SubscriptionId,
+    /// As in [`Deliver`].
+    pub unreliable: bool,
+    /// As in [`Deliver`].
+    pub fragment: Option<Fragment>,
+    /// The bytes of the subject, not checked.
+    pub subject: &'a [u8],
+    /// Length of the payload in bytes.
+    pub payload_len: usize,
+    /// From the subject to the end of the frame.
+    pub section: &'a [u8],
+}
+
+impl<'a> DeliverView<'a> {
+    /// Whether `body` claims to be a deliver frame.
+    #[inline]
+    pub fn is_deliver(body: &[u8]) -> bool {
+        body.first() == Some(&KIND_DELIVER)
+    }
+
+    /// Reads the body of a deliver frame.
+    ///
+    /// # Errors
+    /// When it is not one.
+    #[inline]
+    pub fn decode(body: &'a [u8]) -> Result<Self, DecodeError> {
+        Self::cut(body).ok_or(DecodeError::Malformed { kind: "deliver" })
+    }
+
+    #[inline]
+    fn cut(body: &'a [u8]) -> Option<Self> {
+        let mut cut = Cut(body);
+        if cut.byte()? != KIND_DELIVER {
+            return None;
+        }
+        let subscription = SubscriptionId(cut.varint_u32()?);
+        let unreliable = cut.flag()?;
+        let fragment = cut_fragment(&mut cut)?;
+        let section = cut.0;
+        let subject = cut.bytes()?;
+        if cut.flag()? {
+            cut.text()?;
+        }
+        cut.byte()?;
+        if cut.flag()? {
+            cut.bytes()?;
+        }
+        Some(Self {
+            subscription,
+            unreliable,
+            fragment,
+            subject,
+            payload_len: cut.0.len(),
+            section,
+        })
+    }
+}
+
 impl<'a> Publish<'a> {
     pub(super) fn decode(body: &'a [u8]) -> Result<Self, DecodeError> {
         let cut = |body: &'a [u8]| {

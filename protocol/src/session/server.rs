@@ -273,7 +273,8 @@ impl Session {
             | Frame::Dropped(_)
             | Frame::Drain(_)
             | Frame::Close(_)
-            | Frame::Addresses(_)) => Err(out_of_place(&other, "a client does not send it here")),
+            | Frame::Addresses(_)
+            | Frame::Link(_)) => Err(out_of_place(&other, "a client does not send it here")),
         }
     }
 }
