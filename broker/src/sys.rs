@@ -6,6 +6,10 @@
 //! | `sys.connections` | its connections, at most 1,024 |
 //! | `sys.kick.<id>` | ends a connection; `{"kicked": true}` |
 //! | `sys.drain` | begins to drain the node |
+//! | `sys.cluster.status` | the cluster as the node sees it: its [`Status`](crate::cluster::status::Status) |
+//! | `sys.cluster.join.<url>` | dials a node until it answers; ends a leave |
+//! | `sys.cluster.leave` | leaves the cluster |
+//! | `sys.cluster.forget.<node>` | forgets a node that is gone for good |
 //!
 //! Answers are JSON. Whoever may publish to a subject may use it.
 
@@ -23,6 +27,8 @@ use crate::peer::{Order, Peer};
 use crate::registry::Inbox;
 use crate::router::Target;
 use crate::router::group::{self, Dice};
+
+mod cluster;
 
 /// What these subjects begin with.
 pub(crate) const PREFIX: &str = "sys.";
@@ -94,6 +100,7 @@ fn perform(shared: &Arc<Shared>, asker: &Peer, command: &str) -> Vec<u8> {
             let kicked = id.parse().is_ok_and(|id| kick(shared, ConnectionId(id)));
             encode(&json!({ "kicked": kicked }))
         }
+        ("cluster", command) => cluster::perform(&handle, asker, command),
         _ => encode(&json!({ "error": format!("unknown command {command:?}"), "code": 404 })),
     }
 }

@@ -105,6 +105,16 @@ impl Folder {
         }
     }
 
+    /// Whether the node's certificate is one of this authority's.
+    pub(crate) fn is_signed_by(&self, authority: &Authority) -> anyhow::Result<bool> {
+        let path = self.certificate();
+        let pem = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let ders = ders(&pem, "CERTIFICATE")?;
+        Ok(ders
+            .first()
+            .is_some_and(|der| authority.has_signed(&der.as_slice().into())))
+    }
+
     /// Keeps an authority here.
     pub(crate) fn put_authority(&self, authority: &Authority) -> anyhow::Result<()> {
         self.put(&self.ca_key(), &authority.key_pem())?;

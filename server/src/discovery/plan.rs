@@ -55,10 +55,7 @@ impl Plan {
     pub(crate) fn new(seeds: &[Seed], own: Own, now: Instant) -> Self {
         let state = |seed: &Seed| State {
             seed: seed.clone(),
-            nodes: match seed {
-                Seed::Url(link) => vec![link.0.clone()],
-                Seed::Addresses { .. } | Seed::Services { .. } => Vec::new(),
-            },
+            nodes: seed.url().map(|link| link.0.clone()).into_iter().collect(),
             next: seed.is_name().then_some(now),
             failures: 0,
         };

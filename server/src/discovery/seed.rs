@@ -6,7 +6,7 @@ use std::str::FromStr;
 use dialtone_transport::{Endpoint, EndpointError};
 
 /// The port of links between nodes where none is given, for UDP and TCP alike.
-pub(crate) const PORT_CLUSTER: u16 = 4434;
+pub(crate) const PORT_CLUSTER: u16 = dialtone_broker::cluster::PORT;
 
 /// Where nodes may be found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,7 +30,15 @@ pub(crate) enum Seed {
 impl Seed {
     /// Whether names must be looked up for it.
     pub(crate) fn is_name(&self) -> bool {
-        !matches!(self, Self::Url(_))
+        self.url().is_none()
+    }
+
+    /// The one node that it is.
+    pub(crate) fn url(&self) -> Option<&Link> {
+        match self {
+            Self::Url(link) => Some(link),
+            Self::Addresses { .. } | Self::Services { .. } => None,
+        }
     }
 }
 

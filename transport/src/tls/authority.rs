@@ -7,6 +7,7 @@
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1, UnparsedPublicKey};
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
     Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType,
@@ -155,6 +156,18 @@ impl Authority {
     /// The authority's private key, as PEM: whoever has it can make nodes.
     pub fn key_pem(&self) -> String {
         self.key.serialize_pem()
+    }
+
+    /// Whether a certificate is signed by this authority; its validity and names are not looked at.
+    pub fn has_signed(&self, certificate: &CertificateDer<'_>) -> bool {
+        let (Ok((_, own)), Ok((_, other))) = (
+            X509Certificate::from_der(&self.certificate),
+            X509Certificate::from_der(certificate),
+        ) else {
+            return false;
+        };
+        other.issuer() == own.subject()
+            && signed_with(&other, own.public_key().subject_public_key.data.as_ref())
     }
 
     /// A certificate for the node of this name, which it may show to nodes that it dials and to those that dial it. It
@@ -312,6 +325,16 @@ fn check_name(what: &'static str, len_max: usize, name: &str) -> Result<(), Auth
     }
 }
 
+/// Whether the key of this authority, which is always one of ECDSA P-256, has made a certificate's signature.
+fn signed_with(certificate: &X509Certificate<'_>, key: &[u8]) -> bool {
+    let key = UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, key);
+    key.verify(
+        certificate.tbs_certificate.as_ref(),
+        certificate.signature_value.data.as_ref(),
+    )
+    .is_ok()
+}
+
 fn valid_for(validity: Duration) -> CertificateParams {
     let mut params = CertificateParams::default();
     let now = SystemTime::now();
@@ -467,6 +490,16 @@ mod tests {
             Authority::from_pem("prod", &issued.certificate_pem, &issued.key_pem).unwrap_err();
         assert!(matches!(error, AuthorityError::NoAuthority), "{error}");
         Authority::from_pem("prod", "nonsense", &first.key_pem()).unwrap_err();
+    }
+
+    #[test]
+    fn an_authority_knows_what_it_has_signed() {
+        let [own, other] = ["prod", "prod"].map(|name| Authority::generate(name).unwrap());
+        let issued = own.issue("n1", DAY).unwrap().certificate;
+        assert!(own.has_signed(&issued));
+        assert!(own.has_signed(&own.certificate));
+        assert!(!other.has_signed(&issued));
+        assert!(!own.has_signed(&CertificateDer::from(vec![1, 2, 3])));
     }
 
     #[test]
