@@ -105,6 +105,7 @@ impl Cluster {
                 .iter()
                 .map(ToString::to_string)
                 .collect(),
+            certificate_ends: self.config.certificate_ends(),
             members: membership.status(now()),
             ..Status::default()
         }

@@ -16,7 +16,7 @@ use dialtone_protocol::frame::{Action, Close, Ping};
 use dialtone_protocol::session::Due;
 use dialtone_protocol::session::server::Session;
 use dialtone_protocol::{Code, Frame, RequestId, Violation};
-use dialtone_transport::{Connection, Kind, Lane, Reader};
+use dialtone_transport::{Connection, Kind, Lane, Reader, Writer};
 use hashbrown::HashMap;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Sleep;
@@ -45,6 +45,9 @@ use permission::Decisions;
 /// How long a peer is given to take what is due and the goodbye when its connection ends.
 const GOODBYE_MAX: Duration = Duration::from_secs(5);
 
+/// Bytes that are read and thrown away at once while a connection ends.
+const LINGER_LEN: usize = 16 << 10;
+
 /// After so many bytes a connection lets the others of its thread have their turn.
 const YIELD_LEN: usize = 512 << 10;
 
@@ -68,6 +71,8 @@ struct Conn {
     waits: BTreeMap<RequestId, (Instant, Box<str>)>,
     /// Not later than the earliest of those deadlines.
     waits_deadline: Option<Instant>,
+    /// Until when nothing is read, because the peer is ahead of its rates.
+    throttled_until: Option<Instant>,
     dice: Dice,
     /// A refresh was ordered while the provider was being asked.
     refresh_due: bool,
@@ -147,6 +152,7 @@ impl Conn {
             fragments: Table::new(bounds),
             waits: BTreeMap::new(),
             waits_deadline: None,
+            throttled_until: None,
             refresh_due: false,
             read_len: 0,
         }
@@ -192,6 +198,7 @@ impl Conn {
             if self.refresh_due {
                 self.peer.order(Order::Refresh);
             }
+            self.throttle();
             self.arm(sleep.as_mut());
             turn = poll_fn(|cx| self.poll_turn(cx, sleep.as_mut())).await;
         }
@@ -206,6 +213,9 @@ impl Conn {
         }
         if sleep.poll(cx).is_ready() {
             return Poll::Ready(Turn::Deadline);
+        }
+        if self.throttled_until.is_some() {
+            return Poll::Pending;
         }
         if let Poll::Ready(turn) = self.poll_read(cx, Lane::Interactive) {
             return Poll::Ready(turn);
@@ -223,8 +233,11 @@ impl Conn {
     /// late, since the session's deadline moves on with everything that is heard.
     fn arm(&self, sleep: Pin<&mut Sleep>) {
         let mut deadline = self.session.next_deadline();
-        if let Some(earliest) = self.waits_deadline {
-            deadline = deadline.min(earliest);
+        for earlier in [self.waits_deadline, self.throttled_until]
+            .into_iter()
+            .flatten()
+        {
+            deadline = deadline.min(earlier);
         }
         let deadline = tokio::time::Instant::from_std(deadline);
         if sleep.is_elapsed() || deadline < sleep.deadline() {
@@ -232,10 +245,27 @@ impl Conn {
         }
     }
 
+    /// Stops reading from a peer that is ahead of its rates, so that its transport slows it down.
+    fn throttle(&mut self) {
+        if self.throttled_until.is_none()
+            && let Some(until) = self.session.throttled_until()
+            && until > now()
+        {
+            self.shared.metrics.throttles.add(1);
+            self.throttled_until = Some(until);
+        }
+    }
+
     fn on_deadline(&mut self) -> Result<(), Violation> {
         let now = now();
         self.fragments.expire(now);
         self.answer_overdue(now);
+        if let Some(until) = self.throttled_until {
+            self.session.not_heard(now);
+            if until <= now {
+                self.throttled_until = None;
+            }
+        }
         match self.session.on_timeout(now) {
             Due::Nothing => Ok(()),
             Due::Ping(token) => {
@@ -272,7 +302,49 @@ impl Conn {
     }
 
     async fn end(mut self: Box<Self>, ending: Ending) {
-        let goodbye = match ending {
+        let goodbye = self.goodbye(ending);
+        self.withdraw().await;
+        discard(&self.peer).await;
+        match &goodbye {
+            Some(close) => {
+                if self
+                    .peer
+                    .outbox
+                    .push_last(&Frame::Close(close.clone()))
+                    .claimed
+                {
+                    self.peer.outbox.flush();
+                }
+            }
+            None => self.peer.outbox.stop(),
+        }
+        let lingers = goodbye.is_some() && self.peer.about.kind == Kind::WebSocket;
+        let goodbye = goodbye.unwrap_or_else(|| Close {
+            code: Code::Normal,
+            text: String::new(),
+        });
+        let mut writer = None;
+        let parting = async {
+            let farewell = farewell(&self.peer, &goodbye, &mut writer);
+            if lingers {
+                tokio::join!(farewell, linger(&mut self.reader));
+            } else {
+                farewell.await;
+            }
+        };
+        if tokio::time::timeout(GOODBYE_MAX, parting).await.is_err() {
+            tracing::debug!(connection = %self.peer.id, "the goodbye was not taken");
+            if let Some(mut writer) = writer.or_else(|| self.peer.outbox.take_writer()) {
+                writer.abort(goodbye.code.number(), &goodbye.text);
+            }
+        }
+        self.peer.outbox.close(Code::Normal);
+        discard(&self.peer).await;
+    }
+
+    /// What the peer is told at the end; nothing where it has gone.
+    fn goodbye(&self, ending: Ending) -> Option<Close> {
+        match ending {
             Ending::Peer => None,
             Ending::Broker(violation) => {
                 tracing::debug!(connection = %self.peer.id, %violation, "closing");
@@ -304,25 +376,7 @@ impl Conn {
                     text: "the client read too slowly".into(),
                 })
             }
-        };
-        self.withdraw().await;
-        if let Some(close) = &goodbye {
-            self.say(&Frame::Close(close.clone()));
         }
-        let goodbye = goodbye.unwrap_or_else(|| Close {
-            code: Code::Normal,
-            text: String::new(),
-        });
-        let result = tokio::time::timeout(GOODBYE_MAX, farewell(&self.peer, &goodbye)).await;
-        if result.is_err() {
-            tracing::debug!(connection = %self.peer.id, "the goodbye was not taken");
-        }
-        self.peer.outbox.close(Code::Normal);
-        self.reader_ends();
-    }
-
-    fn reader_ends(&mut self) {
-        self.rest = [Vec::new(), Vec::new()];
     }
 
     /// Takes the connection out of every table.
@@ -345,14 +399,36 @@ impl Conn {
     }
 }
 
-async fn farewell(peer: &Peer, close: &Close) {
+/// Writes what is due and closes. The writer is left in `writer`.
+async fn farewell(peer: &Peer, close: &Close, writer: &mut Option<Writer>) {
     poll_fn(|cx| peer.outbox.poll_finish(cx)).await;
-    let Some(mut writer) = peer.outbox.take_writer() else {
+    let Some(writer) = peer.outbox.take_writer().map(|taken| writer.insert(taken)) else {
         return;
     };
     let closed = poll_fn(|cx| writer.poll_close(cx, close.code.number(), &close.text)).await;
     if let Err(error) = closed {
         tracing::debug!(connection = %peer.id, %error, "the goodbye failed");
+    }
+}
+
+/// Reads on and throws it away, until the peer ends the connection too: closing a TCP socket with
+/// unread input resets it, and the peer would lose what it has not read, the goodbye among it.
+async fn linger(reader: &mut Reader) {
+    let mut unwanted = Vec::with_capacity(LINGER_LEN);
+    loop {
+        unwanted.clear();
+        match poll_fn(|cx| reader.poll_recv(cx, Lane::Interactive, &mut unwanted)).await {
+            Ok(1..) => tokio::task::yield_now().await,
+            // Why it ends makes no difference any more.
+            Ok(0) | Err(_) => return,
+        }
+    }
+}
+
+/// Frees what was closed, with turns for others in between.
+async fn discard(peer: &Peer) {
+    while !peer.outbox.discard_some() {
+        tokio::task::yield_now().await;
     }
 }
 

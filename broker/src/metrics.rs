@@ -29,6 +29,7 @@ pub(crate) struct Metrics {
     pub(crate) slow_consumers: Counter,
     pub(crate) violations: Counter,
     pub(crate) stalls: Counter,
+    pub(crate) throttles: Counter,
     pub(crate) messages_in: Counter,
     pub(crate) bytes_in: Counter,
     pub(crate) messages_out: Counter,

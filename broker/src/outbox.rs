@@ -38,6 +38,9 @@ use write::Writing;
 /// a kilobyte costs less than counting references across threads; at eight it no longer does.
 pub(crate) const SHARE_LEN_MIN: usize = 8 << 10;
 
+/// Most bytes of each lane that are freed at once when an outbox is closed.
+const DISCARD_TURN: usize = 1 << 20;
+
 /// What waits to be written to one peer.
 #[derive(Debug)]
 pub(crate) struct Outbox {
@@ -48,7 +51,6 @@ pub(crate) struct Outbox {
     open: AtomicBool,
     owner: AtomicWaker,
     owner_turn: AtomicBool,
-    finishing: AtomicBool,
     /// Nanoseconds since `epoch` at which the peer last took something.
     progress: AtomicU64,
     dropped: AtomicU64,
@@ -71,6 +73,10 @@ struct OutboxBounds {
 struct Queued {
     claimed: bool,
     closed: Option<Code>,
+    /// What waits is not written any more: it is freed by [`Outbox::discard_some`].
+    discarded: bool,
+    /// The owner waits for the claim to be given up.
+    finishing: bool,
     interactive: Queue,
     bulk: Queue,
     datagrams: Vec<Bytes>,
@@ -116,7 +122,6 @@ impl Outbox {
             open: AtomicBool::new(true),
             owner: AtomicWaker::new(),
             owner_turn: AtomicBool::new(false),
-            finishing: AtomicBool::new(false),
             progress: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
             epoch: now(),
@@ -334,19 +339,65 @@ impl Outbox {
         }
     }
 
-    /// Closes the outbox: what waits is dropped and nothing more is taken.
+    /// Closes the outbox: nothing more is taken, and what waits is not written. What was handed to
+    /// the writer goes out with the owner's [`poll_finish`](Self::poll_finish); the rest is freed
+    /// by [`discard_some`](Self::discard_some).
     pub(crate) fn close(&self, code: Code) {
         self.close_locked(&mut self.queued.lock(), code);
     }
 
     fn close_locked(&self, queued: &mut Queued, code: Code) {
+        queued.discarded = true;
+        self.pending.store(0, Ordering::Relaxed);
+        self.end_locked(queued, code);
+    }
+
+    /// Takes nothing more; what waits is still written.
+    pub(crate) fn stop(&self) {
+        self.end_locked(&mut self.queued.lock(), Code::Normal);
+    }
+
+    fn end_locked(&self, queued: &mut Queued, code: Code) {
         if queued.closed.is_none() {
             queued.closed = Some(code);
-            queued.clear();
             self.open.store(false, Ordering::Release);
-            self.pending.store(0, Ordering::Relaxed);
             self.drained.notify_waiters();
             self.owner.wake();
+        }
+    }
+
+    /// Frees a part of what a closed outbox still holds; `true` when nothing is left. In parts,
+    /// because freeing tens of megabytes at once would hold up everybody else on the thread.
+    pub(crate) fn discard_some(&self) -> bool {
+        let mut queued = self.queued.lock();
+        if !queued.discarded {
+            return true;
+        }
+        let latest = queued.latest.take();
+        let (mut chunks, left) = (Vec::new(), &mut *queued);
+        left.interactive.take_some(&mut chunks, DISCARD_TURN);
+        left.bulk.take_some(&mut chunks, DISCARD_TURN);
+        let done = left.interactive.len() == 0 && left.bulk.len() == 0;
+        queued.discarded = !done;
+        // The lock is not held while memory is given back.
+        drop(queued);
+        drop((chunks, latest));
+        done
+    }
+
+    /// Puts in the last frame, also into an outbox that was closed and whose rest was discarded;
+    /// nothing is taken after it.
+    pub(crate) fn push_last(&self, frame: &Frame<'_>) -> Pushed {
+        let mut queued = self.queued.lock();
+        self.end_locked(&mut queued, Code::Normal);
+        let before = queued.interactive.len();
+        frame.encode(queued.interactive.tail(64));
+        let added = queued.interactive.len() - before;
+        self.pending.fetch_add(added, Ordering::Relaxed);
+        let claimed = !std::mem::replace(&mut queued.claimed, true);
+        Pushed {
+            claimed,
+            full: false,
         }
     }
 
@@ -398,6 +449,8 @@ impl Queued {
         Self {
             claimed: false,
             closed: None,
+            discarded: false,
+            finishing: false,
             interactive: Queue::default(),
             bulk: Queue::default(),
             datagrams: Vec::new(),
@@ -406,12 +459,5 @@ impl Queued {
             messages_out: 0,
             bytes_out: 0,
         }
-    }
-
-    fn clear(&mut self) {
-        self.interactive = Queue::default();
-        self.bulk = Queue::default();
-        self.datagrams = Vec::new();
-        self.latest = None;
     }
 }

@@ -82,6 +82,7 @@ impl Handle {
             slow_consumers_total: metrics.slow_consumers.get(),
             violations_total: metrics.violations.get(),
             stalls_total: metrics.stalls.get(),
+            throttles_total: metrics.throttles.get(),
             messages_in_total: metrics.messages_in.get(),
             bytes_in_total: metrics.bytes_in.get(),
             messages_out_total: metrics.messages_out.get(),

@@ -43,6 +43,8 @@ pub struct Status {
     pub violations_total: u64,
     /// Times a publisher was stalled.
     pub stalls_total: u64,
+    /// Times a connection was read more slowly because it was ahead of its rates.
+    pub throttles_total: u64,
     /// Messages received from publishers (fragments count one each).
     pub messages_in_total: u64,
     /// Their sections' bytes.

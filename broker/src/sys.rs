@@ -11,7 +11,8 @@
 //! | `sys.cluster.leave` | leaves the cluster |
 //! | `sys.cluster.forget.<node>` | forgets a node that is gone for good |
 //!
-//! Answers are JSON. Whoever may publish to a subject may use it.
+//! Answers are JSON; one that is an error says so in the headers `error` and `code`, as every
+//! service's does. Whoever may publish to a subject may use it.
 
 use std::sync::Arc;
 
@@ -47,12 +48,19 @@ pub(crate) fn answer(
     mut sink: impl FnMut(&Target<Arc<Peer>>, Delivery<'_>),
 ) {
     let subject = String::from_utf8_lossy(request.subject);
-    let answer = perform(
+    let performed = perform(
         shared,
         asker,
         subject.strip_prefix(PREFIX).unwrap_or(&subject),
     );
     let Some(reply) = request.reply else { return };
+    let (headers, payload) = match performed {
+        Ok(payload) => (None, payload),
+        Err(unknown) => {
+            let headers = json!({ "error": unknown.text, "code": unknown.code });
+            (Some(encode(&headers)), b"null".to_vec())
+        }
+    };
     let mut frame = Vec::new();
     Frame::Publish(Publish {
         request: None,
@@ -62,8 +70,8 @@ pub(crate) fn answer(
             subject: reply,
             reply: None,
             encoding: JSON,
-            headers: None,
-            payload: &answer,
+            headers: headers.as_deref(),
+            payload: &payload,
         },
     })
     .encode(&mut frame);
@@ -84,11 +92,18 @@ pub(crate) fn answer(
     }
 }
 
-fn perform(shared: &Arc<Shared>, asker: &Peer, command: &str) -> Vec<u8> {
+/// A request that asks for nothing there is.
+struct Unknown {
+    /// In the manner of HTTP, as services answer.
+    code: u16,
+    text: String,
+}
+
+fn perform(shared: &Arc<Shared>, asker: &Peer, command: &str) -> Result<Vec<u8>, Unknown> {
     let handle = Handle {
         shared: Arc::clone(shared),
     };
-    match command.split_once('.').unwrap_or((command, "")) {
+    let answer = match command.split_once('.').unwrap_or((command, "")) {
         ("status", "") => encode(&handle.status()),
         ("connections", "") => encode(&handle.all_connections(CONNECTIONS_MAX)),
         ("drain", "") => {
@@ -97,12 +112,21 @@ fn perform(shared: &Arc<Shared>, asker: &Peer, command: &str) -> Vec<u8> {
             encode(&json!({ "draining": true }))
         }
         ("kick", id) => {
-            let kicked = id.parse().is_ok_and(|id| kick(shared, ConnectionId(id)));
-            encode(&json!({ "kicked": kicked }))
+            let Ok(id) = id.parse() else {
+                let text = format!("{id:?} is not the number of a connection");
+                return Err(Unknown { code: 422, text });
+            };
+            encode(&json!({ "kicked": kick(shared, ConnectionId(id)) }))
         }
-        ("cluster", command) => cluster::perform(&handle, asker, command),
-        _ => encode(&json!({ "error": format!("unknown command {command:?}"), "code": 404 })),
-    }
+        ("cluster", command) => return cluster::perform(&handle, asker, command),
+        _ => {
+            let text = format!(
+                "unknown command \"{PREFIX}{command}\"; there are: status, connections, kick.<id>, drain, cluster.status, cluster.join.<url>, cluster.leave, cluster.forget.<node>"
+            );
+            return Err(Unknown { code: 404, text });
+        }
+    };
+    Ok(answer)
 }
 
 fn kick(shared: &Shared, id: ConnectionId) -> bool {

@@ -384,21 +384,27 @@ fn messages_and_bytes_have_rates() {
         ..Limits::default()
     });
     let frame = publish(b"x", None, None);
+    let after = |millis| now + Duration::from_millis(millis);
     assert!(send(&mut session, &frame, now).is_ok());
     assert!(send(&mut session, &frame, now).is_ok());
-    assert_eq!(refusal(&mut session, &frame, now), Code::TooMany);
+    assert_eq!(session.throttled_until(), None);
     assert!(
         send(&mut session, &Frame::Ping(Ping { token: 1 }), now).is_ok(),
         "only messages count"
     );
-    assert!(send(&mut session, &frame, now + Duration::from_millis(500)).is_ok());
+    assert!(send(&mut session, &frame, now).is_ok());
+    assert_eq!(session.throttled_until(), Some(after(500)));
+    for _ in 0..19 {
+        assert!(send(&mut session, &frame, now).is_ok());
+    }
+    assert_eq!(session.throttled_until(), Some(after(10_000)));
+    assert_eq!(refusal(&mut session, &frame, now), Code::TooMany);
 
-    assert_eq!(session.on_bytes(100, now), Ok(()));
+    assert_eq!(session.on_bytes(1_100, now), Ok(()));
     assert_eq!(session.on_bytes(1, now).unwrap_err().code, Code::TooMany);
-    assert_eq!(
-        session.on_bytes(50, now + Duration::from_millis(500)),
-        Ok(())
-    );
+    assert_eq!(session.throttled_until(), Some(after(10_500)));
+    assert_eq!(session.on_bytes(50, after(600)), Ok(()));
+    assert_eq!(session.read_len_max(), Some(4_096));
 }
 
 #[test]

@@ -115,6 +115,7 @@ pub(crate) fn broker(
             handshake_max: settings.handshake_max.value.get(),
             ping_interval: settings.ping_interval.value.get(),
             pong_max: settings.pong_max.value.get(),
+            ahead_max: settings.ahead_max.value.get(),
         },
         outbox: outbox(settings),
         drain_grace: settings.drain_grace.value.get(),

@@ -103,13 +103,13 @@ impl Reload {
         let used = read.is_ok();
         match read {
             Ok(()) if tls.fingerprint() == before => {
-                tracing::info!("certificate read again, unchanged");
+                tracing::info!("certificates read again, the server's is unchanged");
             }
             Ok(()) => tracing::info!(fingerprint = %tls.fingerprint(), "certificate replaced"),
             Err(error) => {
                 tracing::error!(
                     "{:#}",
-                    anyhow::Error::from(error).context("the certificate stays as it was")
+                    anyhow::Error::from(error).context("the certificates stay as they were")
                 );
             }
         }

@@ -16,7 +16,7 @@ use dialtone_client::service::Answer;
 use dialtone_client::{Client, Encoding, Options, Status};
 use dialtone_protocol::frame::handshake::MAGIC;
 use dialtone_protocol::frame::{Credentials, Hello, Message, Ping, Publish, Subscribe, Wanted};
-use dialtone_protocol::{Frame, RequestId, SubscriptionId, codec};
+use dialtone_protocol::{Code, Frame, RequestId, SubscriptionId, codec};
 use dialtone_transport::tls::{ClientTls, Roots, ServerTls};
 use dialtone_transport::{Batch, Connection, DialOptions, Endpoint, Lane, ListenOptions, dial};
 use futures_util::future::join_all;
@@ -247,6 +247,38 @@ async fn garbage_on_the_port(over: Over) {
     ));
 }
 
+async fn a_slow_consumer_is_told_why(over: Over) {
+    let site = Site::new(over).await;
+    let publisher = site.client().await;
+    let mut slow = Hand::new(&site).await;
+    slow.subscribe("news").await;
+    while site.broker.status().slow_consumers_total == 0 {
+        publisher.publish("news", &[0; 30_000]).await.unwrap();
+        tokio::task::yield_now().await;
+    }
+    // What it says now is not heard any more, and must not cost it the answer.
+    for token in 0..10 {
+        slow.send(&Frame::Ping(Ping { token })).await;
+    }
+    let close = slow.until(|frame| match frame {
+        Frame::Deliver(_) => None,
+        Frame::Close(close) => Some(close.clone()),
+        other => panic!("{other:?}"),
+    });
+    assert_eq!(close.await.code, Code::SlowConsumer);
+    let Connection { reader, writer, .. } = &mut slow.connection;
+    let mut rest = Vec::with_capacity(1_000);
+    let end = std::future::poll_fn(|cx| reader.poll_recv(cx, Lane::Interactive, &mut rest)).await;
+    let told = Code::SlowConsumer.number();
+    assert!(
+        matches!(&end, Err(dialtone_transport::Error::Closed { code, .. }) if *code == told),
+        "{end:?}"
+    );
+    drop(std::future::poll_fn(|cx| writer.poll_close(cx, 0, "")).await);
+    publisher.close().await;
+    site.stop().await;
+}
+
 macro_rules! over_each {
     ($($scenario:ident),* $(,)?) => { $(
         mod $scenario {
@@ -267,7 +299,8 @@ over_each!(
     requests,
     a_large_message,
     many_connections,
-    garbage_on_the_port
+    garbage_on_the_port,
+    a_slow_consumer_is_told_why
 );
 
 /// A peer by hand, for what a client does not show.
@@ -299,6 +332,20 @@ impl Hand {
         hand.until(|frame| matches!(frame, Frame::Welcome(_)).then_some(()))
             .await;
         hand
+    }
+
+    async fn subscribe(&mut self, pattern: &str) {
+        let wanted = vec![Wanted {
+            id: SubscriptionId(1),
+            ..Wanted::new(pattern)
+        }];
+        self.send(&Frame::Subscribe(Subscribe {
+            request: RequestId(1),
+            wanted,
+        }))
+        .await;
+        self.until(|frame| matches!(frame, Frame::Subscribed(_)).then_some(()))
+            .await;
     }
 
     async fn send(&mut self, frame: &Frame<'_>) {
@@ -345,17 +392,7 @@ async fn a_changed_address_keeps_the_session() {
     let site = Site::new(Over::Quic).await;
     let publisher = site.client().await;
     let mut hand = Hand::new(&site).await;
-    let wanted = vec![Wanted {
-        id: SubscriptionId(1),
-        ..Wanted::new("a")
-    }];
-    hand.send(&Frame::Subscribe(Subscribe {
-        request: RequestId(1),
-        wanted,
-    }))
-    .await;
-    hand.until(|frame| matches!(frame, Frame::Subscribed(_)).then_some(()))
-        .await;
+    hand.subscribe("a").await;
     let rebind = hand.connection.info.rebind.clone().unwrap();
     let mut ports = vec![hand.connection.info.local.unwrap().port()];
     for token in 0..5_u64 {
@@ -422,17 +459,7 @@ async fn an_unreliable_message_travels_as_a_datagram() {
 async fn a_datagram_is_passed_on_as_a_datagram() {
     let site = Site::new(Over::Quic).await;
     let mut hand = Hand::new(&site).await;
-    let wanted = vec![Wanted {
-        id: SubscriptionId(1),
-        ..Wanted::new("cursor")
-    }];
-    hand.send(&Frame::Subscribe(Subscribe {
-        request: RequestId(1),
-        wanted,
-    }))
-    .await;
-    hand.until(|frame| matches!(frame, Frame::Subscribed(_)).then_some(()))
-        .await;
+    hand.subscribe("cursor").await;
     let message = Message {
         subject: "cursor",
         reply: None,

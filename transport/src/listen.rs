@@ -76,7 +76,7 @@ enum ListenerKind {
 /// What every peer of a listener needs during its handshake.
 struct Shared {
     options: ListenOptions,
-    tls: Option<TlsAcceptor>,
+    tls: Option<ServerTls>,
     path: String,
     addr: Option<SocketAddr>,
 }
@@ -108,7 +108,7 @@ impl Listener {
             }
             Endpoint::Quic { .. } => {
                 let server_tls = options.tls.as_ref().ok_or_else(no_certificate)?;
-                let server = Arc::new(quic::Server::new(server_tls, &options.quic)?);
+                let server = Arc::new(quic::Server::new(server_tls, &options.quic));
                 let quinn = bind_first(endpoint, |addr| server.listen(addr)).await?;
                 ListenerKind::Quic(quinn, server)
             }
@@ -116,7 +116,7 @@ impl Listener {
                 path.clone_from(asked);
                 if endpoint.is_encrypted() {
                     let server_tls = options.tls.as_ref().ok_or_else(no_certificate)?;
-                    tls = Some(TlsAcceptor::from(server_tls.tcp_config()));
+                    tls = Some(server_tls.clone());
                 }
                 ListenerKind::Tcp(
                     bind_first(endpoint, |addr| listen_tcp(addr, options.backlog)).await?,
@@ -242,8 +242,9 @@ impl Incoming {
                 } => {
                     let stream = move_here(stream, runtime)?;
                     stream.set_nodelay(shared.options.nodelay)?;
-                    websocket::establish(stream, shared.tls.clone(), &shared.path, &shared.options)
-                        .await
+                    let tls = shared.tls.as_ref().map(ServerTls::tcp_config);
+                    let tls = tls.map(TlsAcceptor::from);
+                    websocket::establish(stream, tls, &shared.path, &shared.options).await
                 }
                 IncomingKind::Quic(incoming, server) => {
                     quic::establish(*incoming, &server, shared.addr).await

@@ -4,6 +4,7 @@
 //! each way, opened at the first bulk write. A datagram holds one frame.
 
 mod congestion;
+mod crypto;
 mod recv;
 mod send;
 
@@ -14,12 +15,13 @@ use std::time::Duration;
 
 use aws_lc_rs::hmac;
 use parking_lot::Mutex;
-use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
+use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{EndpointConfig, IdleTimeout, TokioRuntime, TransportConfig, VarInt};
 use rustls::pki_types::CertificateDer;
 use socket2::{Domain, Protocol, Socket, Type};
 
 pub use self::congestion::Congestion;
+use self::crypto::Crypto;
 pub(crate) use self::recv::Receiver;
 pub(crate) use self::send::Sender;
 use crate::connection::{Connection, Info, Kind};
@@ -129,20 +131,18 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    pub(crate) fn new(tls: &ServerTls, settings: &Settings) -> Result<Self, TlsError> {
-        let crypto = QuicServerConfig::try_from(tls.quic_config())
-            .map_err(|_no_suite| TlsError::NoQuicSuite)?;
-        let mut elsewhere = quinn::ServerConfig::with_crypto(Arc::new(crypto));
+    pub(crate) fn new(tls: &ServerTls, settings: &Settings) -> Self {
+        let mut elsewhere = quinn::ServerConfig::with_crypto(Arc::new(Crypto(tls.clone())));
         elsewhere.migration(true);
         let mut loopback = elsewhere.clone();
         elsewhere.transport_config(settings.transport(1, false));
         loopback.transport_config(settings.transport(1, true));
-        Ok(Self {
+        Self {
             elsewhere,
             loopback: Arc::new(loopback),
             reset_key: tls.reset_key(),
             socket_buffer: settings.socket_buffer,
-        })
+        }
     }
 
     pub(crate) fn listen(&self, addr: SocketAddr) -> io::Result<quinn::Endpoint> {

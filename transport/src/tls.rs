@@ -51,12 +51,29 @@ pub enum TlsError {
     /// A file holds no certificate at all.
     #[error("{} holds no certificate", .0.display())]
     NoCertificate(PathBuf),
-    /// The key does not belong to the certificate, or a certificate is malformed.
+    /// The key does not belong to the certificate, or one of them is of a kind that is not supported.
+    #[error("{} and {} cannot be used together", certificates.display(), key.display())]
+    KeyPair {
+        /// The file of the certificate chain.
+        certificates: PathBuf,
+        /// The file of the key.
+        key: PathBuf,
+        /// The TLS library's answer.
+        #[source]
+        source: rustls::Error,
+    },
+    /// A certificate or key without a file is malformed.
     #[error("certificate or key cannot be used")]
     Rustls(#[from] rustls::Error),
     /// The client CA cannot be used.
-    #[error("client CA cannot be used")]
-    ClientCa(#[from] rustls::server::VerifierBuilderError),
+    #[error("{} holds no usable client CA", path.display())]
+    ClientCa {
+        /// The file.
+        path: PathBuf,
+        /// The TLS library's answer.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// A certificate could not be generated.
     #[error("cannot generate a development certificate")]
     Generate(#[from] rcgen::Error),

@@ -65,7 +65,11 @@ pub(super) enum Flow {
 impl Conn {
     pub(super) fn poll_read(&mut self, cx: &mut Context<'_>, lane: Lane) -> Poll<Turn> {
         SCRATCH.with_borrow_mut(|scratch| {
-            if self.rest[index(lane)].len() <= REST_LEN_MAX {
+            let reads_whole = self
+                .session
+                .read_len_max()
+                .is_none_or(|max| max >= READ_LEN);
+            if reads_whole && self.rest[index(lane)].len() <= REST_LEN_MAX {
                 self.poll_read_shared(cx, lane, scratch)
             } else {
                 self.poll_read_own(cx, lane, &mut scratch.work)
@@ -95,11 +99,12 @@ impl Conn {
         Poll::Ready(turn)
     }
 
-    /// Reads behind what is left, where that is much.
+    /// Reads behind what is left, where that is much or little may be read at once.
     fn poll_read_own(&mut self, cx: &mut Context<'_>, lane: Lane, work: &mut Work) -> Poll<Turn> {
         let mut rest = std::mem::take(&mut self.rest[index(lane)]);
         let frame_len_max = self.session.frame_len_max() as usize;
-        rest.reserve(codec::missing(&rest).clamp(READ_LEN, frame_len_max.max(READ_LEN)));
+        let len = codec::missing(&rest).clamp(READ_LEN, frame_len_max.max(READ_LEN));
+        rest.reserve_exact(self.session.read_len_max().map_or(len, |max| len.min(max)));
         let Poll::Ready(received) = self.reader.poll_recv(cx, lane, &mut rest) else {
             self.rest[index(lane)] = rest;
             return Poll::Pending;

@@ -54,6 +54,8 @@ families! {
     counter "dialtone_violations_total" = violations_total,
         "Connections closed because the peer broke the protocol.";
     counter "dialtone_stalls_total" = stalls_total, "Times a publisher was stalled.";
+    counter "dialtone_throttles_total" = throttles_total,
+        "Times a connection was read more slowly because it was ahead of its rates.";
     counter "dialtone_messages_in_total" = messages_in_total, "Messages received, fragments counted one each.";
     counter "dialtone_bytes_in_total" = bytes_in_total, "Bytes of the messages received.";
     counter "dialtone_messages_out_total" = messages_out_total, "Deliveries put into outboxes.";

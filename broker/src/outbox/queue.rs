@@ -15,11 +15,18 @@ const TAIL_LEN_MIN: usize = 128;
 /// Encoded frames in order.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
-    chunks: VecDeque<Bytes>,
+    chunks: VecDeque<Chunk>,
     chunks_len: usize,
     tail: Vec<u8>,
     /// What the last buffers needed, so that a busy peer's buffer is made in the right size.
     usual: u32,
+}
+
+#[derive(Debug)]
+struct Chunk {
+    bytes: Bytes,
+    /// Its last frame is whole; otherwise the next chunk is the rest of it.
+    whole: bool,
 }
 
 impl Queue {
@@ -39,7 +46,7 @@ impl Queue {
     #[cold]
     fn grow(&mut self, len: usize) {
         if self.tail.len() + len > TAIL_LEN_MAX {
-            self.close_tail();
+            self.close_tail(true);
         }
         if self.tail.capacity() == 0 {
             let usual = (self.usual as usize).clamp(TAIL_LEN_MIN, TAIL_LEN_MAX);
@@ -52,17 +59,42 @@ impl Queue {
     /// Appends a frame whose end is `shared` and whose beginning `head` writes.
     pub(super) fn push_shared(&mut self, head: impl FnOnce(&mut Vec<u8>), shared: Bytes) {
         head(self.tail(64));
-        self.push(shared);
+        self.close_tail(false);
+        self.push_chunk(shared);
     }
 
-    /// Appends encoded bytes by reference.
-    pub(super) fn push(&mut self, bytes: Bytes) {
-        self.close_tail();
+    /// Appends encoded frames by reference.
+    pub(super) fn push(&mut self, frames: Bytes) {
+        self.close_tail(true);
+        self.push_chunk(frames);
+    }
+
+    fn push_chunk(&mut self, bytes: Bytes) {
         self.chunks_len += bytes.len();
-        self.chunks.push_back(bytes);
+        self.chunks.push_back(Chunk { bytes, whole: true });
     }
 
-    fn close_tail(&mut self) {
+    /// Moves chunks to `taken`, of about `len` bytes in all.
+    pub(super) fn take_some(&mut self, taken: &mut Vec<Bytes>, mut len: usize) {
+        while len > 0
+            && let Some(chunk) = self.pop()
+        {
+            len = len.saturating_sub(chunk.bytes.len());
+            taken.push(chunk.bytes);
+        }
+    }
+
+    fn pop(&mut self) -> Option<Chunk> {
+        if self.chunks.is_empty() {
+            self.close_tail(true);
+        }
+        let chunk = self.chunks.pop_front()?;
+        self.chunks_len -= chunk.bytes.len();
+        Some(chunk)
+    }
+
+    /// `whole` says whether the tail ends with a whole frame.
+    fn close_tail(&mut self, whole: bool) {
         if self.tail.is_empty() {
             return;
         }
@@ -70,21 +102,18 @@ impl Queue {
         // Rises at once and falls slowly.
         self.usual = len.max(self.usual - self.usual / 8);
         self.chunks_len += self.tail.len();
-        self.chunks
-            .push_back(Bytes::from(std::mem::take(&mut self.tail)));
+        let bytes = Bytes::from(std::mem::take(&mut self.tail));
+        self.chunks.push_back(Chunk { bytes, whole });
     }
 
-    /// Moves chunks to `batch` until it holds `len_max` bytes; the last one may exceed it.
+    /// Moves chunks to `batch` until it holds `len_max` bytes; the last one may exceed it. What was
+    /// moved ends with a whole frame, so that another one may follow it whatever becomes of the rest.
     pub(super) fn move_to(&mut self, batch: &mut Batch, len_max: usize) {
-        while batch.len() < len_max {
-            if self.chunks.is_empty() {
-                self.close_tail();
-            }
-            let Some(chunk) = self.chunks.pop_front() else {
-                break;
-            };
-            self.chunks_len -= chunk.len();
-            batch.push(chunk);
+        let mut whole = true;
+        while batch.len() < len_max || !whole {
+            let Some(chunk) = self.pop() else { break };
+            whole = chunk.whole;
+            batch.push(chunk.bytes);
         }
         if self.chunks.is_empty() && self.chunks.capacity() > 64 {
             self.chunks = VecDeque::new();
@@ -95,6 +124,20 @@ impl Queue {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    impl Queue {
+        fn clone_for_tests(&self) -> Self {
+            let chunks = self.chunks.iter().map(|chunk| Chunk {
+                bytes: chunk.bytes.clone(),
+                whole: chunk.whole,
+            });
+            Self {
+                chunks: chunks.collect(),
+                tail: self.tail.clone(),
+                ..*self
+            }
+        }
+    }
 
     fn drain(queue: &mut Queue, len_max: usize) -> usize {
         let mut batch = Batch::new();
@@ -130,6 +173,26 @@ mod tests {
         );
         assert_eq!(queue.len(), 700);
         assert_eq!(drain(&mut queue, usize::MAX), 700);
+    }
+
+    #[test]
+    fn what_is_moved_ends_with_a_whole_frame() {
+        let mut queue = Queue::default();
+        for _ in 0..3 {
+            queue.tail(100).extend_from_slice(&[1; 100]);
+            queue.push_shared(
+                |out| out.extend_from_slice(b"head"),
+                Bytes::from(vec![2; 50]),
+            );
+        }
+        for len_max in [1, 100, 104, 105] {
+            assert_eq!(
+                drain(&mut queue.clone_for_tests(), len_max),
+                154,
+                "{len_max}"
+            );
+        }
+        assert_eq!(drain(&mut queue, 155), 308);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use dialtone_protocol::Code;
 use dialtone_transport::{Batch, Lane, Writer};
 use futures_util::task::noop_waker_ref;
 
-use super::{Outbox, now};
+use super::{Outbox, Queued, now};
 
 /// Most bytes that one write takes of the bulk lane where it shares a stream with small messages.
 const BULK_TURN: usize = 256 << 10;
@@ -41,13 +41,19 @@ impl Outbox {
     /// do. Ready when the outbox was closed by somebody, with the code.
     pub(crate) fn poll_owner(&self, cx: &mut Context<'_>) -> Poll<Code> {
         self.owner.register(cx.waker());
-        if self.owner_turn.load(Ordering::Acquire) && self.poll_write(cx).is_ready() {
-            self.owner_turn.store(false, Ordering::Release);
-        }
+        self.write_as_owner(cx);
         if self.is_open() {
             return Poll::Pending;
         }
         Poll::Ready(self.queued.lock().closed.unwrap_or(Code::Normal))
+    }
+
+    fn write_as_owner(&self, cx: &mut Context<'_>) {
+        // The turn is over before the claim is given up: after that, somebody else may already have
+        // claimed the outbox, found the socket full and begun the owner's next turn.
+        if self.owner_turn.swap(false, Ordering::AcqRel) && self.poll_write(cx).is_pending() {
+            self.owner_turn.store(true, Ordering::Release);
+        }
     }
 
     pub(crate) fn wake_owner(&self) {
@@ -71,7 +77,8 @@ impl Outbox {
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(error)) => {
                     tracing::debug!(%error, "write failed");
-                    self.close(Code::Normal);
+                    *guard = None;
+                    self.fail();
                     return Poll::Ready(());
                 }
                 Poll::Pending => return Poll::Pending,
@@ -79,9 +86,32 @@ impl Outbox {
         }
     }
 
+    /// Nothing can be written any more, and nobody need wait for it.
+    fn fail(&self) {
+        let mut queued = self.queued.lock();
+        self.close_locked(&mut queued, Code::Normal);
+        queued.claimed = false;
+        drop(queued);
+        self.owner.wake();
+    }
+
     /// Moves what waits to the writer; `true`, and the claim is given up, when there is nothing.
     fn refill(&self, writing: &mut Writing) -> bool {
         let mut queued = self.queued.lock();
+        if !queued.discarded {
+            self.move_to(&mut queued, writing);
+        }
+        let idle = writing.is_idle();
+        if idle {
+            queued.claimed = false;
+            if queued.finishing {
+                self.owner.wake();
+            }
+        }
+        idle
+    }
+
+    fn move_to(&self, queued: &mut Queued, writing: &mut Writing) {
         if !queued.datagrams.is_empty() {
             for datagram in std::mem::take(&mut queued.datagrams) {
                 // Unreliable by request: what the transport does not take is lost.
@@ -108,11 +138,6 @@ impl Outbox {
         } else if writing.interactive.len() < BULK_TURN {
             queued.bulk.move_to(&mut writing.interactive, BULK_TURN);
         }
-        let idle = writing.is_idle();
-        if idle {
-            queued.claimed = false;
-        }
-        idle
     }
 
     fn account(&self, written: usize) {
@@ -127,9 +152,6 @@ impl Outbox {
                 self.drained.notify_waiters();
             }
         }
-        if before <= written && self.finishing.load(Ordering::Acquire) {
-            self.owner.wake();
-        }
     }
 
     /// Takes bytes off the account; returns what was on it. Saturates, because closing clears the
@@ -143,13 +165,18 @@ impl Outbox {
         result.unwrap_or_else(|pending| pending)
     }
 
-    /// The owner's last part: ready when everything has been written or the outbox was closed.
+    /// The owner's last part: ready when everything has been written that is to be, or nothing can
+    /// be written any more.
     pub(crate) fn poll_finish(&self, cx: &mut Context<'_>) -> Poll<()> {
-        self.finishing.store(true, Ordering::Release);
-        if self.poll_owner(cx).is_ready() || self.pending() == 0 {
-            return Poll::Ready(());
+        self.owner.register(cx.waker());
+        self.write_as_owner(cx);
+        let mut queued = self.queued.lock();
+        queued.finishing = true;
+        if queued.claimed {
+            Poll::Pending
+        } else {
+            Poll::Ready(())
         }
-        Poll::Pending
     }
 
     pub(super) fn elapsed_nanos(&self) -> u64 {

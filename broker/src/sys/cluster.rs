@@ -3,42 +3,47 @@
 use dialtone_transport::{Endpoint, EndpointError};
 use serde_json::json;
 
-use super::encode;
+use super::{PREFIX, Unknown, encode};
 use crate::broker::Handle;
 use crate::cluster::ForgetError;
 use crate::peer::Peer;
 
 /// Carries out a request; `command` is the subject behind `sys.cluster.`.
-pub(super) fn perform(handle: &Handle, asker: &Peer, command: &str) -> Vec<u8> {
+pub(super) fn perform(handle: &Handle, asker: &Peer, command: &str) -> Result<Vec<u8>, Unknown> {
     let Some(cluster) = handle.cluster() else {
         return error(404, "this node stands alone: it belongs to no cluster");
     };
     let identity = &asker.about.identity;
     match command.split_once('.').unwrap_or((command, "")) {
-        ("" | "status", "") => encode(&cluster.status()),
+        ("" | "status", "") => Ok(encode(&cluster.status())),
         ("leave", "") => {
             tracing::info!(%identity, "leaving the cluster was requested");
             cluster.leave();
-            encode(&json!({ "left": true }))
+            Ok(encode(&json!({ "left": true })))
         }
         // A URL has dots of its own.
         ("join", url) => match parse(url) {
             Ok(endpoint) => {
                 tracing::info!(%identity, %endpoint, "joining a node was requested");
                 cluster.join(endpoint);
-                encode(&json!({ "joining": url }))
+                Ok(encode(&json!({ "joining": url })))
             }
-            Err(text) => error(400, &text),
+            Err(text) => error(422, &text),
         },
         ("forget", node) => match cluster.forget(node) {
             Ok(()) => {
                 tracing::info!(%identity, node, "forgetting a node was requested");
-                encode(&json!({ "forgotten": node }))
+                Ok(encode(&json!({ "forgotten": node })))
             }
             Err(refused @ ForgetError::Unknown { .. }) => error(404, &refused.to_string()),
             Err(refused @ ForgetError::Linked { .. }) => error(409, &refused.to_string()),
         },
-        _ => error(404, &format!("unknown command {:?}", format!("cluster.{command}"))),
+        _ => error(
+            404,
+            &format!(
+                "unknown command \"{PREFIX}cluster.{command}\"; there are: status, join.<url>, leave, forget.<node>"
+            ),
+        ),
     }
 }
 
@@ -52,6 +57,9 @@ fn parse(url: &str) -> Result<Endpoint, String> {
     }
 }
 
-fn error(code: u16, text: &str) -> Vec<u8> {
-    encode(&json!({ "error": text, "code": code }))
+fn error(code: u16, text: &str) -> Result<Vec<u8>, Unknown> {
+    Err(Unknown {
+        code,
+        text: text.to_owned(),
+    })
 }

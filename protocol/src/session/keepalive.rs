@@ -13,6 +13,9 @@ pub struct Timing {
     pub ping_interval: Duration,
     /// How long its answer may take.
     pub pong_max: Duration,
+    /// How far a peer may get ahead of the rates that it was granted: one that sends too fast is
+    /// read more slowly, and one that is further ahead than this is closed.
+    pub ahead_max: Duration,
 }
 
 impl Default for Timing {
@@ -21,6 +24,8 @@ impl Default for Timing {
             handshake_max: Duration::from_secs(10),
             ping_interval: Duration::from_mins(1),
             pong_max: Duration::from_secs(20),
+            // Shorter than a peer waits for its pong, which is not sent while it is not read from.
+            ahead_max: Duration::from_secs(10),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The broker's view of one peer: which frames may come when, and how many.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{Due, Keepalive, Timing, negotiate};
 use crate::error::{Code, DecodeError, Violation};
@@ -48,7 +48,11 @@ pub struct Session {
     keepalive: Keepalive,
     messages: Bucket,
     bytes: Bucket,
+    ahead_max: Duration,
 }
+
+/// Reads are not made shorter than this for the sake of a rate, in bytes.
+const READ_LEN_MIN: usize = 4 << 10;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
@@ -67,6 +71,7 @@ impl Session {
             keepalive: Keepalive::new(timing, now),
             messages: Bucket::new(0, now),
             bytes: Bucket::new(0, now),
+            ahead_max: timing.ahead_max,
         }
     }
 
@@ -110,17 +115,42 @@ impl Session {
     /// Bytes arrived; to be called once for each read, before its frames.
     ///
     /// # Errors
-    /// When the peer sends more bytes a second than it was granted.
+    /// When the peer is too far ahead of the bytes a second that it was granted.
     pub fn on_bytes(&mut self, len: usize, now: Instant) -> Result<(), Violation> {
         self.keepalive.heard(now);
-        if self.bytes.take(len as u64, now) {
+        let ahead = self.bytes.take(len as u64, now);
+        self.check_rate(ahead, "bytes", self.limits.bytes_per_second_max)
+    }
+
+    #[inline]
+    fn check_rate(&self, ahead: Duration, what: &str, max: u64) -> Result<(), Violation> {
+        if ahead <= self.ahead_max {
             return Ok(());
         }
-        let max = self.limits.bytes_per_second_max;
-        Err(Violation::new(
-            Code::TooMany,
-            format!("more than {max} bytes a second"),
-        ))
+        let text = format!(
+            "far more than {max} {what} a second: {} s ahead of that rate",
+            ahead.as_secs()
+        );
+        Err(Violation::new(Code::TooMany, text))
+    }
+
+    /// Until when nothing should be read, because the peer is ahead of its rates.
+    pub fn throttled_until(&self) -> Option<Instant> {
+        self.messages.paid_at().max(self.bytes.paid_at())
+    }
+
+    /// The peer was not read from until now: that nothing was heard is not its fault.
+    pub fn not_heard(&mut self, now: Instant) {
+        self.keepalive.heard(now);
+    }
+
+    /// Most bytes that should be read at once, so that small rates are kept to by reading slowly;
+    /// `None` is without a limit.
+    pub fn read_len_max(&self) -> Option<usize> {
+        match self.limits.bytes_per_second_max {
+            0 => None,
+            max => Some(usize::try_from(max).unwrap_or(usize::MAX).max(READ_LEN_MIN)),
+        }
     }
 
     /// Judges the body of a frame.
@@ -169,13 +199,9 @@ impl Session {
             return Ok(None);
         }
         let publish = PublishView::decode(body)?;
-        if !self.messages.take(1, now) {
-            let max = self.limits.messages_per_second_max;
-            return Err(Violation::new(
-                Code::TooMany,
-                format!("more than {max} messages a second"),
-            ));
-        }
+        let ahead = self.messages.take(1, now);
+        let max = self.limits.messages_per_second_max;
+        self.check_rate(ahead, "messages", max.into())?;
         if publish.headers_len > HEADERS_LEN_MAX {
             let text = format!(
                 "headers of {} bytes are longer than {HEADERS_LEN_MAX}",

@@ -173,9 +173,9 @@ settings! {
         "Most answers that a connection may be waiting for.";
     messages_per_second_max: u32, "limits.messages_per_second_max",
         |d: &Broker| d.limits.messages_per_second_max, "18",
-        "Messages that a connection may publish a second. 0: without a limit.";
+        "Messages that a connection may publish a second; beyond it, it is read more slowly. 0: without a limit.";
     bytes_per_second_max: Size, "limits.bytes_per_second_max", |d: &Broker| Size(d.limits.bytes_per_second_max), "19 MiB",
-        "Bytes that a connection may send a second. 0: without a limit.";
+        "Bytes that a connection may send a second; beyond it, it is read more slowly. 0: without a limit.";
     outbox_high: Size, "outbox.high", |d: &Broker| size(d.outbox.high_bytes), "512 KiB",
         "Above this much unsent data for one connection, whoever publishes to it is slowed down.";
     outbox_low: Size, "outbox.low", |d: &Broker| size(d.outbox.low_bytes), "128 KiB",
@@ -194,6 +194,8 @@ settings! {
         "How long a connection may be silent before it is asked whether it is there.";
     pong_max: Span, "timing.pong_max", |d: &Broker| Span(d.timing.pong_max), "23s",
         "How long its answer may take.";
+    ahead_max: Span, "timing.ahead_max", |d: &Broker| Span(d.timing.ahead_max), "24s",
+        "A connection this far ahead of limits.messages_per_second_max or limits.bytes_per_second_max is closed; until then it is read more slowly.";
     cluster_name: Option<String>, "cluster.name", |_: &Broker| None, "prod",
         "Name of the cluster that this node belongs to; the same on all its nodes. Empty: the node stands alone.";
     cluster_listen: Vec<Link>, "cluster.listen", |_: &Broker| vec![link_default()], "quic://127.0.0.1:4999",

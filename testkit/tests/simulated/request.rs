@@ -175,3 +175,18 @@ async fn a_request_may_wait_until_somebody_listens() -> anyhow::Result<()> {
     assert_eq!(answer?.payload(), "here");
     Ok(())
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_broker_answers_what_it_cannot_do_as_an_error() -> anyhow::Result<()> {
+    let world = World::new(1).await;
+    let caller = world.client().await?;
+    for (subject, code) in [("sys.nothing", 404), ("sys.kick.me", 422)] {
+        let error = caller.request(subject, "").await?.into_result();
+        let error = error.expect_err(subject);
+        assert_eq!(error.code, code, "{error}");
+        assert!(!error.text.is_empty());
+    }
+    let kicked = caller.request("sys.kick.4711", "").await?.into_result()?;
+    assert_eq!(kicked.payload(), r#"{"kicked":false}"#);
+    Ok(())
+}

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use dialtone_broker::{Config, OutboxConfig};
-use dialtone_protocol::Frame;
 use dialtone_protocol::frame::{Dropped, Wanted};
+use dialtone_protocol::{Code, Frame};
 use dialtone_testkit::peer::{fragments, publish};
 use dialtone_testkit::world::patient;
 use dialtone_testkit::{Delivered, Manner, Peer, Said, World};
@@ -113,6 +113,41 @@ fn who_never_reads_is_closed_and_harms_nobody() {
             "what it got must be the beginning"
         );
         assert!(got.len() < 1_000);
+    });
+}
+
+#[test]
+fn who_reads_on_after_all_is_told_why() {
+    simulate(20, async |seed| {
+        let world = World::open(seed, bounded()).await;
+        let manner = Manner {
+            chunk_max: 1 + usize::try_from(seed).unwrap() * 531,
+            ..narrow()
+        };
+        let (mut slow, _link) = world.peer_on(&manner).await;
+        slow.subscribe("news").await.unwrap();
+        let mut publisher = world.peer().await;
+        // Longer than what is shared by its receivers, and shorter.
+        for number in 0_u32..1_000 {
+            let mut payload = vec![0; if number % 3 == 0 { 20_000 } else { 100 }];
+            payload[..4].copy_from_slice(&number.to_le_bytes());
+            publisher.publish("news", &payload).await;
+        }
+        publisher.sync().await;
+        assert_eq!(world.broker().status().slow_consumers_total, 1);
+        assert_eq!(world.broker().status().outbox_bytes, 0);
+        tokio::time::sleep(seconds(seed % 5)).await;
+        let said = slow.listen_to_the_end().await;
+        let Some((Said::Close(close), before)) = said.split_last() else {
+            panic!("the last frame is {:?}", said.last());
+        };
+        assert_eq!(close.code, Code::SlowConsumer);
+        let got = numbers(before);
+        let count = u32::try_from(got.len()).unwrap();
+        assert!(
+            got.iter().copied().eq(0..count),
+            "what it got must be the beginning"
+        );
     });
 }
 

@@ -42,9 +42,11 @@ pub(super) fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsErro
 /// A certificate chain with its key; they are checked to belong together.
 pub(super) fn certified_key(certificates: &Path, key: &Path) -> Result<CertifiedKey, TlsError> {
     let chain = self::certificates(certificates)?;
-    Ok(CertifiedKey::from_der(
-        chain,
-        private_key(key)?,
-        &provider(),
-    )?)
+    CertifiedKey::from_der(chain, private_key(key)?, &provider()).map_err(|source| {
+        TlsError::KeyPair {
+            certificates: certificates.to_owned(),
+            key: key.to_owned(),
+            source,
+        }
+    })
 }

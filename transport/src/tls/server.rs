@@ -1,16 +1,16 @@
-//! The listener's side: a certificate that can be replaced while connections live.
+//! The listener's side: a certificate and a client CA that can be replaced while connections live.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use parking_lot::RwLock;
+use quinn::crypto::rustls::QuicServerConfig;
 use rustls::RootCertStore;
 use rustls::server::danger::ClientCertVerifier;
-use rustls::server::{
-    ClientHello, NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier,
-};
-use rustls::sign::CertifiedKey;
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::version::TLS13;
 
 use sha2::{Digest as _, Sha256};
@@ -25,9 +25,8 @@ pub struct ServerTls(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     source: Source,
-    current: Arc<Current>,
-    tcp: Arc<rustls::ServerConfig>,
-    quic: Arc<rustls::ServerConfig>,
+    client_ca: Option<PathBuf>,
+    current: RwLock<Arc<Current>>,
 }
 
 /// Where the certificate comes from, and comes from again on reload.
@@ -35,6 +34,22 @@ struct Inner {
 enum Source {
     Files { certificates: PathBuf, key: PathBuf },
     Development { dir: Option<PathBuf> },
+}
+
+/// What new handshakes use. All of it is replaced at once.
+struct Current {
+    fingerprint: Fingerprint,
+    valid_until: Option<SystemTime>,
+    tcp: Arc<rustls::ServerConfig>,
+    quic: Arc<QuicServerConfig>,
+}
+
+impl fmt::Debug for Current {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Current")
+            .field("fingerprint", &self.fingerprint)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Source {
@@ -46,21 +61,11 @@ impl Source {
     }
 }
 
-/// The certificate that new handshakes use.
-#[derive(Debug)]
-struct Current(RwLock<Arc<CertifiedKey>>);
-
-impl ResolvesServerCert for Current {
-    fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(Arc::clone(&self.0.read()))
-    }
-}
-
 impl ServerTls {
     /// A certificate chain (leaf first) and its key from PEM files.
     ///
     /// With `client_ca`, clients may offer a certificate, which must then be signed by one in that file; it appears in
-    /// [`Info::client_certificates`](crate::Info::client_certificates). A change of the client CA needs a new listener.
+    /// [`Info::client_certificates`](crate::Info::client_certificates).
     ///
     /// # Errors
     /// If a file cannot be read or does not hold what it should.
@@ -94,59 +99,43 @@ impl ServerTls {
     }
 
     fn new(source: Source, client_ca: Option<&Path>) -> Result<Self, TlsError> {
-        let current = Arc::new(Current(RwLock::new(Arc::new(source.load()?))));
-        let verifier = match client_ca {
-            Some(path) => client_verifier(path)?,
-            None => WebPkiClientVerifier::no_client_auth(),
-        };
-        let tcp = config(
-            &current,
-            Arc::clone(&verifier),
-            rustls::DEFAULT_VERSIONS,
-            b"http/1.1",
-        )?;
-        let quic = config(&current, verifier, &[&TLS13], ALPN)?;
+        let current = RwLock::new(Arc::new(Current::load(&source, client_ca)?));
         Ok(Self(Arc::new(Inner {
             source,
+            client_ca: client_ca.map(Path::to_owned),
             current,
-            tcp,
-            quic,
         })))
     }
 
     /// The SHA-256 of the leaf certificate in use.
-    ///
-    /// # Panics
-    /// Never: a chain that was loaded has a leaf.
     pub fn fingerprint(&self) -> Fingerprint {
-        let current = Arc::clone(&self.0.current.0.read());
-        Fingerprint::of(
-            current
-                .end_entity_cert()
-                .expect("a chain that was loaded has a leaf"),
-        )
+        self.0.current.read().fingerprint
     }
 
     /// Until when the leaf certificate in use is valid; `None` if it cannot be told.
     pub fn valid_until(&self) -> Option<SystemTime> {
-        let current = Arc::clone(&self.0.current.0.read());
-        let leaf = current.end_entity_cert().ok()?;
-        authority::lifetime(leaf).ok().map(|(_, end)| end)
+        self.0.current.read().valid_until
     }
 
-    /// Reads the files again (or renews a development certificate that nears its end); for all clones and listeners,
-    /// without disturbing connections.
+    /// Reads the files again, that of the client CA among them (or renews a development certificate that nears its
+    /// end); for all clones and listeners, without disturbing connections.
     ///
     /// # Errors
-    /// If they cannot be used; the certificate in use stays then.
+    /// If one of them cannot be used; all that is in use stays then.
     pub fn reload(&self) -> Result<(), TlsError> {
-        let fresh = Arc::new(self.0.source.load()?);
-        *self.0.current.0.write() = fresh;
+        let fresh = Current::load(&self.0.source, self.0.client_ca.as_deref())?;
+        *self.0.current.write() = Arc::new(fresh);
         Ok(())
     }
 
+    /// For the next handshake.
     pub(crate) fn tcp_config(&self) -> Arc<rustls::ServerConfig> {
-        Arc::clone(&self.0.tcp)
+        Arc::clone(&self.0.current.read().tcp)
+    }
+
+    /// For the next handshake.
+    pub(crate) fn quic_config(&self) -> Arc<QuicServerConfig> {
+        Arc::clone(&self.0.current.read().quic)
     }
 
     /// A secret that stays the same as long as the private key does; a new one each time where the key is in no file.
@@ -164,31 +153,59 @@ impl ServerTls {
             .finalize()
             .into()
     }
+}
 
-    pub(crate) fn quic_config(&self) -> Arc<rustls::ServerConfig> {
-        Arc::clone(&self.0.quic)
+impl Current {
+    fn load(source: &Source, client_ca: Option<&Path>) -> Result<Self, TlsError> {
+        let certificate = source.load()?;
+        let verifier = match client_ca {
+            Some(path) => client_verifier(path)?,
+            None => WebPkiClientVerifier::no_client_auth(),
+        };
+        let leaf = certificate.end_entity_cert()?;
+        let fingerprint = Fingerprint::of(leaf);
+        let valid_until = authority::lifetime(leaf).ok().map(|(_, end)| end);
+        let resolver = Arc::new(SingleCertAndKey::from(certificate));
+        let tcp = config(
+            Arc::clone(&resolver),
+            Arc::clone(&verifier),
+            rustls::DEFAULT_VERSIONS,
+            b"http/1.1",
+        )?;
+        let quic = config(resolver, verifier, &[&TLS13], ALPN)?;
+        let quic = QuicServerConfig::try_from(quic).map_err(|_no_suite| TlsError::NoQuicSuite)?;
+        Ok(Self {
+            fingerprint,
+            valid_until,
+            tcp,
+            quic: Arc::new(quic),
+        })
     }
 }
 
 fn client_verifier(ca: &Path) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
+    let unusable = |source| TlsError::ClientCa {
+        path: ca.to_owned(),
+        source,
+    };
     let mut roots = RootCertStore::empty();
     for certificate in pem::certificates(ca)? {
-        roots.add(certificate)?;
+        roots
+            .add(certificate)
+            .map_err(|error| unusable(error.into()))?;
     }
-    Ok(
-        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider())
-            .allow_unauthenticated()
-            .build()?,
-    )
+    WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider())
+        .allow_unauthenticated()
+        .build()
+        .map_err(|error| unusable(error.into()))
 }
 
 fn config(
-    current: &Arc<Current>,
+    resolver: Arc<SingleCertAndKey>,
     verifier: Arc<dyn ClientCertVerifier>,
     versions: &[&'static rustls::SupportedProtocolVersion],
     alpn: &[u8],
 ) -> Result<Arc<rustls::ServerConfig>, TlsError> {
-    let resolver: Arc<dyn ResolvesServerCert> = Arc::<Current>::clone(current);
     let mut config = rustls::ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(versions)?
         .with_client_cert_verifier(verifier)

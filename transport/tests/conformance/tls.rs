@@ -50,6 +50,16 @@ impl Files {
     }
 }
 
+impl Files {
+    /// For a client that shows its certificate.
+    fn client(&self, roots: &Roots) -> ClientTls {
+        let certificate =
+            ClientCertificate::from_pem_files(&self.path("client.pem"), &self.path("client.key"))
+                .unwrap();
+        ClientTls::with_certificate(roots.clone(), Some(certificate))
+    }
+}
+
 async fn link(over: Over, tls: &ServerTls) -> Link {
     Link::with(
         over,
@@ -126,21 +136,43 @@ async fn client_certificates_are_verified_and_known() {
         let (_client, server) = link.pair().await;
         assert!(server.info.client_certificates.is_empty());
 
-        let show = |files: &Files| {
-            let certificate = ClientCertificate::from_pem_files(
-                &files.path("client.pem"),
-                &files.path("client.key"),
-            )
-            .unwrap();
-            ClientTls::with_certificate(roots.clone(), Some(certificate))
-        };
-        link.dialling.tls = show(&files);
+        link.dialling.tls = files.client(&roots);
         let (_client, server) = link.pair().await;
         assert_eq!(Fingerprint::of(&server.info.client_certificates[0]), own);
 
-        link.dialling.tls = show(&stranger);
+        link.dialling.tls = stranger.client(&roots);
         let (_dialled, accepted) = tokio::join!(link.dial(), link.accept());
         assert!(accepted.is_err(), "a stranger's certificate was accepted");
+    }
+}
+
+#[tokio::test]
+async fn a_reloaded_client_ca_decides_about_new_connections() {
+    let (files, later) = (Files::new(), Files::new());
+    files.issue("server");
+    let (own, new) = (files.issue("client"), later.issue("client"));
+    let roots = Roots::Pem(files.path("ca.pem"));
+    fs::copy(files.path("ca.pem"), files.path("clients.pem")).unwrap();
+    for over in [Over::Wss, Over::Quic] {
+        let tls = files.server(Some(&files.path("clients.pem")));
+        let mut link = link(over, &tls).await;
+        link.dialling.tls = files.client(&roots);
+        let (_before, server) = link.pair().await;
+        assert_eq!(Fingerprint::of(&server.info.client_certificates[0]), own);
+
+        fs::write(files.path("clients.pem"), "nonsense").unwrap();
+        let error = tls.reload().unwrap_err();
+        assert!(error.to_string().contains("clients.pem"), "{error}");
+        link.pair().await;
+
+        fs::copy(later.path("ca.pem"), files.path("clients.pem")).unwrap();
+        tls.reload().unwrap();
+        let (_dialled, accepted) = tokio::join!(link.dial(), link.accept());
+        assert!(accepted.is_err(), "the former CA is still trusted");
+        link.dialling.tls = later.client(&roots);
+        let (_after, server) = link.pair().await;
+        assert_eq!(Fingerprint::of(&server.info.client_certificates[0]), new);
+        fs::copy(files.path("ca.pem"), files.path("clients.pem")).unwrap();
     }
 }
 
@@ -165,7 +197,22 @@ fn errors_name_the_file() {
     let mixed =
         ServerTls::from_pem_files(&files.path("server.pem"), &files.path("other.key"), None)
             .unwrap_err();
-    assert_eq!(mixed.to_string(), "certificate or key cannot be used");
+    let text = mixed.to_string();
+    assert!(
+        text.contains("server.pem and ") && text.ends_with("other.key cannot be used together"),
+        "{text}"
+    );
+    fs::write(files.path("ca.pem"), "").unwrap();
+    let empty = ServerTls::from_pem_files(
+        &files.path("server.pem"),
+        &files.path("server.key"),
+        Some(&files.path("ca.pem")),
+    )
+    .unwrap_err();
+    assert!(
+        empty.to_string().ends_with("ca.pem holds no certificate"),
+        "{empty}"
+    );
 }
 
 #[tokio::test]

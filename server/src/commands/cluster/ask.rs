@@ -111,15 +111,16 @@ pub(crate) async fn ask(client: &Client, subject: &str) -> Result<Value, Failure
         .request()
         .await
         .map_err(|error: RequestError| Failure::of(error.code(), error))?;
-    let answer: Value = reply.json().context("the answer is no JSON")?;
-    let Some(error) = answer.get("error").and_then(Value::as_str) else {
-        return Ok(answer);
+    let headers = reply.headers().unwrap_or_default();
+    let Some(error) = headers.text("error") else {
+        return Ok(reply.json().context("the answer is no JSON")?);
     };
     let failure = Failure::from(anyhow::anyhow!("{}", harmless(error)));
-    Err(match answer.get("code").and_then(Value::as_u64) {
-        Some(404) if error.contains("stands alone") => failure.hint(
+    Err(if error.contains("stands alone") {
+        failure.hint(
             "`dialtone cluster init` founds a cluster, and `dialtone cluster join` makes a node part of one",
-        ),
-        _ => failure,
+        )
+    } else {
+        failure
     })
 }

@@ -89,6 +89,7 @@ pub(super) struct Status {
     pub(super) outbox_bytes: u64,
     pub(super) slow_consumers_total: u64,
     pub(super) stalls_total: u64,
+    pub(super) throttles_total: u64,
     pub(super) dropped_total: u64,
     pub(super) auth_failures_total: u64,
     pub(super) denied_total: u64,

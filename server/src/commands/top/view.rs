@@ -84,9 +84,10 @@ impl Screen<'_> {
                 bytes(whole(total.bytes_out)),
             )),
             Line::from(format!(
-                "slow consumers {}  stalls {}  dropped {}  denied {}  refused {}  violations {}",
+                "slow consumers {}  stalls {}  throttles {}  dropped {}  denied {}  refused {}  violations {}",
                 status.slow_consumers_total,
                 status.stalls_total,
+                status.throttles_total,
                 status.dropped_total,
                 status.denied_total,
                 status.auth_failures_total,
