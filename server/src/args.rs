@@ -10,7 +10,6 @@ pub(crate) use client::{
     ConnectArgs, Interest, PayloadArgs, Publish, Reply, Request, Rtt, Subscribe, TlsArgs, Top,
 };
 
-#[expect(clippy::doc_markdown, reason = "help texts are shown as they stand")]
 mod cluster;
 pub(crate) use cluster::{
     Cluster, ClusterAsk, ClusterForget, ClusterInit, ClusterJoin, ClusterJoinToken, ClusterRenew,

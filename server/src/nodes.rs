@@ -30,7 +30,7 @@ mod invite;
 use invite::Invite;
 
 /// How long a node may take to be ready.
-const READY_MAX: Duration = Duration::from_secs(60);
+const READY_MAX: Duration = Duration::from_mins(1);
 
 /// `dialtone up --nodes`
 pub(crate) fn up(count: u8, args: Serve, log: &LogArgs, data: &Path) -> Outcome {
@@ -128,14 +128,11 @@ impl Nodes {
         &mut self,
         line: impl Future<Output = std::io::Result<String>>,
     ) -> Result<String, Failure> {
-        let mut line = std::pin::pin!(line);
-        loop {
-            tokio::select! {
-                line = &mut line => return Ok(line?),
-                Some((index, status)) = self.watchers.next() => {
-                    let name = self.ended(index);
-                    return Err(anyhow::anyhow!("{name} did not start: it {}", how(&status)).into());
-                }
+        tokio::select! {
+            line = line => Ok(line?),
+            Some((index, status)) = self.watchers.next() => {
+                let name = self.ended(index);
+                Err(anyhow::anyhow!("{name} did not start: it {}", how(&status)).into())
             }
         }
     }
@@ -162,7 +159,7 @@ impl Nodes {
         let start = self
             .children
             .get(index)
-            .map(|child| child.start_command())
+            .map(Child::start_command)
             .unwrap_or_default();
         note(format_args!(
             "{name} {}; {} on. To start it again, in a terminal of its own:\n  {start}",
@@ -176,10 +173,12 @@ impl Nodes {
     }
 
     fn ended(&mut self, index: usize) -> String {
-        self.children.get_mut(index).map_or_else(String::new, |child| {
-            child.alive = false;
-            child.name.clone()
-        })
+        self.children
+            .get_mut(index)
+            .map_or_else(String::new, |child| {
+                child.alive = false;
+                child.name.clone()
+            })
     }
 
     /// Drains all nodes together; a second signal stops them at once.
@@ -218,7 +217,9 @@ impl Nodes {
 
 /// Where the nodes that are ready are reached by the next ones.
 fn links_of(ready: &[Value]) -> Vec<String> {
-    let urls = ready.iter().filter_map(|node| node["cluster"]["urls"].as_array());
+    let urls = ready
+        .iter()
+        .filter_map(|node| node["cluster"]["urls"].as_array());
     urls.flatten()
         .filter_map(Value::as_str)
         .map(str::to_owned)

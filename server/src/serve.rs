@@ -201,11 +201,12 @@ impl Service {
         // Before anything is announced, so that whoever reads it may send signals.
         let mut signals = Signals::new().context("cannot take over signals")?;
         if self.stop_with_stdin {
-            signals.watch_stdin().context("cannot watch standard input")?;
+            signals
+                .watch_stdin()
+                .context("cannot watch standard input")?;
         }
         let trusted = self.trusted.as_ref();
-        let config =
-            assemble::broker(&self.settings, self.tls.as_ref(), trusted, shards.handles());
+        let config = assemble::broker(&self.settings, self.tls.as_ref(), trusted, shards.handles());
         let bound = dialtone_broker::Broker::bind(config, Arc::clone(&self.auth.provider)).await;
         let broker = bound.map_err(|error| explain(error, &self.settings))?;
         let handle = broker.handle();
@@ -233,13 +234,13 @@ impl Service {
             logs: self.logs,
             broker: handle,
         };
-        let service = serve(
+        let service = Box::pin(serve(
             broker,
             monitor,
             watch,
             drain.clone(),
             CancellationToken::new(),
-        );
+        ));
         self.announce.say(&ready)?;
         let supervised = lifecycle::supervise(
             service,
@@ -301,7 +302,9 @@ struct Watch {
 impl Watch {
     fn new(settings: &Settings, handle: &Handle, keys: Option<&Keys>) -> Result<Self, Failure> {
         let cluster = handle.cluster();
-        let listens = cluster.as_ref().map(|cluster| cluster.endpoints());
+        let listens = cluster
+            .as_ref()
+            .map(dialtone_broker::cluster::Handle::endpoints);
         let advertised = settings.cluster_advertise.value.iter();
         let seeds = settings.cluster_seeds.value.clone();
         let names = if cluster.is_some() && seeds.iter().any(Seed::is_name) {
@@ -372,8 +375,16 @@ fn explain(error: BindError, settings: &Settings) -> Failure {
             endpoint,
             source: dialtone_transport::BindError::Socket { source, .. },
         } => {
-            let for_nodes = settings.cluster_listen.value.iter().any(|link| link.0 == **endpoint);
-            bind_hint(endpoint, source.kind(), for_nodes && settings.cluster_name.value.is_some())
+            let for_nodes = settings
+                .cluster_listen
+                .value
+                .iter()
+                .any(|link| link.0 == **endpoint);
+            bind_hint(
+                endpoint,
+                source.kind(),
+                for_nodes && settings.cluster_name.value.is_some(),
+            )
         }
         BindError::Listen { .. } | BindError::NodeName { .. } | BindError::Config { .. } => None,
     };
@@ -388,9 +399,15 @@ fn bind_hint(endpoint: &Endpoint, kind: std::io::ErrorKind, for_nodes: bool) -> 
     let (_, port) = endpoint.host_port()?;
     let scheme = endpoint.scheme();
     let (flag, others) = if for_nodes {
-        ("--cluster-listen", "given once, it replaces all default addresses")
+        (
+            "--cluster-listen",
+            "given once, it replaces all default addresses",
+        )
     } else {
-        ("--listen", "given once, --listen replaces all default addresses")
+        (
+            "--listen",
+            "given once, --listen replaces all default addresses",
+        )
     };
     if kind == std::io::ErrorKind::AddrInUse {
         Some(format!(

@@ -203,7 +203,10 @@ impl Config {
         if !matches!(self.trust, Trust::Certificates) {
             return None;
         }
-        let tls = self.listen.iter().find_map(|listen| listen.options.tls.as_ref())?;
+        let tls = self
+            .listen
+            .iter()
+            .find_map(|listen| listen.options.tls.as_ref())?;
         let since = tls.valid_until()?.duration_since(UNIX_EPOCH).ok()?;
         Some(since.as_secs())
     }

@@ -46,5 +46,4 @@ pub(crate) fn tell(own: &ServerTls) {
     }
 }
 
-const HINT: &str =
-    "renew it with `dialtone cluster renew` or a new join token, and send SIGHUP";
+const HINT: &str = "renew it with `dialtone cluster renew` or a new join token, and send SIGHUP";

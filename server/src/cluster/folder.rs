@@ -99,16 +99,15 @@ impl Folder {
                 .map(Some)
                 .with_context(|| format!("cannot use {}", path.display())),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => {
-                Err(error).with_context(|| format!("cannot read {}", path.display()))
-            }
+            Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
         }
     }
 
     /// Whether the node's certificate is one of this authority's.
     pub(crate) fn is_signed_by(&self, authority: &Authority) -> anyhow::Result<bool> {
         let path = self.certificate();
-        let pem = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let pem =
+            std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
         let ders = ders(&pem, "CERTIFICATE")?;
         Ok(ders
             .first()
@@ -117,8 +116,8 @@ impl Folder {
 
     /// Keeps an authority here.
     pub(crate) fn put_authority(&self, authority: &Authority) -> anyhow::Result<()> {
-        self.put(&self.ca_key(), &authority.key_pem())?;
-        self.put(&self.ca(), authority.certificate_pem())
+        Self::put(&self.ca_key(), &authority.key_pem())?;
+        Self::put(&self.ca(), authority.certificate_pem())
     }
 
     /// Keeps a node's certificate and key here.
@@ -128,13 +127,13 @@ impl Folder {
 
     /// The same from PEM. The key goes first: a certificate that is there has its key.
     pub(crate) fn put_pem(&self, certificate: &str, key: &str) -> anyhow::Result<()> {
-        self.put(&self.key(), key)?;
-        self.put(&self.certificate(), certificate)
+        Self::put(&self.key(), key)?;
+        Self::put(&self.certificate(), certificate)
     }
 
     /// Keeps what the cluster trusts here.
     pub(crate) fn put_ca(&self, pem: &str) -> anyhow::Result<()> {
-        self.put(&self.ca(), pem)
+        Self::put(&self.ca(), pem)
     }
 
     /// Writes the broker's configuration unless there is one; whether it did.
@@ -144,12 +143,12 @@ impl Folder {
             .try_exists()
             .with_context(|| format!("cannot look at {}", path.display()))?;
         if !there {
-            self.put(&path, text)?;
+            Self::put(&path, text)?;
         }
         Ok(!there)
     }
 
-    fn put(&self, path: &Path, text: &str) -> anyhow::Result<()> {
+    fn put(path: &Path, text: &str) -> anyhow::Result<()> {
         replace(path, text.as_bytes(), PRIVATE)
             .with_context(|| format!("cannot write {}", path.display()))
     }
@@ -230,7 +229,10 @@ mod tests {
             assert_eq!(ders.len(), 1);
             assert_eq!(to_pem(&ders[0], label).trim(), pem.trim());
         }
-        assert_eq!(ders(b"nothing here", "CERTIFICATE").unwrap(), [[0_u8; 0]; 0]);
+        assert_eq!(
+            ders(b"nothing here", "CERTIFICATE").unwrap(),
+            [[0_u8; 0]; 0]
+        );
         ders(b"-----BEGIN CERTIFICATE-----\nAAAA", "CERTIFICATE").unwrap_err();
         ders(b"\xff", "CERTIFICATE").unwrap_err();
     }

@@ -24,11 +24,7 @@ pub(crate) enum Joined {
 
 /// Takes over what a token holds. What has joined before needs no valid token, so that a broker may be started with the
 /// same one again and again.
-pub(crate) fn join(
-    token: &JoinToken,
-    folder: &Folder,
-    now: SystemTime,
-) -> Result<Joined, Failure> {
+pub(crate) fn join(token: &JoinToken, folder: &Folder, now: SystemTime) -> Result<Joined, Failure> {
     let name = NodeName {
         cluster: token.cluster.clone(),
         node: token.node.clone(),
@@ -37,9 +33,7 @@ pub(crate) fn join(
     let offered = identity(chain.as_bytes())
         .ok()
         .filter(|offered| offered.name == name)
-        .ok_or_else(|| {
-            refused(TokenError::Damaged("its certificate is for somebody else"))
-        })?;
+        .ok_or_else(|| refused(TokenError::Damaged("its certificate is for somebody else")))?;
     let joined = match folder.identity()? {
         None => Joined::New,
         Some(own) if own.name != name => return Err(taken(folder, &own.name, &name)),

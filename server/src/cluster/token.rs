@@ -173,11 +173,13 @@ mod tests {
     fn every_way_of_damaging_a_token_is_noticed() {
         let text = token().to_text().unwrap();
         for len in 0..text.len() {
-            JoinToken::parse(&text[..len]).unwrap_err();
+            JoinToken::parse(text.split_at(len).0).unwrap_err();
         }
         for at in PREFIX.len()..text.len() {
-            let other = if &text[at..=at] == "A" { "B" } else { "A" };
-            let damaged = format!("{}{other}{}", &text[..at], &text[at + 1..]);
+            let (before, rest) = text.split_at(at);
+            let (own, after) = rest.split_at(1);
+            let other = if own == "A" { "B" } else { "A" };
+            let damaged = format!("{before}{other}{after}");
             let error = JoinToken::parse(&damaged).unwrap_err();
             assert!(matches!(error, TokenError::Damaged(_)), "{at}: {error}");
         }

@@ -103,8 +103,7 @@ fn keys(cert: &Path, key: &Path, ca: &Path) -> anyhow::Result<Keys> {
 
 /// The node that the certificate is for, which must be the one that the settings mean.
 fn check_identity(settings: &Settings, cluster: &str, cert: &Path) -> anyhow::Result<String> {
-    let pem =
-        std::fs::read(cert).with_context(|| format!("cannot read {}", cert.display()))?;
+    let pem = std::fs::read(cert).with_context(|| format!("cannot read {}", cert.display()))?;
     let own = identity(&pem)
         .with_context(|| format!("cannot use {}", cert.display()))?
         .name;

@@ -40,7 +40,9 @@ impl Value for GatewayUrl {
             Some(Seed::Url(link)) => Some(link),
             None => None,
             Some(Seed::Addresses { .. } | Seed::Services { .. }) => {
-                return Err("a gateway has a URL; names are looked up when it is dialled".to_owned());
+                return Err(
+                    "a gateway has a URL; names are looked up when it is dialled".to_owned(),
+                );
             }
         };
         Ok(Self {

@@ -118,9 +118,12 @@ impl Names {
         let mut services: Vec<&SRV> = lookup
             .answers()
             .iter()
-            .filter_map(|record| match &record.data {
-                RData::SRV(service) => Some(service),
-                _ => None,
+            .filter_map(|record| {
+                if let RData::SRV(service) = &record.data {
+                    Some(service)
+                } else {
+                    None
+                }
             })
             // RFC 2782: the root as target says that there is no such service.
             .filter(|service| !service.target.is_root() && service.port != 0)

@@ -74,7 +74,11 @@ mod tests {
             ("quic://n1.example.org:4434", true, false),
         ] {
             let endpoint = text.parse().unwrap();
-            assert_eq!((all.is(&endpoint), one.is(&endpoint)), (at_all, at_one), "{text}");
+            assert_eq!(
+                (all.is(&endpoint), one.is(&endpoint)),
+                (at_all, at_one),
+                "{text}"
+            );
         }
     }
 }

@@ -4,9 +4,9 @@ use std::time::{Duration, Instant};
 
 use dialtone_transport::Endpoint;
 
+use super::Seed;
 use super::names::Found;
 use super::own::Own;
-use super::Seed;
 
 /// An answer is not asked for again sooner than this, whatever it says.
 pub(crate) const REFRESH_MIN: Duration = Duration::from_secs(1);
@@ -162,6 +162,10 @@ mod tests {
         texts.iter().map(|text| text.parse().unwrap()).collect()
     }
 
+    #[expect(
+        clippy::unnecessary_wraps,
+        reason = "an answer stands where a failure may stand as well"
+    )]
     fn found(nodes: &[&str], secs: Option<u64>) -> Result<Found, ()> {
         Ok(Found {
             nodes: nodes.iter().map(|text| text.parse().unwrap()).collect(),
@@ -253,8 +257,14 @@ mod tests {
         let now = Instant::now();
         let mut plan = Plan::new(&seeds(&["dns://a"]), Own::default(), now);
         let (a, b) = ("quic://10.0.0.1:4434", "quic://10.0.0.2:4434");
-        assert_eq!(plan.answered(0, found(&[a, b], None), now, 0.0), Change::Nodes);
-        assert_eq!(plan.answered(0, found(&[b, a, b], None), now, 0.0), Change::None);
+        assert_eq!(
+            plan.answered(0, found(&[a, b], None), now, 0.0),
+            Change::Nodes
+        );
+        assert_eq!(
+            plan.answered(0, found(&[b, a, b], None), now, 0.0),
+            Change::None
+        );
         assert_eq!(plan.count(0), 2);
     }
 
@@ -264,7 +274,12 @@ mod tests {
         let own = Own::new(vec!["quic://127.0.0.1:4434".parse().unwrap()], Vec::new());
         let mut plan = Plan::new(&seeds(&["dns://a", "dns://b", "quic://10.0.0.9"]), own, now);
         let (a, b) = ("quic://10.0.0.1:4434", "quic://10.0.0.2:4434");
-        plan.answered(0, found(&[a, b, "quic://127.0.0.1:4434"], Some(9)), now, 0.0);
+        plan.answered(
+            0,
+            found(&[a, b, "quic://127.0.0.1:4434"], Some(9)),
+            now,
+            0.0,
+        );
         plan.answered(1, found(&[b], Some(7)), now, 0.0);
         assert_eq!(shown(&plan), [a, b, "quic://10.0.0.9:4434"]);
         assert_eq!(plan.next().unwrap().0, 1, "the one that ends first is next");

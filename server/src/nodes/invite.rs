@@ -90,7 +90,10 @@ fn invitation(ready: &[Value], plans: &[Plan], paint: Paint) -> String {
 }
 
 fn texts(list: &Value) -> impl Iterator<Item = &str> {
-    list.as_array().into_iter().flatten().filter_map(Value::as_str)
+    list.as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
 }
 
 /// The flags that name a node, unless it is where everybody looks first.

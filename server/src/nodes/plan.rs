@@ -7,9 +7,9 @@ use anyhow::Context as _;
 use dialtone_transport::Endpoint;
 use dialtone_transport::tls::authority::Authority;
 
+use crate::cluster::Folder;
 use crate::cluster::expiry::WARN_BEFORE;
 use crate::cluster::folder::left;
-use crate::cluster::Folder;
 use crate::config::{Given, Origin, Settings, as_file};
 use crate::discovery::{Link, PORT_CLUSTER};
 
@@ -35,11 +35,7 @@ pub(super) struct Plan {
 }
 
 /// Plans `count` nodes below the data folder, with ports from those of the settings upwards.
-pub(super) fn prepare(
-    settings: &Settings,
-    data: &Path,
-    count: u8,
-) -> anyhow::Result<Vec<Plan>> {
+pub(super) fn prepare(settings: &Settings, data: &Path, count: u8) -> anyhow::Result<Vec<Plan>> {
     let base = data.join("nodes");
     let authority = authority(&Folder::at(base.join("authority")))?;
     let numbers = 0..u16::from(count);
@@ -78,10 +74,7 @@ impl Plan {
                 seeds.push(link);
             }
         }
-        settings.cluster_seeds = own(seeds
-            .into_iter()
-            .map(crate::discovery::Seed::Url)
-            .collect());
+        settings.cluster_seeds = own(seeds.into_iter().map(crate::discovery::Seed::Url).collect());
         let text = format!(
             "# Node {} of `dialtone up --nodes`, written anew at each start.\n{}",
             self.name,
@@ -166,9 +159,7 @@ fn links_of(settings: &Settings, number: u16) -> anyhow::Result<Vec<Link>> {
         return Ok(vec![Link(moved(&first, number)?)]);
     }
     let links = settings.cluster_listen.value.iter();
-    links
-        .map(|link| moved(&link.0, number).map(Link))
-        .collect()
+    links.map(|link| moved(&link.0, number).map(Link)).collect()
 }
 
 fn is_any(link: &Link) -> bool {
@@ -227,7 +218,12 @@ mod tests {
             );
             assert_eq!(node.cluster_seeds.value.len(), 2);
             let own = Link(node.cluster_listen.value[0].0.clone());
-            assert!(!node.cluster_seeds.value.contains(&crate::discovery::Seed::Url(own)));
+            assert!(
+                !node
+                    .cluster_seeds
+                    .value
+                    .contains(&crate::discovery::Seed::Url(own))
+            );
             assert!(
                 crate::cluster::trusted(&node, &std::collections::BTreeMap::new())
                     .unwrap()
@@ -268,10 +264,17 @@ mod tests {
             origin: Origin::Flag("--cluster-listen".to_owned()),
         };
         let plans = prepare(&settings, dir.path(), 2).unwrap();
-        plans[1].write(&["quic://127.0.0.1:777".to_owned()]).unwrap();
+        plans[1]
+            .write(&["quic://127.0.0.1:777".to_owned()])
+            .unwrap();
         let node = read(&plans[1]);
         assert_eq!(node.listen.value[0].to_string(), "ws://127.0.0.1:0/");
-        let seeds: Vec<_> = node.cluster_seeds.value.iter().map(ToString::to_string).collect();
+        let seeds: Vec<_> = node
+            .cluster_seeds
+            .value
+            .iter()
+            .map(ToString::to_string)
+            .collect();
         assert_eq!(seeds, ["quic://127.0.0.1:777"]);
     }
 

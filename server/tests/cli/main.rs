@@ -7,8 +7,10 @@
 mod configuration;
 mod contexts;
 mod exit_codes;
+mod founding;
 mod help;
 mod messaging;
+mod nodes;
 mod process;
 mod signals;
 mod watching;

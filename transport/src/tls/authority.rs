@@ -54,7 +54,9 @@ pub enum AuthorityError {
     #[error("the key does not belong to the certificate of the authority")]
     OtherKey,
     /// Not one organisation and one common name, or not the host name of the cluster.
-    #[error("the certificate is not that of a node: it needs the cluster as organisation (O), the node as common name (CN), and the DNS name CLUSTER.cluster.dialtone")]
+    #[error(
+        "the certificate is not that of a node: it needs the cluster as organisation (O), the node as common name (CN), and the DNS name CLUSTER.cluster.dialtone"
+    )]
     NoNode,
 }
 
@@ -390,11 +392,18 @@ mod tests {
             let client = clients.verify_client_cert(certificate, &[], UnixTime::now());
             assert_eq!(client.is_ok(), trusted);
         }
-        let verifier =
-            rustls::client::WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider())
-                .build()
-                .unwrap();
-        for (cluster, trusted) in [("prod", true), ("Prod", true), ("test", false), ("n1", false)] {
+        let verifier = rustls::client::WebPkiServerVerifier::builder_with_provider(
+            Arc::new(roots),
+            provider(),
+        )
+        .build()
+        .unwrap();
+        for (cluster, trusted) in [
+            ("prod", true),
+            ("Prod", true),
+            ("test", false),
+            ("n1", false),
+        ] {
             let name = ServerName::try_from(host_name(cluster)).unwrap();
             let verified =
                 verifier.verify_server_cert(&issued.certificate, &[], &name, &[], UnixTime::now());
@@ -469,8 +478,7 @@ mod tests {
     #[test]
     fn an_authority_is_read_again() {
         let first = Authority::generate("prod").unwrap();
-        let again =
-            Authority::from_pem("prod", first.certificate_pem(), &first.key_pem()).unwrap();
+        let again = Authority::from_pem("prod", first.certificate_pem(), &first.key_pem()).unwrap();
         let issued = again.issue("n2", DAY).unwrap();
         let parsed = ParsedCertificate::try_from(&issued.certificate).unwrap();
         rustls::client::verify_server_cert_signed_by_trust_anchor(

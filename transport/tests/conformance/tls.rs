@@ -223,11 +223,9 @@ async fn reloaded_certificate_is_shown_by_the_same_dialler() {
     for over in [Over::Wss, Over::Quic] {
         let mut link = link(over, &tls).await;
         files.issue("client");
-        let certificate = ClientCertificate::from_pem_files(
-            &files.path("client.pem"),
-            &files.path("client.key"),
-        )
-        .unwrap();
+        let certificate =
+            ClientCertificate::from_pem_files(&files.path("client.pem"), &files.path("client.key"))
+                .unwrap();
         let dialler =
             ClientTls::with_certificate(Roots::Pem(files.path("ca.pem")), Some(certificate));
         link.dialling.tls = dialler.clone();

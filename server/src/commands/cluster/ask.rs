@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use dialtone_client::{Client, RequestError};
-use serde::Deserialize;
+use serde::Deserialize as _;
 use serde_json::Value;
 
 use super::super::attached::with_client;

@@ -36,15 +36,13 @@ pub(super) fn with_token(args: &ClusterJoin) -> Outcome {
     Ok(out.flush()?)
 }
 
-fn told(
-    token: &JoinToken,
-    folder: &Folder,
-    joined: Joined,
-    fresh: bool,
-) -> anyhow::Result<String> {
+fn told(token: &JoinToken, folder: &Folder, joined: Joined, fresh: bool) -> anyhow::Result<String> {
     let dir = folder.path().display();
     let name = format!("Node {} of cluster {}", token.node, token.cluster);
-    let ends = folder.identity()?.map(|own| time(own.ends)).unwrap_or_default();
+    let ends = folder
+        .identity()?
+        .map(|own| time(own.ends))
+        .unwrap_or_default();
     let what = match joined {
         Joined::New => format!("{name} is in\n  {dir}"),
         Joined::Renewed => format!(
@@ -54,12 +52,15 @@ fn told(
             "{name} has joined already; its certificate is valid until {ends}, as long as that of the token or longer."
         ),
     };
-    let start = format!("Start it:\n  dialtone broker --config {}", folder.config().display());
+    let start = format!(
+        "Start it:\n  dialtone broker --config {}",
+        folder.config().display()
+    );
     Ok(match (joined, fresh) {
         (Joined::New, false) => {
             format!("{what}\n\nThe configuration that was there stays as it was. {start}")
         }
-        (Joined::New, true) | (Joined::Renewed | Joined::Already, true) => {
+        (Joined::New | Joined::Renewed | Joined::Already, true) => {
             format!("{what}\n\n{start}")
         }
         (Joined::Renewed | Joined::Already, false) => what,

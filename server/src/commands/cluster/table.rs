@@ -18,7 +18,8 @@ impl<const COLUMNS: usize> Table<COLUMNS> {
     }
 
     pub(super) fn row(&mut self, cells: [String; COLUMNS]) {
-        self.rows.push(cells);
+        // A line is a line, whatever an error says.
+        self.rows.push(cells.map(|cell| cell.replace('\n', " ")));
     }
 
     /// The lines, without one at the end.
@@ -38,9 +39,8 @@ impl<const COLUMNS: usize> Table<COLUMNS> {
     }
 
     fn width(&self, column: usize) -> usize {
-        let len = |cells: &[String; COLUMNS]| {
-            cells.get(column).map_or(0, |cell| cell.chars().count())
-        };
+        let len =
+            |cells: &[String; COLUMNS]| cells.get(column).map_or(0, |cell| cell.chars().count());
         let widest = self.rows.iter().map(len).max().unwrap_or(0);
         let title = self.titles.get(column).map_or(0, |title| title.len());
         if widest == 0 { 0 } else { widest.max(title) }

@@ -91,17 +91,20 @@ impl View {
             if missing.is_empty() {
                 "all nodes are linked".to_owned()
             } else {
-                paint.red(format!("{} not linked", counted(missing.len() as u64, "node")))
+                paint.red(format!(
+                    "{} not linked",
+                    counted(missing.len() as u64, "node")
+                ))
             }
         )];
-        let mut nodes = format!("nodes        1 + {linked} linked");
+        let mut nodes = vec![format!("nodes        1 + {linked} linked")];
         if !missing.is_empty() {
-            nodes.push_str(&format!(" + {} not linked", missing.len()));
+            nodes.push(format!(" + {} not linked", missing.len()));
         }
         if left > 0 {
-            nodes.push_str(&format!(", {left} left"));
+            nodes.push(format!(", {left} left"));
         }
-        lines.push(nodes);
+        lines.push(nodes.concat());
         for member in missing {
             let error = member.error.as_deref().unwrap_or("being dialled");
             lines.push(format!(
@@ -133,19 +136,23 @@ impl View {
     }
 
     fn links_line(&self) -> String {
-        let slowest = self.links.iter().filter_map(|link| link.round_trip_us).max();
+        let slowest = self
+            .links
+            .iter()
+            .filter_map(|link| link.round_trip_us)
+            .max();
         let waiting: u64 = self.links.iter().map(|link| link.pending_bytes).sum();
         let gateways = self.links.iter().filter(|link| link.gateway.is_some());
-        let mut line = format!("links        {}", self.links.len());
+        let mut parts = vec![format!("links        {}", self.links.len())];
         match gateways.count() {
             0 => {}
-            count => line.push_str(&format!(", {count} of them to other clusters")),
+            count => parts.push(format!("{count} of them to other clusters")),
         }
-        if let Some(slowest) = slowest {
-            line.push_str(&format!(", round trip at most {}", millis(Some(slowest))));
+        if slowest.is_some() {
+            parts.push(format!("round trip at most {}", millis(slowest)));
         }
-        line.push_str(&format!(", {} waiting", bytes(waiting)));
-        line
+        parts.push(format!("{} waiting", bytes(waiting)));
+        parts.join(", ")
     }
 
     fn refusal_lines(&self) -> Vec<String> {
@@ -177,7 +184,13 @@ impl View {
     /// One line for each node.
     pub(super) fn nodes(&self, paint: Paint) -> String {
         let mut table = Table::new([
-            "node", "state", "for", "round trip", "nodes reach it at", "clients reach it at", "trouble",
+            "node",
+            "state",
+            "for",
+            "round trip",
+            "nodes reach it at",
+            "clients reach it at",
+            "trouble",
         ]);
         for member in &self.members {
             let link = self
@@ -205,7 +218,18 @@ impl View {
     /// One line for each link.
     pub(super) fn links(&self, paint: Paint) -> String {
         let mut table = Table::new([
-            "node", "cluster", "via", "remote", "for", "round trip", "sent", "received", "waiting", "patterns",
+            "node",
+            "cluster",
+            "via",
+            "remote",
+            "for",
+            "round trip",
+            "messages out",
+            "bytes out",
+            "messages in",
+            "bytes in",
+            "waiting",
+            "patterns",
             "resyncs",
         ]);
         for link in &self.links {
@@ -216,8 +240,10 @@ impl View {
                 harmless(link.remote.as_deref().unwrap_or_default()),
                 age(link.age_s),
                 millis(link.round_trip_us),
-                format!("{} {}", link.messages_out, bytes(link.bytes_out)),
-                format!("{} {}", link.messages_in, bytes(link.bytes_in)),
+                link.messages_out.to_string(),
+                bytes(link.bytes_out),
+                link.messages_in.to_string(),
+                bytes(link.bytes_in),
                 bytes(link.pending_bytes),
                 link.interest.patterns.to_string(),
                 link.resyncs.to_string(),
@@ -240,7 +266,8 @@ pub(crate) fn age(secs: u64) -> String {
     match secs {
         secs if secs >= 86_400 => format!("{}d{}h", secs / 86_400, secs / 3600 % 24),
         secs if secs >= 3600 => format!("{}h{}m", secs / 3600, secs / 60 % 60),
-        secs => format!("{}m{}s", secs / 60, secs % 60),
+        secs if secs >= 60 => format!("{}m{}s", secs / 60, secs % 60),
+        secs => format!("{secs}s"),
     }
 }
 
@@ -273,16 +300,35 @@ mod tests {
 
     #[test]
     fn the_summary() {
-        insta::assert_snapshot!(view().summary(Paint::off()), @"");
+        insta::assert_snapshot!(view().summary(Paint::off()), @r"
+        Cluster prod as node n1 sees it: 1 node not linked
+        nodes        1 + 1 linked + 1 not linked, 1 left
+                     n3 for 5s: connection refused�[2J
+        listens      quic://0.0.0.0:4434
+        links        1, round trip at most 1.23 ms, 2.0 KiB waiting
+        interest     2 patterns, version 7; 0 publishes wait for counts
+        certificate  valid until 2027-01-15T08:00:00.000Z
+        refusals     1
+                     3s ago refused 10.0.0.9:999: another cluster
+        ");
     }
 
     #[test]
     fn the_nodes() {
-        insta::assert_snapshot!(view().nodes(Paint::off()), @"");
+        insta::assert_snapshot!(view().nodes(Paint::off()), @r"
+        NODE  STATE       FOR   ROUND TRIP  NODES REACH IT AT     CLIENTS REACH IT AT  TROUBLE
+        n1    this node   1m1s              quic://10.0.0.1:4434
+        n2    linked      1m0s  1.23 ms                           ws://10.0.0.2:4480/
+        n3    not linked  5s                                                           connection refused�[2J
+        n4    left        5s
+        ");
     }
 
     #[test]
     fn the_links() {
-        insta::assert_snapshot!(view().links(Paint::off()), @"");
+        insta::assert_snapshot!(view().links(Paint::off()), @r"
+        NODE  CLUSTER  VIA            REMOTE         FOR   ROUND TRIP  MESSAGES OUT  BYTES OUT  MESSAGES IN  BYTES IN  WAITING  PATTERNS  RESYNCS
+        n2    prod     quic, dialled  10.0.0.2:4434  1m0s  1.23 ms     5             640 B      0            0 B       2.0 KiB  3         1
+        ");
     }
 }

@@ -21,17 +21,36 @@ pub(super) fn check(s: &Settings, wrong: &mut impl FnMut(&Origin, &str, String))
         wrong(&s.cluster_listen.origin, "cluster.listen", text);
     }
     for (urls, origin, key) in [
-        (&s.cluster_listen.value, &s.cluster_listen.origin, "cluster.listen"),
-        (&s.cluster_advertise.value, &s.cluster_advertise.origin, "cluster.advertise"),
+        (
+            &s.cluster_listen.value,
+            &s.cluster_listen.origin,
+            "cluster.listen",
+        ),
+        (
+            &s.cluster_advertise.value,
+            &s.cluster_advertise.origin,
+            "cluster.advertise",
+        ),
     ] {
         encrypted(urls.iter(), origin, key, wrong);
     }
-    let seeds = s.cluster_seeds.value.iter().filter_map(crate::discovery::Seed::url);
+    let seeds = s
+        .cluster_seeds
+        .value
+        .iter()
+        .filter_map(crate::discovery::Seed::url);
     encrypted(seeds, &s.cluster_seeds.origin, "cluster.seeds", wrong);
     let gateways = &s.cluster_gateways;
-    let urls = gateways.value.iter().filter_map(|gateway| gateway.url.as_ref());
+    let urls = gateways
+        .value
+        .iter()
+        .filter_map(|gateway| gateway.url.as_ref());
     encrypted(urls, &gateways.origin, "cluster.gateways", wrong);
-    if gateways.value.iter().any(|gateway| gateway.cluster == *name) {
+    if gateways
+        .value
+        .iter()
+        .any(|gateway| gateway.cluster == *name)
+    {
         let text = "a gateway leads to another cluster".to_owned();
         wrong(&gateways.origin, "cluster.gateways", text);
     }
@@ -77,14 +96,26 @@ fn trust(s: &Settings, wrong: &mut impl FnMut(&Origin, &str, String)) {
 /// Whoever sets up a cluster and forgets its name would have a node that stands alone.
 fn without_name(s: &Settings, wrong: &mut impl FnMut(&Origin, &str, String)) {
     for (origin, key, given) in [
-        (&s.cluster_seeds.origin, "cluster.seeds", !s.cluster_seeds.value.is_empty()),
-        (&s.cluster_cert.origin, "cluster.cert", s.cluster_cert.value.is_some()),
+        (
+            &s.cluster_seeds.origin,
+            "cluster.seeds",
+            !s.cluster_seeds.value.is_empty(),
+        ),
+        (
+            &s.cluster_cert.origin,
+            "cluster.cert",
+            s.cluster_cert.value.is_some(),
+        ),
         (
             &s.cluster_secret_file.origin,
             "cluster.secret_file",
             s.cluster_secret_file.value.is_some(),
         ),
-        (&s.cluster_gateways.origin, "cluster.gateways", !s.cluster_gateways.value.is_empty()),
+        (
+            &s.cluster_gateways.origin,
+            "cluster.gateways",
+            !s.cluster_gateways.value.is_empty(),
+        ),
     ] {
         if given {
             wrong(origin, key, "needs cluster.name as well".to_owned());
