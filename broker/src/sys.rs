@@ -6,10 +6,6 @@
 //! | `sys.connections` | its connections, at most 1,024 |
 //! | `sys.kick.<id>` | ends a connection; `{"kicked": true}` |
 //! | `sys.drain` | begins to drain the node |
-//! | `sys.cluster.status` | the cluster as the node sees it: its [`Status`](crate::cluster::status::Status) |
-//! | `sys.cluster.join.<url>` | dials a node until it answers; ends a leave |
-//! | `sys.cluster.leave` | leaves the cluster |
-//! | `sys.cluster.forget.<node>` | forgets a node that is gone for good |
 //!
 //! Answers are JSON; one that is an error says so in the headers `error` and `code`, as every
 //! service's does. Whoever may publish to a subject may use it.
@@ -28,8 +24,6 @@ use crate::peer::{Order, Peer};
 use crate::registry::Inbox;
 use crate::router::Target;
 use crate::router::group::{self, Dice};
-
-mod cluster;
 
 /// What these subjects begin with.
 pub(crate) const PREFIX: &str = "sys.";
@@ -118,10 +112,9 @@ fn perform(shared: &Arc<Shared>, asker: &Peer, command: &str) -> Result<Vec<u8>,
             };
             encode(&json!({ "kicked": kick(shared, ConnectionId(id)) }))
         }
-        ("cluster", command) => return cluster::perform(&handle, asker, command),
         _ => {
             let text = format!(
-                "unknown command \"{PREFIX}{command}\"; there are: status, connections, kick.<id>, drain, cluster.status, cluster.join.<url>, cluster.leave, cluster.forget.<node>"
+                "unknown command \"{PREFIX}{command}\"; there are: status, connections, kick.<id>, drain"
             );
             return Err(Unknown { code: 404, text });
         }

@@ -294,7 +294,7 @@ fn a_node_that_stands_alone_says_so() {
     for command in ["status", "nodes", "links", "leave"] {
         home.run(&["cluster", command, "--url", &broker.ws()])
             .exits(1)
-            .says("this node stands alone")
+            .says("the node belongs to no cluster")
             .says("dialtone cluster init");
     }
 }

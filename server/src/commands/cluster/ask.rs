@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use dialtone_client::{Client, RequestError};
+use dialtone_client::{Client, Encoding, RequestError};
 use serde::Deserialize as _;
 use serde_json::Value;
 
@@ -34,7 +34,7 @@ pub(super) async fn links(args: ClusterAsk) -> Outcome {
 
 async fn show(args: ClusterAsk, text: fn(&View, Paint) -> String, judge: bool) -> Outcome {
     with_client(&args.connect, async |client| {
-        let answer = ask(client, "sys.cluster.status").await?;
+        let answer = ask(client, "sys.cluster.status", None).await?;
         let view = View::deserialize(&answer).context("the answer makes no sense")?;
         let mut out = Output::stdout();
         if args.json {
@@ -57,7 +57,7 @@ async fn show(args: ClusterAsk, text: fn(&View, Paint) -> String, judge: bool) -
 
 /// `dialtone cluster leave`
 pub(super) async fn leave(args: ClusterAsk) -> Outcome {
-    act(args.connect, args.json, "sys.cluster.leave", |_| {
+    act(args.connect, args.json, "sys.cluster.leave", None, |_| {
         "left the cluster; `dialtone cluster join URL` brings the node back".to_owned()
     })
     .await
@@ -67,7 +67,7 @@ pub(super) async fn leave(args: ClusterAsk) -> Outcome {
 pub(super) async fn forget(args: ClusterForget) -> Outcome {
     let subject = format!("sys.cluster.forget.{}", args.node);
     let node = args.node;
-    act(args.ask.connect, args.ask.json, &subject, |_| {
+    act(args.ask.connect, args.ask.json, &subject, None, |_| {
         format!("{} is forgotten", harmless(&node))
     })
     .await
@@ -77,8 +77,13 @@ pub(super) async fn forget(args: ClusterForget) -> Outcome {
 pub(super) async fn join(url: String, json: bool, connect: ConnectArgs) -> Outcome {
     // Read here as well, for the port that may be left out.
     let link: crate::discovery::Link = url.parse().map_err(Failure::usage)?;
-    let subject = format!("sys.cluster.join.{link}");
-    act(connect, json, &subject, |_| {
+    if matches!(link.0, dialtone_transport::Endpoint::Ws { .. }) {
+        return Err(Failure::usage(format_args!(
+            "{link} is not encrypted; use quic:// or wss://"
+        )));
+    }
+    let url = link.to_string();
+    act(connect, json, "sys.cluster.join", Some(&url), |_| {
         format!("dialling {link} until it answers; `dialtone cluster nodes` shows how it goes")
     })
     .await
@@ -88,10 +93,11 @@ async fn act(
     connect: ConnectArgs,
     json: bool,
     subject: &str,
+    payload: Option<&str>,
     text: impl FnOnce(&Value) -> String,
 ) -> Outcome {
     with_client(&connect, async |client| {
-        let answer = ask(client, subject).await?;
+        let answer = ask(client, subject, payload).await?;
         let mut out = Output::stdout();
         if json {
             out.json(&answer)?;
@@ -104,9 +110,16 @@ async fn act(
 }
 
 /// Asks the node that the client is connected to.
-pub(crate) async fn ask(client: &Client, subject: &str) -> Result<Value, Failure> {
+pub(crate) async fn ask(
+    client: &Client,
+    subject: &str,
+    payload: Option<&str>,
+) -> Result<Value, Failure> {
+    let json = payload.map(|text| Value::from(text).to_string());
     let reply = client
         .message(subject)
+        .encoding(Encoding::Json)
+        .payload(json.unwrap_or_default())
         .timeout(ANSWER_MAX)
         .request()
         .await
@@ -116,7 +129,7 @@ pub(crate) async fn ask(client: &Client, subject: &str) -> Result<Value, Failure
         return Ok(reply.json().context("the answer is no JSON")?);
     };
     let failure = Failure::from(anyhow::anyhow!("{}", harmless(error)));
-    Err(if error.contains("stands alone") {
+    Err(if error.contains("belongs to no cluster") {
         failure.hint(
             "`dialtone cluster init` founds a cluster, and `dialtone cluster join` makes a node part of one",
         )
