@@ -257,7 +257,7 @@ impl Model {
         }
         let choose = |seed| {
             let dice = &mut Dice::new(seed);
-            let chosen = group::choose(found, subject.as_str().as_bytes(), dice)?;
+            let chosen = group::choose_member(found, subject.as_str().as_bytes(), dice)?;
             assert!(chosen.peer.is_open() && members.contains(&chosen.subscription));
             Some(chosen.subscription)
         };

@@ -8,6 +8,7 @@ use dialtone_protocol::frame::{Addresses, Close, Drain};
 use dialtone_protocol::{Code, ConnectionId, Frame, Limits};
 use dialtone_transport::{Connection, Endpoint, Listener};
 use parking_lot::RwLock;
+use rand::seq::SliceRandom as _;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -20,8 +21,9 @@ use crate::error::BindError;
 use crate::interest::Waiting;
 use crate::metrics::Metrics;
 use crate::peer::{Order, Peer};
-use crate::registry::Registry;
+use crate::registry::{Inbox, Registry};
 use crate::router::Router;
+use crate::router::hash::stable_hash;
 use crate::shards::Shards;
 
 /// A broker that listens but does not accept yet.
@@ -42,6 +44,10 @@ pub struct Handle {
 pub(crate) struct Shared {
     pub(crate) config: Config,
     pub(crate) node: Arc<str>,
+    /// The node as inboxes name it: with its cluster, where it belongs to one.
+    pub(crate) inbox_node: Arc<str>,
+    /// The stable hash of the node's name, by which all nodes choose alike.
+    pub(crate) node_hash: u64,
     pub(crate) limits: RwLock<Limits>,
     pub(crate) router: Router<Arc<Peer>>,
     pub(crate) registry: Registry,
@@ -58,6 +64,8 @@ pub(crate) struct Shared {
     /// Counts changes of permissions, so that a handshake notices one that it overlaps.
     pub(crate) permissions_epoch: AtomicU64,
     pub(crate) tasks: TaskTracker,
+    /// What links the node with others, which goes on while clients move.
+    nodes: TaskTracker,
     pub(crate) shards: Shards,
     /// `None` on a node that stands alone.
     pub(crate) cluster: Option<Arc<Cluster>>,
@@ -90,12 +98,24 @@ impl Broker {
             let shard = shards.handle(shards.of_listener(index));
             node_listeners.push(bind(listen.clone(), &shard).await?);
         }
-        let node_endpoints = endpoints(&node_listeners);
-        let shared = Arc::new(Shared::new(config, node, auth, shards, node_endpoints));
         let urls: Vec<String> = listeners
             .iter()
             .map(|listener| listener.local_endpoint().to_string())
             .collect();
+        let cluster = config.cluster.clone().map(|cluster| {
+            let clients = if config.advertise.is_empty() {
+                urls.clone()
+            } else {
+                config.advertise.clone()
+            };
+            Arc::new(Cluster::new(
+                cluster,
+                &node,
+                endpoints(&node_listeners),
+                clients,
+            ))
+        });
+        let shared = Arc::new(Shared::new(config, node, auth, shards, cluster));
         *shared.listeners.write() = urls;
         Ok(Self {
             shared,
@@ -126,6 +146,14 @@ impl Broker {
             let task = accept::run(listener, shard, Arc::clone(&shared), accepting.clone());
             shared.tasks.spawn_on(task, &shared.shards.handle(shard));
         }
+        if let Some(cluster) = &shared.cluster {
+            let task = cluster::run(
+                Arc::clone(&shared),
+                Arc::clone(cluster),
+                self.node_listeners,
+            );
+            shared.nodes.spawn_on(task, &shared.shards.handle(0));
+        }
         shared.ready.store(true, Ordering::Release);
         tokio::select! {
             () = stop.cancelled() => {}
@@ -134,6 +162,11 @@ impl Broker {
         shared.draining.store(true, Ordering::Release);
         accepting.cancel();
         drain(&shared).await;
+        if let Some(cluster) = &shared.cluster {
+            cluster.stop().await;
+        }
+        shared.nodes.close();
+        shared.nodes.wait().await;
     }
 }
 
@@ -162,10 +195,14 @@ async fn bind(listen: Listen, shard: &tokio::runtime::Handle) -> Result<Listener
 
 /// Tells every client to move, waits, and closes those that are left.
 async fn drain(shared: &Arc<Shared>) {
+    if let Some(cluster) = &shared.cluster {
+        // Clients of other nodes are not to come here any more; links stay as long as clients do.
+        cluster.set_client_addresses(Vec::new());
+    }
     let grace = shared.config.drain_grace;
     let grace_ms = u32::try_from(grace.as_millis()).unwrap_or(u32::MAX);
     let frame = Frame::Drain(Drain {
-        addresses: shared.addresses.read().clone(),
+        addresses: shared.client_addresses(),
         grace_ms,
     });
     broadcast(shared, &frame);
@@ -226,7 +263,10 @@ impl Handle {
     /// Where else the broker can be reached; told to all clients.
     pub fn set_addresses(&self, addresses: Vec<String>) {
         (*self.shared.addresses.write()).clone_from(&addresses);
-        broadcast(&self.shared, &Frame::Addresses(Addresses { addresses }));
+        if let Some(cluster) = &self.shared.cluster {
+            cluster.set_client_addresses(addresses);
+        }
+        self.shared.tell_addresses();
     }
 
     /// Begins to drain, as if the node were stopped.
@@ -261,11 +301,14 @@ impl Shared {
         node: Arc<str>,
         auth: Arc<dyn Authenticate>,
         shards: Shards,
-        node_endpoints: Vec<Endpoint>,
+        cluster: Option<Arc<Cluster>>,
     ) -> Self {
-        let cluster = config.cluster.clone();
-        let cluster = cluster.map(|config| Arc::new(Cluster::new(config, &node, node_endpoints)));
         Self {
+            inbox_node: match &cluster {
+                Some(cluster) => cluster.inbox_node(&node),
+                None => Arc::clone(&node),
+            },
+            node_hash: stable_hash(&[node.as_bytes()]),
             cluster,
             limits: RwLock::new(config.limits.clone()),
             addresses: RwLock::new(config.advertise.clone()),
@@ -284,9 +327,48 @@ impl Shared {
             next_fragment: AtomicU64::new(1),
             permissions_epoch: AtomicU64::new(0),
             tasks: TaskTracker::new(),
+            nodes: TaskTracker::new(),
             shards,
             next_connection: AtomicU64::new(1),
         }
+    }
+
+    /// Somebody has begun or ended a subscription to a pattern.
+    #[inline]
+    pub(crate) fn interest_changed(&self, pattern: &str) {
+        if let Some(cluster) = &self.cluster {
+            cluster.changed_here(self, pattern);
+        }
+    }
+
+    /// Where else clients reach the broker: this node, and the others of its cluster.
+    pub(crate) fn client_addresses(&self) -> Vec<String> {
+        let mut addresses = self.addresses.read().clone();
+        if let Some(cluster) = &self.cluster {
+            let mut others = cluster.client_addresses();
+            // In another order for each client, so that those of a node that dies spread over the
+            // others.
+            others.shuffle(&mut rand::rng());
+            others.retain(|other| !addresses.contains(other));
+            addresses.append(&mut others);
+        }
+        addresses
+    }
+
+    /// Tells all clients where else the broker can be reached.
+    pub(crate) fn tell_addresses(&self) {
+        let addresses = self.client_addresses();
+        broadcast(self, &Frame::Addresses(Addresses { addresses }));
+    }
+
+    /// Whose inbox the bytes of a subject lie in.
+    #[inline]
+    pub(crate) fn find_inbox(&self, subject: &[u8]) -> Inbox {
+        self.registry
+            .find_inbox(&self.inbox_node, subject, |node| match &self.cluster {
+                Some(cluster) => cluster.find_inbox(node),
+                None => Inbox::No,
+            })
     }
 
     pub(crate) fn next_connection(&self) -> ConnectionId {
@@ -319,6 +401,9 @@ fn check(config: &Config) -> Result<(), BindError> {
     let outbox = &config.outbox;
     if !(outbox.low_bytes < outbox.high_bytes && outbox.high_bytes < outbox.max_bytes) {
         return wrong("outbox bytes must rise from low to high to max".to_owned());
+    }
+    if let Some(cluster) = &config.cluster {
+        return cluster::check(cluster, needed).or_else(wrong);
     }
     Ok(())
 }

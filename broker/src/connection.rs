@@ -28,14 +28,15 @@ use crate::router::Entry;
 use crate::router::group::Dice;
 use crate::shards::Seat;
 
-mod cache;
-mod effects;
+pub(crate) mod cache;
+pub(crate) mod effects;
 mod handshake;
 pub(crate) use handshake::server_name;
+pub(crate) mod onward;
 mod permission;
-mod publish;
+pub(crate) mod publish;
 mod questions;
-mod read;
+pub(crate) mod read;
 mod run;
 mod subscribe;
 
@@ -291,7 +292,11 @@ impl Conn {
     )]
     async fn stall(&mut self, full: Vec<Arc<Peer>>) {
         self.shared.metrics.stalls.add(1);
-        let mut waiting = pin!(stall(&self.shared, full));
+        let mut waiting = pin!(stall(
+            &self.shared,
+            full,
+            self.shared.config.outbox.stall_max,
+        ));
         poll_fn(|cx| {
             if self.peer.outbox.poll_owner(cx).is_ready() {
                 return Poll::Ready(());
@@ -390,6 +395,7 @@ impl Conn {
             self.shared
                 .router
                 .unsubscribe(&entry, |target| Arc::ptr_eq(&target.peer, &self.peer));
+            self.shared.interest_changed(entry.name());
             if index % 1_000 == 999 {
                 // A connection with very many subscriptions must not hold up its neighbours.
                 tokio::task::yield_now().await;
@@ -432,9 +438,10 @@ async fn discard(peer: &Peer) {
     }
 }
 
-async fn stall(shared: &Shared, full: Vec<Arc<Peer>>) {
+/// Waits for full receivers, as long as that helps them and at most for `stall_max`.
+pub(crate) async fn stall(shared: &Shared, full: Vec<Arc<Peer>>, stall_max: Duration) {
     let config = &shared.config.outbox;
-    let end = now() + config.stall_max;
+    let end = now() + stall_max;
     for peer in full {
         while peer.outbox.is_full() {
             let stuck = peer.outbox.stuck_for();

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ahash::RandomState;
 use dialtone_protocol::frame::Interested;
-use dialtone_protocol::{Frame, Pattern, RequestId, subject};
+use dialtone_protocol::{Frame, RequestId, subject};
 use hashbrown::HashMap;
 use parking_lot::Mutex;
 
@@ -77,7 +77,7 @@ impl Waiting {
     }
 
     /// Somebody subscribed to `pattern`: answers the questions that this satisfies.
-    pub(crate) fn satisfy(&self, pattern: &Pattern) {
+    pub(crate) fn satisfy(&self, pattern: &str) {
         if self.len() == 0 {
             return;
         }
@@ -94,13 +94,12 @@ impl Waiting {
         }
     }
 
-    fn take(&self, pattern: &Pattern) -> Vec<Waiter> {
+    fn take(&self, pattern: &str) -> Vec<Waiter> {
         let mut by_subject = self.by_subject.lock();
-        if !pattern.has_wildcard() {
-            return by_subject.remove(pattern.as_str()).unwrap_or_default();
+        if !subject::has_wildcard(pattern) {
+            return by_subject.remove(pattern).unwrap_or_default();
         }
-        let matching =
-            by_subject.extract_if(|waited, _| subject::matches(pattern.as_str(), waited));
+        let matching = by_subject.extract_if(|waited, _| subject::matches(pattern, waited));
         matching.flat_map(|(_, waiters)| waiters).collect()
     }
 }

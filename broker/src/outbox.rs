@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use dialtone_protocol::frame::{Fragment, message};
 use dialtone_protocol::{Code, Frame, SubscriptionId};
-use dialtone_transport::Writer;
+use dialtone_transport::{Lane, Reader, Writer};
 use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -79,12 +79,31 @@ struct Queued {
     finishing: bool,
     interactive: Queue,
     bulk: Queue,
+    /// What must not wait behind messages; links to other nodes alone have it.
+    control: Option<Box<Queue>>,
     datagrams: Vec<Bytes>,
     /// Longest datagram that the transport takes, in bytes; `None` where there are none.
     datagram_len_max: Option<usize>,
     latest: Option<Box<Latest>>,
     messages_out: u64,
     bytes_out: u64,
+}
+
+/// Which lanes the transport has beside the interactive one, which what it lacks shares.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Lanes {
+    pub(crate) bulk: bool,
+    pub(crate) control: bool,
+}
+
+impl Lanes {
+    /// Those of what this reader belongs to.
+    pub(crate) fn of(reader: &Reader) -> Self {
+        Self {
+            bulk: reader.has_lane(Lane::Bulk),
+            control: reader.has_lane(Lane::Control),
+        }
+    }
 }
 
 /// What a push leaves to do.
@@ -107,14 +126,14 @@ pub(crate) struct Delivery<'a> {
 }
 
 impl Outbox {
-    pub(crate) fn new(writer: Writer, has_bulk_lane: bool, config: &OutboxConfig) -> Self {
+    pub(crate) fn new(writer: Writer, lanes: Lanes, config: &OutboxConfig) -> Self {
         let bounds = OutboxBounds {
             high: config.high_bytes,
             low: config.low_bytes,
             max: config.max_bytes,
             datagrams: config.datagrams_max,
         };
-        let writing = Writing::new(writer, has_bulk_lane);
+        let writing = Writing::new(writer, lanes);
         Self {
             queued: Mutex::new(Queued::new()),
             writing: Mutex::new(Some(writing)),
@@ -237,13 +256,34 @@ impl Outbox {
 
     /// Puts in a frame of the broker's own.
     pub(crate) fn push_frame(&self, frame: &Frame<'_>) -> Pushed {
+        self.push_frame_on(Lane::Interactive, frame)
+    }
+
+    /// Puts in a frame of the broker's own on a lane of its choice.
+    pub(crate) fn push_frame_on(&self, lane: Lane, frame: &Frame<'_>) -> Pushed {
         let mut queued = self.queued.lock();
         if queued.closed.is_some() {
             return Pushed::default();
         }
-        let before = queued.interactive.len();
-        frame.encode(queued.interactive.tail(64));
-        let added = queued.interactive.len() - before;
+        let queue = match lane {
+            Lane::Interactive => &mut queued.interactive,
+            Lane::Bulk => &mut queued.bulk,
+            Lane::Control => &mut **queued.control.get_or_insert_default(),
+        };
+        let before = queue.len();
+        frame.encode(queue.tail(64));
+        let added = queue.len() - before;
+        self.pushed(&mut queued, added)
+    }
+
+    /// Puts in encoded frames that must not wait behind messages.
+    pub(crate) fn push_control(&self, frames: Bytes) -> Pushed {
+        let mut queued = self.queued.lock();
+        if queued.closed.is_some() {
+            return Pushed::default();
+        }
+        let added = frames.len();
+        queued.control.get_or_insert_default().push(frames);
         self.pushed(&mut queued, added)
     }
 
@@ -373,7 +413,7 @@ impl Outbox {
         if !queued.discarded {
             return true;
         }
-        let latest = queued.latest.take();
+        let latest = (queued.latest.take(), queued.control.take());
         let (mut chunks, left) = (Vec::new(), &mut *queued);
         left.interactive.take_some(&mut chunks, DISCARD_TURN);
         left.bulk.take_some(&mut chunks, DISCARD_TURN);
@@ -453,6 +493,7 @@ impl Queued {
             finishing: false,
             interactive: Queue::default(),
             bulk: Queue::default(),
+            control: None,
             datagrams: Vec::new(),
             datagram_len_max: None,
             latest: None,

@@ -10,6 +10,7 @@ use dialtone_protocol::frame::Close;
 use dialtone_transport::Kind;
 use parking_lot::Mutex;
 
+use crate::cluster::End;
 use crate::outbox::Outbox;
 use crate::router::group::Load;
 
@@ -22,6 +23,8 @@ pub(crate) struct Peer {
     pub(crate) messages_in: AtomicU64,
     pub(crate) bytes_in: AtomicU64,
     pub(crate) subscriptions: AtomicU32,
+    /// What a link to another node has beside a client's connection; `None` for clients.
+    pub(crate) link: Option<Box<End>>,
     orders: Mutex<Option<Order>>,
 }
 
@@ -57,7 +60,16 @@ impl Peer {
             messages_in: AtomicU64::new(0),
             bytes_in: AtomicU64::new(0),
             subscriptions: AtomicU32::new(0),
+            link: None,
             orders: Mutex::new(None),
+        }
+    }
+
+    /// Another node.
+    pub(crate) fn node(id: ConnectionId, about: About, outbox: Outbox, end: End) -> Self {
+        Self {
+            link: Some(Box::new(end)),
+            ..Self::new(id, about, outbox)
         }
     }
 

@@ -34,6 +34,8 @@ pub(crate) enum Inbox {
     Gone,
     /// In this peer's.
     Of(Arc<Peer>),
+    /// In one of another node, to which this link leads.
+    Elsewhere(Arc<Peer>),
 }
 
 /// Bounds on connections.
@@ -84,21 +86,28 @@ impl Registry {
         self.peers.remove(&id.0);
     }
 
-    /// Whose inbox the bytes of a subject lie in, on the node of this name. The subject is a valid
-    /// one when it is somebody's.
+    /// Whose inbox the bytes of a subject lie in, on the node of this name; `elsewhere` knows the
+    /// inboxes of others. The subject is a valid one when it is somebody's.
     #[inline]
-    pub(crate) fn find_inbox(&self, node: &str, bytes: &[u8]) -> Inbox {
+    pub(crate) fn find_inbox(
+        &self,
+        node: &str,
+        bytes: &[u8],
+        elsewhere: impl FnOnce(&[u8]) -> Inbox,
+    ) -> Inbox {
         if !bytes.starts_with(inbox::PREFIX.as_bytes()) {
             return Inbox::No;
         }
-        let Some(address) = inbox::parse(bytes).filter(|address| address.node == node.as_bytes())
-        else {
+        let Some(address) = inbox::parse(bytes) else {
             return Inbox::No;
         };
         // The rest of the subject must be one, since it is passed on to somebody else.
         let is_subject = |text| subject::check_subject(text).is_ok();
         if !std::str::from_utf8(bytes).is_ok_and(is_subject) {
             return Inbox::No;
+        }
+        if address.node != node.as_bytes() {
+            return elsewhere(address.node);
         }
         match self.get(address.connection) {
             Some(peer) if peer.about.inbox_secret.as_bytes() == address.secret => Inbox::Of(peer),

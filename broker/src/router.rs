@@ -13,16 +13,18 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use ahash::RandomState;
 use dashmap::DashMap;
-use dialtone_protocol::Pattern;
+use dialtone_protocol::frame::link::PatternInterest;
+use dialtone_protocol::{Pattern, subject};
 use parking_lot::RwLock;
 use smallvec::SmallVec;
 
 pub mod entry;
 pub mod group;
+pub mod hash;
 pub mod trie;
 
-use entry::Key;
-pub use entry::{Entry, Member, Part, Snapshot, Target};
+pub use entry::{Entry, Link, Member, Part, Remote, Scope, Snapshot, Target};
+use entry::{GroupNumbers, Key, Linked};
 use trie::Trie;
 
 /// Literal patterns are counted in this many generations; a change outdates one of them. A power
@@ -39,12 +41,15 @@ pub struct Router<P> {
     wildcard_generation: AtomicU64,
     hasher: RandomState,
     subscriptions: AtomicUsize,
+    group_numbers: GroupNumbers,
 }
 
 /// What a subject resolves to.
 #[derive(Debug, Clone)]
 pub struct Route<P> {
     parts: SmallVec<[Part<P>; 1]>,
+    /// Other nodes with plain subscribers or taps, each once; `None` when there are none.
+    links: Option<Arc<[Linked<P>]>>,
     literal_generation: u64,
     wildcard_generation: u64,
 }
@@ -60,6 +65,7 @@ impl<P> Route<P> {
     pub fn outdated() -> Self {
         Self {
             parts: SmallVec::new(),
+            links: None,
             literal_generation: u64::MAX,
             wildcard_generation: u64::MAX,
         }
@@ -72,16 +78,36 @@ impl<P> Route<P> {
         self.parts.iter().all(|part| part.groups().is_empty())
     }
 
-    /// How many (pattern, group) pairs and ungrouped subscriptions there are, taps excluded.
+    /// How many (pattern, group) pairs and ungrouped subscriptions there are at this node, taps
+    /// excluded.
     pub fn count(&self) -> u32 {
-        {
-            let count: usize = self
-                .parts
-                .iter()
-                .map(|part| part.targets().len() + part.groups().len())
-                .sum();
-            u32::try_from(count).unwrap_or(u32::MAX)
-        }
+        let of_groups = |part: &Part<P>| {
+            let groups = part.groups().iter();
+            groups.filter(|group| !group.members.is_empty()).count()
+        };
+        let counts = self
+            .parts
+            .iter()
+            .map(|part| part.targets().len() + of_groups(part));
+        u32::try_from(counts.sum::<usize>()).unwrap_or(u32::MAX)
+    }
+
+    /// Other nodes with plain subscribers or taps, each once, in the order of their numbers.
+    #[inline]
+    pub fn links(&self) -> &[Linked<P>] {
+        self.links.as_deref().unwrap_or_default()
+    }
+
+    /// Whether nobody gets anything, here or elsewhere.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.parts.is_empty()
+    }
+
+    /// Whether somebody subscribes, here or elsewhere, taps aside.
+    pub fn is_interested(&self) -> bool {
+        let counts = |part: &Part<P>| !part.targets().is_empty() || !part.groups().is_empty();
+        self.parts.iter().any(counts) || self.links().iter().any(|linked| linked.counts)
     }
 }
 
@@ -95,6 +121,7 @@ impl<P> Default for Router<P> {
             wildcard_generation: AtomicU64::new(0),
             hasher: RandomState::new(),
             subscriptions: AtomicUsize::new(0),
+            group_numbers: GroupNumbers::default(),
         }
     }
 }
@@ -120,6 +147,7 @@ impl<P: Clone> Router<P> {
             literal_generation: self.literal_generation(hash).load(Ordering::Acquire),
             wildcard_generation: self.wildcard_generation.load(Ordering::Acquire),
             parts: SmallVec::new(),
+            links: None,
         };
         if let Some(found) = self.literals.get(subject) {
             route.parts.extend(found.key().0.part());
@@ -129,12 +157,14 @@ impl<P: Clone> Router<P> {
                 .read()
                 .each_match(subject, &mut |entry| route.parts.extend(entry.part()));
         }
+        route.links = distinct_links(&route.parts);
         route
     }
 
     /// Whether somebody subscribes to this checked subject, taps aside.
     pub fn is_interested(&self, subject: &str) -> bool {
-        self.resolve(subject, self.hash(subject.as_bytes())).count() > 0
+        self.resolve(subject, self.hash(subject.as_bytes()))
+            .is_interested()
     }
 
     /// Adds a subscription. The entry is what [`unsubscribe`](Self::unsubscribe) needs.
@@ -144,7 +174,7 @@ impl<P: Clone> Router<P> {
             let entry = {
                 let mut trie = self.wildcards.write();
                 let entry = trie.entry(pattern.as_str());
-                entry.add(member);
+                entry.add(member, &self.group_numbers);
                 self.wildcard_count.store(trie.len(), Ordering::Release);
                 entry
             };
@@ -156,7 +186,7 @@ impl<P: Clone> Router<P> {
             .entry(Key(Arc::new(Entry::new(pattern.as_str()))))
             .or_default();
         let entry = Arc::clone(&slot.key().0);
-        entry.add(member);
+        entry.add(member, &self.group_numbers);
         drop(slot);
         self.outdate_literal(pattern.as_str());
         entry
@@ -165,7 +195,7 @@ impl<P: Clone> Router<P> {
     /// Removes a subscription.
     pub fn unsubscribe(&self, entry: &Entry<P>, is_it: impl Fn(&Target<P>) -> bool) {
         let name = entry.name();
-        let removed = if dialtone_protocol::subject::has_wildcard(name) {
+        let removed = if subject::has_wildcard(name) {
             let removed = {
                 let mut trie = self.wildcards.write();
                 let removed = entry.remove(is_it);
@@ -186,6 +216,58 @@ impl<P: Clone> Router<P> {
         if removed {
             self.subscriptions.fetch_sub(1, Ordering::Relaxed);
         }
+    }
+
+    /// Replaces what another node asks for in a checked pattern. Interest that is none removes it.
+    pub fn set_link(&self, link: &Link<P>, interest: &PatternInterest) {
+        let name = interest.pattern.as_str();
+        if subject::has_wildcard(name) {
+            {
+                let mut trie = self.wildcards.write();
+                let entry = if interest.is_none() {
+                    trie.get(name)
+                } else {
+                    Some(trie.entry(name))
+                };
+                let Some(entry) = entry else { return };
+                entry.set_link(link, interest, &self.group_numbers);
+                if entry.is_empty() {
+                    trie.remove(name);
+                }
+                self.wildcard_count.store(trie.len(), Ordering::Release);
+            }
+            self.wildcard_generation.fetch_add(1, Ordering::AcqRel);
+            return;
+        }
+        if interest.is_none() {
+            let Some(found) = self.literals.get(name) else {
+                return;
+            };
+            found.key().0.set_link(link, interest, &self.group_numbers);
+            drop(found);
+            self.literals.remove_if(name, |key, ()| key.0.is_empty());
+        } else {
+            let slot = self
+                .literals
+                .entry(Key(Arc::new(Entry::new(name))))
+                .or_default();
+            slot.key().0.set_link(link, interest, &self.group_numbers);
+        }
+        self.outdate_literal(name);
+    }
+
+    /// What is asked for in a checked pattern at this moment, as another node is told.
+    pub fn interest(&self, pattern: &str, scope: Scope) -> PatternInterest {
+        let entry = if subject::has_wildcard(pattern) {
+            self.wildcards.read().get(pattern)
+        } else {
+            let found = self.literals.get(pattern);
+            found.map(|found| Arc::clone(&found.key().0))
+        };
+        entry.map_or_else(
+            || PatternInterest::none(pattern),
+            |entry| entry.interest(scope),
+        )
     }
 
     /// Calls `found` for every pattern in the table, in no particular order that changes only where
@@ -226,6 +308,17 @@ impl<P: Clone> Router<P> {
         let index = hash as usize % GENERATIONS;
         &self.literal_generations[index]
     }
+}
+
+/// A node behind several patterns gets a message once.
+fn distinct_links<P: Clone>(parts: &[Part<P>]) -> Option<Arc<[Linked<P>]>> {
+    if parts.iter().all(|part| part.links().is_empty()) {
+        return None;
+    }
+    let mut links: Vec<Linked<P>> = parts.iter().flat_map(Part::links).cloned().collect();
+    links.sort_by_key(|linked| (linked.link.id, !linked.counts));
+    links.dedup_by_key(|linked| linked.link.id);
+    Some(links.into())
 }
 
 #[cfg(test)]

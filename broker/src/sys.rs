@@ -6,6 +6,10 @@
 //! | `sys.connections` | its connections, at most 1,024 |
 //! | `sys.kick.<id>` | ends a connection; `{"kicked": true}` |
 //! | `sys.drain` | begins to drain the node |
+//! | `sys.cluster.status` | the [`Status`](crate::cluster::status::Status) of its cluster |
+//! | `sys.cluster.join` | dials the URL in the payload, until a node answers there |
+//! | `sys.cluster.leave` | leaves the cluster; clients stay |
+//! | `sys.cluster.forget.<node>` | forgets a node that is gone for good |
 //!
 //! Answers are JSON; one that is an error says so in the headers `error` and `code`, as every
 //! service's does. Whoever may publish to a subject may use it.
@@ -14,16 +18,19 @@ use std::sync::Arc;
 
 use dialtone_protocol::frame::message::PublishView;
 use dialtone_protocol::frame::{Close, Message, Publish};
-use dialtone_protocol::{Code, ConnectionId, Frame, SubscriptionId};
+use dialtone_protocol::{Code, ConnectionId, Frame};
 use serde::Serialize;
 use serde_json::json;
 
 use crate::broker::{Handle, Shared};
+use crate::cluster::ForgetError;
+use crate::connection::effects::Effects;
+use crate::connection::onward::{Choice, Groups, Onward, Reach, Send};
+use crate::connection::publish::inbox_target;
 use crate::outbox::Delivery;
 use crate::peer::{Order, Peer};
 use crate::registry::Inbox;
-use crate::router::Target;
-use crate::router::group::{self, Dice};
+use crate::router::group::Dice;
 
 /// What these subjects begin with.
 pub(crate) const PREFIX: &str = "sys.";
@@ -34,18 +41,19 @@ const CONNECTIONS_MAX: usize = 1_024;
 /// The encoding tag of JSON.
 const JSON: u8 = 1;
 
-/// Carries out a request to the broker itself and puts the answer, if one is wanted, into `sink`.
+/// Carries out a request to the broker itself and delivers the answer, if one is wanted.
 pub(crate) fn answer(
     shared: &Arc<Shared>,
     asker: &Arc<Peer>,
     request: &PublishView<'_>,
-    mut sink: impl FnMut(&Target<Arc<Peer>>, Delivery<'_>),
+    effects: &mut Effects,
 ) {
     let subject = String::from_utf8_lossy(request.subject);
     let performed = perform(
         shared,
         asker,
         subject.strip_prefix(PREFIX).unwrap_or(&subject),
+        payload(request),
     );
     let Some(reply) = request.reply else { return };
     let (headers, payload) = match performed {
@@ -81,9 +89,7 @@ pub(crate) fn answer(
         section: view.section,
         shared: None,
     };
-    for target in receivers(shared, reply) {
-        sink(&target, delivery);
-    }
+    deliver_answer(shared, reply, delivery, effects);
 }
 
 /// A request that asks for nothing there is.
@@ -93,7 +99,17 @@ struct Unknown {
     text: String,
 }
 
-fn perform(shared: &Arc<Shared>, asker: &Peer, command: &str) -> Result<Vec<u8>, Unknown> {
+fn payload<'a>(request: &PublishView<'a>) -> &'a [u8] {
+    let start = request.section.len() - request.payload_len;
+    request.section.get(start..).unwrap_or_default()
+}
+
+fn perform(
+    shared: &Arc<Shared>,
+    asker: &Peer,
+    command: &str,
+    payload: &[u8],
+) -> Result<Vec<u8>, Unknown> {
     let handle = Handle {
         shared: Arc::clone(shared),
     };
@@ -112,14 +128,66 @@ fn perform(shared: &Arc<Shared>, asker: &Peer, command: &str) -> Result<Vec<u8>,
             };
             encode(&json!({ "kicked": kick(shared, ConnectionId(id)) }))
         }
+        ("cluster", command) => perform_on_cluster(&handle, asker, command, payload)?,
         _ => {
             let text = format!(
-                "unknown command \"{PREFIX}{command}\"; there are: status, connections, kick.<id>, drain"
+                "unknown command \"{PREFIX}{command}\"; there are: status, connections, kick.<id>, drain, \
+                 cluster.status, cluster.join, cluster.leave, cluster.forget.<node>"
             );
             return Err(Unknown { code: 404, text });
         }
     };
     Ok(answer)
+}
+
+fn perform_on_cluster(
+    handle: &Handle,
+    asker: &Peer,
+    command: &str,
+    payload: &[u8],
+) -> Result<Vec<u8>, Unknown> {
+    let identity = &asker.about.identity;
+    let Some(cluster) = handle.cluster() else {
+        let text = "the node belongs to no cluster".to_owned();
+        return Err(Unknown { code: 404, text });
+    };
+    match command.split_once('.').unwrap_or((command, "")) {
+        ("status", "") => Ok(encode(&cluster.status())),
+        ("leave", "") => {
+            tracing::info!(%identity, "leaving the cluster was requested");
+            cluster.leave();
+            Ok(encode(&json!({ "left": true })))
+        }
+        ("join", "") => {
+            // Text, or a JSON string.
+            let text = serde_json::from_slice::<String>(payload)
+                .unwrap_or_else(|_not_json| String::from_utf8_lossy(payload).into_owned());
+            let endpoint: dialtone_transport::Endpoint = text.parse().map_err(|error| Unknown {
+                code: 422,
+                text: format!("{error}"),
+            })?;
+            tracing::info!(%identity, %endpoint, "joining was requested");
+            cluster.join(endpoint);
+            Ok(encode(&json!({ "joining": text })))
+        }
+        ("forget", node) => {
+            cluster.forget(node).map_err(|error| Unknown {
+                code: match error {
+                    ForgetError::Unknown { .. } => 404,
+                    ForgetError::Linked { .. } => 409,
+                },
+                text: error.to_string(),
+            })?;
+            tracing::info!(%identity, node, "a node was forgotten on request");
+            Ok(encode(&json!({ "forgotten": node })))
+        }
+        _ => {
+            let text = format!(
+                "unknown command \"{PREFIX}cluster.{command}\"; there are: status, join, leave, forget.<node>"
+            );
+            Err(Unknown { code: 404, text })
+        }
+    }
 }
 
 fn kick(shared: &Shared, id: ConnectionId) -> bool {
@@ -137,33 +205,26 @@ fn encode(value: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(value).unwrap_or_else(|error| error.to_string().into_bytes())
 }
 
-/// Who gets an answer: an inbox of this node, or subscribers.
-fn receivers(shared: &Shared, reply: &str) -> Vec<Target<Arc<Peer>>> {
-    match shared.registry.find_inbox(&shared.node, reply.as_bytes()) {
-        Inbox::No => {}
-        Inbox::Gone => return Vec::new(),
-        Inbox::Of(peer) => {
-            let subscription = SubscriptionId::INBOX;
-            return vec![Target {
-                peer,
-                subscription,
-                drop_oldest: 0,
-            }];
+/// An answer goes to an inbox, or to subscribers.
+fn deliver_answer(shared: &Shared, reply: &str, delivery: Delivery<'_>, effects: &mut Effects) {
+    match shared.find_inbox(reply.as_bytes()) {
+        Inbox::Gone => {}
+        Inbox::Of(peer) => effects.deliver(&inbox_target(peer), delivery),
+        Inbox::Elsewhere(peer) => effects.send_all(&[Send::to_inbox(peer)], delivery),
+        Inbox::No => {
+            let hash = shared.router.hash(reply.as_bytes());
+            let route = shared.router.resolve(reply, hash);
+            let choice = Choice {
+                own: shared.node_hash,
+                subject: reply.as_bytes(),
+                reach: Reach::Everywhere,
+                groups: Groups::All,
+            };
+            let (mut dice, mut onward) = (Dice::new(rand::random()), Onward::new());
+            choice.each_receiver(&route, &mut dice, &mut onward, |target| {
+                effects.deliver(target, delivery);
+            });
+            effects.send_all(&onward, delivery);
         }
     }
-    let route = shared
-        .router
-        .resolve(reply, shared.router.hash(reply.as_bytes()));
-    let mut dice = Dice::new(rand::random());
-    let mut targets = Vec::new();
-    for part in route.parts() {
-        targets.extend(part.targets().iter().chain(part.taps()).cloned());
-        targets.extend(
-            part.groups()
-                .iter()
-                .filter_map(|g| group::choose(g, reply.as_bytes(), &mut dice))
-                .cloned(),
-        );
-    }
-    targets
 }

@@ -42,6 +42,9 @@ pub enum Kind {
     Memory,
 }
 
+/// The label under which [`Info::channel_binding`] is derived.
+pub const CHANNEL_BINDING_LABEL: &[u8] = b"EXPORTER-dialtone-channel-binding";
+
 /// What is known about a peer when the handshake is done.
 #[derive(Clone, Debug)]
 pub struct Info {
@@ -57,6 +60,9 @@ pub struct Info {
     pub headers: HeaderMap,
     /// The certificates the peer has proved to own, verified where a client CA is configured; leaf first.
     pub client_certificates: Vec<CertificateDer<'static>>,
+    /// A secret that both ends of this TLS session know and nobody else (RFC 5705, label [`CHANNEL_BINDING_LABEL`]), to
+    /// bind proofs to it; `None` where nothing is encrypted.
+    pub channel_binding: Option<[u8; 32]>,
     /// Moves this connection to another UDP socket; only at the dialling end of QUIC.
     pub rebind: Option<quic::Rebind>,
 }
@@ -143,6 +149,7 @@ impl Info {
             local: None,
             headers: HeaderMap::new(),
             client_certificates: Vec::new(),
+            channel_binding: None,
             rebind: None,
         }
     }
@@ -157,6 +164,19 @@ impl Info {
 
     pub(crate) fn of_tls(kind: Kind, stream: &TlsStream<TcpStream>) -> Self {
         let (tcp, tls) = stream.get_ref();
+        let mut binding = [0; 32];
+        let bound = match stream {
+            TlsStream::Client(stream) => {
+                let tls = stream.get_ref().1;
+                tls.export_keying_material(&mut binding, CHANNEL_BINDING_LABEL, None)
+                    .is_ok()
+            }
+            TlsStream::Server(stream) => {
+                let tls = stream.get_ref().1;
+                tls.export_keying_material(&mut binding, CHANNEL_BINDING_LABEL, None)
+                    .is_ok()
+            }
+        };
         let certificates = tls.peer_certificates().unwrap_or_default();
         let client_certificates = certificates
             .iter()
@@ -165,6 +185,7 @@ impl Info {
         Self {
             encrypted: true,
             client_certificates,
+            channel_binding: bound.then_some(binding),
             ..Self::of_tcp(kind, tcp)
         }
     }
@@ -191,11 +212,12 @@ impl Reader {
             (ReaderKind::WebSocket(receiver), Lane::Interactive) => receiver.poll_recv(cx, buf),
             (ReaderKind::Quic(receiver), Lane::Interactive) => receiver.poll_interactive(cx, buf),
             (ReaderKind::Quic(receiver), Lane::Bulk) => receiver.poll_bulk(cx, buf),
+            (ReaderKind::Quic(receiver), Lane::Control) => receiver.poll_control(cx, buf),
             (ReaderKind::Memory(receiver), Lane::Interactive) => receiver.poll_recv(cx, buf),
             (ReaderKind::Stream(receiver), Lane::Interactive) => receiver.poll_recv(cx, buf),
             (
                 ReaderKind::WebSocket(_) | ReaderKind::Memory(_) | ReaderKind::Stream(_),
-                Lane::Bulk,
+                Lane::Bulk | Lane::Control,
             ) => Poll::Pending,
         }
     }
@@ -215,10 +237,14 @@ impl Reader {
 
     /// Whether anything ever arrives on this lane.
     pub const fn has_lane(&self, lane: Lane) -> bool {
-        matches!(
-            (lane, &self.0),
-            (Lane::Interactive, _) | (Lane::Bulk, ReaderKind::Quic(_))
-        )
+        match (lane, &self.0) {
+            (Lane::Interactive, _) | (Lane::Bulk, ReaderKind::Quic(_)) => true,
+            (Lane::Control, ReaderKind::Quic(receiver)) => receiver.has_control_lane(),
+            (
+                Lane::Bulk | Lane::Control,
+                ReaderKind::WebSocket(_) | ReaderKind::Memory(_) | ReaderKind::Stream(_),
+            ) => false,
+        }
     }
 
     /// Whether datagrams may arrive.

@@ -18,6 +18,8 @@ pub struct DialOptions {
     pub tls: ClientTls,
     /// Bounds name resolution, connecting and handshakes together. Default 10 s.
     pub timeout: Duration,
+    /// The name that the listener's certificate must have, where that is not the host that is dialled.
+    pub server_name: Option<String>,
     /// Sent with the upgrade request of a WebSocket, for example cookies.
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// The local UDP address for QUIC; any by default.
@@ -33,6 +35,7 @@ impl Default for DialOptions {
         Self {
             tls: ClientTls::default(),
             timeout: Duration::from_secs(10),
+            server_name: None,
             headers: Vec::new(),
             quic_local: None,
             // The dialling end keeps connections alive, so that a listener with very many idle ones has nothing to do, and

@@ -1,8 +1,8 @@
-//! The two ways that lead to a peer: one for what is short and urgent, one for what is long.
+//! The ways that lead to a peer: for what is short, for what is long, and for what must never wait.
 
 /// Which stream of a connection bytes travel on.
 ///
-/// On a transport with one byte stream (WebSocket, memory) both lanes share it when writing, and everything is read
+/// On a transport with one byte stream (WebSocket, memory) all lanes share it when writing, and everything is read
 /// from [`Lane::Interactive`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Lane {
@@ -10,4 +10,7 @@ pub enum Lane {
     Interactive,
     /// Fragments of large messages, which must not delay the interactive lane.
     Bulk,
+    /// What nodes of a cluster say about themselves, which must not wait behind messages. QUIC connections have it where
+    /// [`quic::Settings::control_lane`](crate::quic::Settings::control_lane) is set at both ends.
+    Control,
 }

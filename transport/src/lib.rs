@@ -27,7 +27,7 @@ pub mod tls;
 pub mod websocket;
 
 pub use self::batch::{Batch, SLICES_MAX};
-pub use self::connection::{Connection, Info, Kind, Reader, Writer};
+pub use self::connection::{CHANNEL_BINDING_LABEL, Connection, Info, Kind, Reader, Writer};
 pub use self::dial::{DialOptions, dial};
 pub use self::endpoint::{ENDPOINT_LEN_MAX, Endpoint, EndpointError, PORT_QUIC, PORT_WS, PORT_WSS};
 pub use self::error::{BindError, DialError, Error, HandshakeError};

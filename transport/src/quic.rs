@@ -1,7 +1,8 @@
 //! QUIC by quinn: listening, dialling, and how a connection is set up.
 //!
 //! The dialling end opens one bidirectional stream, the interactive lane. The bulk lane is a unidirectional stream
-//! each way, opened at the first bulk write. A datagram holds one frame.
+//! each way, opened at the first bulk write. The control lane, where there is one, is the second unidirectional stream
+//! each way; opening it opens the bulk lane as well, so that their order tells them apart. A datagram holds one frame.
 
 mod congestion;
 mod crypto;
@@ -24,7 +25,7 @@ pub use self::congestion::Congestion;
 use self::crypto::Crypto;
 pub(crate) use self::recv::Receiver;
 pub(crate) use self::send::Sender;
-use crate::connection::{Connection, Info, Kind};
+use crate::connection::{CHANNEL_BINDING_LABEL, Connection, Info, Kind};
 use crate::dial::{DialOptions, resolve};
 use crate::endpoint::Endpoint;
 use crate::error::{DialError, Error, HandshakeError};
@@ -49,6 +50,8 @@ pub struct Settings {
     pub send_window: u64,
     /// Datagrams received but not read, and those not sent yet, in bytes each. Default 1 MiB.
     pub datagram_buffer: usize,
+    /// Whether connections have a [control lane](crate::Lane::Control), which must be the same at both ends. Default false.
+    pub control_lane: bool,
     /// Wished size of the UDP socket's buffers, in bytes; the kernel may grant less. Default 4 MiB.
     pub socket_buffer: usize,
 }
@@ -62,6 +65,7 @@ impl Default for Settings {
             receive_window: 4 << 20,
             send_window: 8 << 20,
             datagram_buffer: 1 << 20,
+            control_lane: false,
             socket_buffer: 4 << 20,
         }
     }
@@ -79,15 +83,22 @@ impl Settings {
                 .mtu_discovery_config(None);
         }
         // Beyond 2^62 ms there is no time-out.
+        // Full lanes of messages must leave room for the control lane.
+        let receive_window = if self.control_lane {
+            self.receive_window
+                .saturating_add(self.stream_receive_window)
+        } else {
+            self.receive_window
+        };
         let idle = IdleTimeout::try_from(self.idle_timeout).ok();
         config
             .max_concurrent_bidi_streams(bidi.into())
-            .max_concurrent_uni_streams(1_u8.into())
+            .max_concurrent_uni_streams(if self.control_lane { 2_u8 } else { 1 }.into())
             .max_idle_timeout(idle)
             .congestion_controller_factory(Arc::new(Congestion::default()))
             .keep_alive_interval(self.keep_alive)
             .stream_receive_window(self.stream_receive_window.into())
-            .receive_window(self.receive_window.into())
+            .receive_window(receive_window.into())
             .send_window(self.send_window)
             .datagram_receive_buffer_size(Some(self.datagram_buffer))
             .datagram_send_buffer_size(self.datagram_buffer);
@@ -128,6 +139,7 @@ pub(crate) struct Server {
     loopback: Arc<quinn::ServerConfig>,
     reset_key: [u8; 32],
     socket_buffer: usize,
+    control_lane: bool,
 }
 
 impl Server {
@@ -142,6 +154,7 @@ impl Server {
             loopback: Arc::new(loopback),
             reset_key: tls.reset_key(),
             socket_buffer: settings.socket_buffer,
+            control_lane: settings.control_lane,
         }
     }
 
@@ -197,7 +210,7 @@ pub(crate) async fn establish(
         )
     });
     let slot = SharedSlot::default();
-    let receiver = Receiver::accepting(connection.clone(), Arc::clone(&slot));
+    let receiver = Receiver::accepting(connection.clone(), Arc::clone(&slot), server.control_lane);
     let info = Info {
         local,
         ..info(&connection)
@@ -253,7 +266,8 @@ async fn dial_addr(
         Arc::new(TokioRuntime),
     )
     .map_err(failed)?;
-    let connection = quinn.connect_with(config.clone(), addr, host)?.await?;
+    let name = options.server_name.as_deref().unwrap_or(host);
+    let connection = quinn.connect_with(config.clone(), addr, name)?.await?;
     let (send, recv) = connection.open_bi().await?;
     let mut info = Info {
         local: quinn.local_addr().ok(),
@@ -263,7 +277,7 @@ async fn dial_addr(
         endpoint: quinn,
         buffer: options.quic.socket_buffer,
     });
-    let receiver = Receiver::opened(connection.clone(), recv);
+    let receiver = Receiver::opened(connection.clone(), recv, options.quic.control_lane);
     Ok(Connection::quic(
         info,
         receiver,
@@ -283,8 +297,11 @@ fn any_like(addr: SocketAddr) -> SocketAddr {
 fn info(connection: &quinn::Connection) -> Info {
     let identity = connection.peer_identity();
     let certificates = identity.and_then(|any| any.downcast::<Vec<CertificateDer<'static>>>().ok());
+    let mut binding = [0; 32];
+    let bound = connection.export_keying_material(&mut binding, CHANNEL_BINDING_LABEL, &[]);
     Info {
         remote: Some(connection.remote_address()),
+        channel_binding: bound.is_ok().then_some(binding),
         client_certificates: certificates
             .map(|certificates| *certificates)
             .unwrap_or_default(),

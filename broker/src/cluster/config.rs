@@ -56,6 +56,8 @@ pub struct Config {
     /// Most recent changes of interest that are kept for links that lag; one that lags more gets a
     /// snapshot.
     pub changes_max: usize,
+    /// Most patterns that another node may be interested in.
+    pub patterns_max: usize,
     /// Most fragmented messages in flight on a link, over all publishers of the other node.
     pub fragmented_max: usize,
     /// Longest frame that is read from another node, in bytes. Not smaller than what clients are
@@ -187,6 +189,7 @@ impl Config {
             handshakes_max: 64,
             counts_max: 1 << 20,
             changes_max: 1 << 17,
+            patterns_max: 10_000_000,
             fragmented_max: 16_384,
             frame_len_max: 4 << 20,
             outbox: OutboxConfig {

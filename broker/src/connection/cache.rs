@@ -17,7 +17,7 @@ const SLOTS_MIN: usize = 8;
 
 /// Each subject has one place, which it shares with others of a like hash: the latest stays.
 #[derive(Debug, Default)]
-pub(super) struct RouteCache {
+pub(crate) struct RouteCache {
     /// A power of two in number, or none as long as nothing was published.
     slots: Vec<Slot>,
     used: usize,
@@ -25,15 +25,15 @@ pub(super) struct RouteCache {
 }
 
 #[derive(Debug)]
-pub(super) struct Slot {
+pub(crate) struct Slot {
     hash: u64,
     subject: Vec<u8>,
-    pub(super) verdict: Verdict,
+    pub(crate) verdict: Verdict,
 }
 
 /// What is known about publishing to a subject.
 #[derive(Debug)]
-pub(super) enum Verdict {
+pub(crate) enum Verdict {
     Unknown,
     Route(Route<Arc<Peer>>),
     /// The broker answers itself.
@@ -45,14 +45,14 @@ pub(super) enum Verdict {
 impl RouteCache {
     /// What is known about a subject.
     #[inline]
-    pub(super) fn get(&self, hash: u64, subject: &[u8]) -> Option<&Verdict> {
+    pub(crate) fn get(&self, hash: u64, subject: &[u8]) -> Option<&Verdict> {
         let slot = self.slots.get(place(hash, self.slots.len()))?;
         (slot.hash == hash && slot.subject == subject).then_some(&slot.verdict)
     }
 
     /// Keeps a route. In a place that is taken by another subject only now and then, so that a
     /// publisher of very many subjects does not write the cache for each message.
-    pub(super) fn offer(&mut self, hash: u64, subject: &[u8], route: &Route<Arc<Peer>>) {
+    pub(crate) fn offer(&mut self, hash: u64, subject: &[u8], route: &Route<Arc<Peer>>) {
         self.make_room();
         let slot = &self.slots[place(hash, self.slots.len())];
         if !matches!(slot.verdict, Verdict::Unknown) && slot.hash != hash {
@@ -65,7 +65,7 @@ impl RouteCache {
     }
 
     /// Keeps what is known about a subject.
-    pub(super) fn insert(&mut self, hash: u64, subject: &[u8], verdict: Verdict) {
+    pub(crate) fn insert(&mut self, hash: u64, subject: &[u8], verdict: Verdict) {
         self.make_room();
         let index = place(hash, self.slots.len());
         let slot = &mut self.slots[index];
@@ -82,7 +82,7 @@ impl RouteCache {
         }
     }
 
-    pub(super) fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         *self = Self::default();
     }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use dialtone_protocol::Frame;
+use dialtone_transport::Lane;
 
 use crate::broker::Shared;
 use crate::outbox::{Delivery, Pushed};
@@ -13,21 +14,21 @@ use crate::router::Target;
 
 /// What a turn has done.
 #[derive(Default)]
-pub(super) struct Effects {
+pub(crate) struct Effects {
     /// Outboxes that this turn has claimed and must flush.
     claimed: Vec<Arc<Peer>>,
     /// Outboxes that are above their high-water mark.
     full: Vec<Arc<Peer>>,
-    pub(super) messages_in: u64,
-    pub(super) bytes_in: u64,
-    pub(super) unrouted: u64,
+    pub(crate) messages_in: u64,
+    pub(crate) bytes_in: u64,
+    pub(crate) unrouted: u64,
     messages_out: u64,
     bytes_out: u64,
 }
 
 impl Effects {
     #[inline]
-    pub(super) fn deliver(&mut self, target: &Target<Arc<Peer>>, delivery: Delivery<'_>) {
+    pub(crate) fn deliver(&mut self, target: &Target<Arc<Peer>>, delivery: Delivery<'_>) {
         let pushed = target
             .peer
             .outbox
@@ -38,7 +39,7 @@ impl Effects {
     }
 
     /// Delivers several messages in one step.
-    pub(super) fn deliver_all<'s>(
+    pub(crate) fn deliver_all<'s>(
         &mut self,
         target: &Target<Arc<Peer>>,
         sections: impl Iterator<Item = &'s [u8]>,
@@ -50,7 +51,7 @@ impl Effects {
     }
 
     /// Delivers messages that are encoded already.
-    pub(super) fn deliver_encoded(
+    pub(crate) fn deliver_encoded(
         &mut self,
         target: &Target<Arc<Peer>>,
         frames: Bytes,
@@ -63,8 +64,13 @@ impl Effects {
         self.note(&target.peer, pushed);
     }
 
-    pub(super) fn push_frame(&mut self, peer: &Arc<Peer>, frame: &Frame<'_>) {
+    pub(crate) fn push_frame(&mut self, peer: &Arc<Peer>, frame: &Frame<'_>) {
         let pushed = peer.outbox.push_frame(frame);
+        self.note(peer, pushed);
+    }
+
+    pub(crate) fn push_frame_on(&mut self, peer: &Arc<Peer>, lane: Lane, frame: &Frame<'_>) {
+        let pushed = peer.outbox.push_frame_on(lane, frame);
         self.note(peer, pushed);
     }
 
@@ -79,7 +85,7 @@ impl Effects {
     }
 
     /// Writes what was claimed and counts what was done; returns who is still full after that.
-    pub(super) fn carry_out(&mut self, shared: &Shared, own: &Peer) -> Vec<Arc<Peer>> {
+    pub(crate) fn carry_out(&mut self, shared: &Shared, own: &Peer) -> Vec<Arc<Peer>> {
         for peer in self.claimed.drain(..) {
             peer.outbox.flush();
         }
@@ -101,8 +107,10 @@ impl Effects {
         let metrics = &shared.metrics;
         if self.messages_in > 0 {
             own.count_in(self.messages_in, self.bytes_in);
-            metrics.messages_in.add(self.messages_in);
-            metrics.bytes_in.add(self.bytes_in);
+            if own.link.is_none() {
+                metrics.messages_in.add(self.messages_in);
+                metrics.bytes_in.add(self.bytes_in);
+            }
             metrics.messages_out.add(self.messages_out);
             metrics.bytes_out.add(self.bytes_out);
             metrics.unrouted.add(self.unrouted);

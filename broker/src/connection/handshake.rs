@@ -9,12 +9,12 @@ use bytes::Bytes;
 use dialtone_protocol::frame::{Close, Hello, Refused, Welcome};
 use dialtone_protocol::session::server::{Session, Step};
 use dialtone_protocol::{Code, Frame, Limits, Violation, codec, inbox};
-use dialtone_transport::{Batch, Connection, Info, Kind, Lane, Reader, Writer};
+use dialtone_transport::{Batch, Connection, Info, Lane, Reader, Writer};
 
 use super::{Conn, now};
 use crate::auth::{Offer, Principal};
 use crate::broker::Shared;
-use crate::outbox::Outbox;
+use crate::outbox::{Lanes, Outbox};
 use crate::peer::{About, Order, Peer};
 use crate::registry::SeatLimits;
 
@@ -183,7 +183,7 @@ fn welcome(
         since: Instant::now(),
     };
     let datagram_len_max = writer.datagram_len_max();
-    let outbox = Outbox::new(writer, info.kind == Kind::Quic, &shared.config.outbox);
+    let outbox = Outbox::new(writer, Lanes::of(&reader), &shared.config.outbox);
     outbox.set_datagram_len_max(datagram_len_max);
     let peer = Arc::new(Peer::new(id, about, outbox));
     let frame = Frame::Welcome(Box::new(Welcome {
@@ -192,11 +192,11 @@ fn welcome(
         node: shared.node.to_string(),
         server: server_name(),
         identity: principal.identity.to_string(),
-        inbox: inbox::name(&shared.node, id, &peer.about.inbox_secret),
+        inbox: inbox::name(&shared.inbox_node, id, &peer.about.inbox_secret),
         limits,
         ping_interval_ms: u32::try_from(shared.config.timing.ping_interval.as_millis())
             .unwrap_or(u32::MAX),
-        addresses: shared.addresses.read().clone(),
+        addresses: shared.client_addresses(),
     }));
     // The welcome goes in before anybody else can find the peer, so that it is the first frame.
     let pushed = peer.outbox.push_frame(&frame);

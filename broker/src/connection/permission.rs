@@ -133,6 +133,7 @@ impl Conn {
         self.shared.router.unsubscribe(&entry, |t| {
             t.subscription == id && Arc::ptr_eq(&t.peer, &peer)
         });
+        self.shared.interest_changed(entry.name());
         self.peer
             .subscriptions
             .fetch_sub(1, std::sync::atomic::Ordering::Relaxed);

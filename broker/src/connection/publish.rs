@@ -2,41 +2,54 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use bytes::Bytes;
 use dialtone_protocol::fragment::Accepted;
 use dialtone_protocol::frame::message::PublishView;
-use dialtone_protocol::frame::{Action, Denied, Fragment, Published, Refused};
-use dialtone_protocol::{Code, Frame, RequestId, SubjectError, SubscriptionId, Violation, subject};
+use dialtone_protocol::frame::{Action, Denied, Fragment, Refused};
+use dialtone_protocol::{Code, Frame, SubjectError, SubscriptionId, Violation, subject};
+use smallvec::SmallVec;
 
 use super::Conn;
 use super::cache::Verdict;
 use super::effects::Effects;
+use super::onward::{Choice, Groups, Onward, Reach, Send};
 use super::read::{Flow, Work};
+use crate::broker::Shared;
+use crate::cluster::Asker;
 use crate::outbox::{Delivery, SHARE_LEN_MIN};
 use crate::peer::Peer;
 use crate::registry::Inbox;
-use crate::router::group::{self, Dice};
+use crate::router::group::Dice;
 use crate::router::{Route, Target};
 use crate::sys;
 
 /// What a subject resolves to.
 enum Found {
     Route(Route<Arc<Peer>>),
-    /// An inbox of this node; `None` when nobody has it.
-    Inbox(Option<Arc<Peer>>),
+    /// An inbox; nobody when it is gone.
+    Inbox(Receiver),
     /// The broker answers itself.
     System,
     /// Not permitted, or not a subject.
     Refused(Box<Refused>),
 }
 
+/// Who gets what is published to an inbox.
+enum Receiver {
+    Nobody,
+    Here(Arc<Peer>),
+    Elsewhere(Send),
+}
+
 /// The receivers of a fragmented message: all its fragments take one route.
-pub(super) struct Kept {
-    targets: Vec<Target<Arc<Peer>>>,
-    id: u64,
-    outcome: Result<u32, Refused>,
+pub(crate) struct Kept {
+    pub(crate) targets: Vec<Target<Arc<Peer>>>,
+    pub(crate) onward: Onward,
+    pub(crate) id: u64,
+    pub(crate) outcome: Result<u32, Refused>,
 }
 
 impl std::fmt::Debug for Kept {
@@ -69,15 +82,15 @@ impl Conn {
             }
             return Ok(Flow::On);
         }
-        work.deliver_run(bytes, &self.peer);
+        work.deliver_run(bytes, &self.shared, &self.peer);
         let outcome = match self.route_whole(publish, end, work) {
             Ok(outcome) => outcome,
             Err(ask) => return Ok(ask),
         };
         work.effects.messages_in += 1;
         work.effects.bytes_in += publish.section.len() as u64;
-        if let Some(outcome) = outcome {
-            self.conclude(publish, outcome, &mut work.effects);
+        if let Some((outcome, onward)) = outcome {
+            self.conclude(publish, outcome, &onward, None, &mut work.effects);
         }
         Ok(Flow::On)
     }
@@ -90,7 +103,7 @@ impl Conn {
         publish: &PublishView<'_>,
         end: usize,
         work: &mut Work,
-    ) -> Result<Option<Result<u32, Refused>>, Flow> {
+    ) -> Result<Option<(Result<u32, Refused>, Onward)>, Flow> {
         let delivery = Delivery {
             unreliable: publish.unreliable,
             fragment: None,
@@ -98,40 +111,68 @@ impl Conn {
             shared: None,
         };
         let effects = &mut work.effects;
+        let mut onward = Onward::new();
         let outcome = match self.look_up(publish.subject)? {
             Found::Route(route) if route.may_run() && !publish.unreliable => {
-                effects.unrouted += u64::from(route.parts().is_empty());
+                effects.unrouted += u64::from(route.is_empty());
                 let (subject, section) = (subject_range(publish, end), section_range(publish, end));
-                work.run.begin(route, subject, section);
+                work.run.begin(route, Reach::Everywhere, subject, section);
                 if let Some(request) = publish.request {
                     work.run.acknowledge(request);
                 }
                 return Ok(None);
             }
-            Found::Route(route) => Ok(deliver(
-                &route,
-                publish.subject,
-                delivery,
-                &mut self.dice,
-                effects,
-            )),
-            Found::Inbox(peer) => Ok(deliver_to_inbox(peer, delivery, effects)),
+            Found::Route(route) => {
+                let choice = self.choice(publish.subject);
+                let dice = &mut self.dice;
+                Ok(deliver(
+                    &route,
+                    &choice,
+                    delivery,
+                    dice,
+                    &mut onward,
+                    effects,
+                ))
+            }
+            Found::Inbox(Receiver::Nobody) => Ok(0),
+            Found::Inbox(Receiver::Here(peer)) => {
+                effects.deliver(&inbox_target(peer), delivery);
+                Ok(1)
+            }
+            Found::Inbox(Receiver::Elsewhere(send)) => {
+                onward.push(send);
+                Ok(0)
+            }
             Found::Refused(refused) => Err(*refused),
             Found::System => {
-                sys::answer(&self.shared, &self.peer, publish, effects_sink(effects));
+                sys::answer(&self.shared, &self.peer, publish, effects);
                 Ok(1)
             }
         };
-        Ok(Some(outcome))
+        effects.send_all(&onward, delivery);
+        Ok(Some((outcome, onward)))
+    }
+
+    fn choice<'a>(&self, subject: &'a [u8]) -> Choice<'a> {
+        Choice {
+            own: self.shared.node_hash,
+            subject,
+            reach: Reach::Everywhere,
+            groups: Groups::All,
+        }
     }
 
     /// What a subject resolves to; `Err` when the provider must be asked first.
     #[inline]
     fn look_up(&mut self, subject: &[u8]) -> Result<Found, Flow> {
-        match self.shared.registry.find_inbox(&self.shared.node, subject) {
-            Inbox::No => {}
-            Inbox::Gone => return Ok(Found::Inbox(None)),
-            Inbox::Of(peer) => return Ok(Found::Inbox(Some(peer))),
+        let receiver = match self.shared.find_inbox(subject) {
+            Inbox::No => None,
+            Inbox::Gone => Some(Receiver::Nobody),
+            Inbox::Of(peer) => Some(Receiver::Here(peer)),
+            Inbox::Elsewhere(peer) => Some(Receiver::Elsewhere(Send::to_inbox(peer))),
+        };
+        if let Some(receiver) = receiver {
+            return Ok(Found::Inbox(receiver));
         }
         let hash = self.shared.router.hash(subject);
         match self.cache.get(hash, subject) {
@@ -210,20 +251,26 @@ impl Conn {
             None
         };
         let len = publish.payload_len;
-        let begin = || {
-            first.unwrap_or_else(|| Kept {
-                targets: Vec::new(),
-                id: 0,
-                outcome: Ok(0),
-            })
-        };
+        let begin = || first.unwrap_or_else(Kept::nobody);
         effects.messages_in += 1;
         effects.bytes_in += publish.section.len() as u64;
+        let delivery = Delivery {
+            unreliable: publish.unreliable,
+            fragment: Some(fragment),
+            section: publish.section,
+            shared: None,
+        };
         match self.fragments.accept(fragment, len, now, begin)? {
-            Accepted::More(kept) => pass_on(kept, publish, fragment, effects),
+            Accepted::More(kept) => kept.pass_on(delivery, effects),
             Accepted::Last(kept) => {
-                pass_on(&kept, publish, fragment, effects);
-                self.conclude(publish, kept.outcome, effects);
+                kept.pass_on(delivery, effects);
+                let Kept {
+                    onward,
+                    id,
+                    outcome,
+                    ..
+                } = kept;
+                self.conclude(publish, outcome, &onward, Some(id), effects);
             }
         }
         Ok(Flow::On)
@@ -231,48 +278,25 @@ impl Conn {
 
     /// Decides who gets a fragmented message.
     fn choose_receivers(&mut self, publish: &PublishView<'_>) -> Result<Kept, Flow> {
-        let id = self
-            .shared
-            .next_fragment
-            .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let refuse = |refused| {
-            Ok(Kept {
-                targets: Vec::new(),
-                id,
-                outcome: Err(refused),
-            })
-        };
+        let mut kept = Kept::new(&self.shared);
         match self.look_up(publish.subject)? {
             Found::Route(route) => {
-                let mut targets = Vec::new();
-                let count = each_target(&route, publish.subject, &mut self.dice, |target| {
-                    let skipped = target.drop_oldest > 0
-                        && target.peer.outbox.skip_large(target.subscription);
-                    if !skipped {
-                        targets.push(target.clone());
-                    }
-                });
-                Ok(Kept {
-                    targets,
-                    id,
-                    outcome: Ok(count),
-                })
+                let choice = self.choice(publish.subject);
+                kept.outcome = Ok(kept.choose(&route, &choice, &mut self.dice));
             }
-            Found::Inbox(peer) => {
-                let targets: Vec<_> = peer.map(inbox_target).into_iter().collect();
-                let outcome = Ok(u32::try_from(targets.len()).unwrap_or(u32::MAX));
-                Ok(Kept {
-                    targets,
-                    id,
-                    outcome,
-                })
+            Found::Inbox(Receiver::Nobody) => {}
+            Found::Inbox(Receiver::Here(peer)) => {
+                kept.targets.push(inbox_target(peer));
+                kept.outcome = Ok(1);
             }
-            Found::Refused(refused) => refuse(*refused),
-            Found::System => refuse(Refused::new(
-                Code::TooLarge,
-                "the broker takes no requests in fragments",
-            )),
+            Found::Inbox(Receiver::Elsewhere(send)) => kept.onward.push(send),
+            Found::Refused(refused) => kept.outcome = Err(*refused),
+            Found::System => {
+                let text = "the broker takes no requests in fragments";
+                kept.outcome = Err(Refused::new(Code::TooLarge, text));
+            }
         }
+        Ok(kept)
     }
 
     /// Says what became of a publish, to those who want to know.
@@ -281,26 +305,24 @@ impl Conn {
         &self,
         publish: &PublishView<'_>,
         outcome: Result<u32, Refused>,
+        onward: &[Send],
+        fragmented: Option<u64>,
         effects: &mut Effects,
     ) {
-        if matches!(outcome, Ok(0)) {
+        if matches!(outcome, Ok(0)) && onward.is_empty() {
             effects.unrouted += 1;
         }
-        if let Some(request) = publish.request {
-            self.acknowledge(request, outcome, effects);
+        let Some(request) = publish.request else {
+            return;
+        };
+        match outcome {
+            Ok(count) if !onward.is_empty() => {
+                let requests = SmallVec::from_iter([request]);
+                let asker = Asker::Publisher(Arc::clone(&self.peer), requests);
+                effects.ask_counts(&self.shared, asker, count, onward, fragmented);
+            }
+            outcome => effects.acknowledge(&self.peer, request, outcome),
         }
-    }
-
-    fn acknowledge(
-        &self,
-        request: RequestId,
-        outcome: Result<u32, Refused>,
-        effects: &mut Effects,
-    ) {
-        effects.push_frame(
-            &self.peer,
-            &Frame::Published(Published { request, outcome }),
-        );
     }
 }
 
@@ -335,7 +357,7 @@ fn range(start: usize, end: usize) -> Range<u32> {
     narrow(start)..narrow(end)
 }
 
-fn inbox_target(peer: Arc<Peer>) -> Target<Arc<Peer>> {
+pub(crate) fn inbox_target(peer: Arc<Peer>) -> Target<Arc<Peer>> {
     Target {
         peer,
         subscription: SubscriptionId::INBOX,
@@ -343,19 +365,15 @@ fn inbox_target(peer: Arc<Peer>) -> Target<Arc<Peer>> {
     }
 }
 
-fn deliver_to_inbox(peer: Option<Arc<Peer>>, delivery: Delivery<'_>, effects: &mut Effects) -> u32 {
-    let Some(peer) = peer else { return 0 };
-    effects.deliver(&inbox_target(peer), delivery);
-    1
-}
-
-/// Puts a message into the outboxes of all its receivers; returns the count.
+/// Puts a message into the outboxes of all its receivers at this node, and adds the other nodes to
+/// `onward`; returns the count of those here.
 #[inline]
-fn deliver(
+pub(crate) fn deliver(
     route: &Route<Arc<Peer>>,
-    subject: &[u8],
+    choice: &Choice<'_>,
     delivery: Delivery<'_>,
     dice: &mut Dice,
+    onward: &mut Onward,
     effects: &mut Effects,
 ) -> u32 {
     if delivery.section.len() >= SHARE_LEN_MIN {
@@ -364,58 +382,73 @@ fn deliver(
             shared: Some(&shared),
             ..delivery
         };
-        return each_target(route, subject, dice, |target| {
+        return choice.each_receiver(route, dice, onward, |target| {
             effects.deliver(target, delivery);
         });
     }
-    each_target(route, subject, dice, |target| {
+    choice.each_receiver(route, dice, onward, |target| {
         effects.deliver(target, delivery);
     })
 }
 
-/// Calls `found` for every receiver, choosing one of each queue group; returns the count.
-#[inline]
-fn each_target(
-    route: &Route<Arc<Peer>>,
-    subject: &[u8],
-    dice: &mut Dice,
-    mut found: impl FnMut(&Target<Arc<Peer>>),
-) -> u32 {
-    let mut count = 0;
-    for part in route.parts() {
-        part.targets().iter().for_each(&mut found);
-        part.taps().iter().for_each(&mut found);
-        count += part.targets().len();
-        for group in part.groups() {
-            if let Some(target) = group::choose(group, subject, dice) {
-                found(target);
-                count += 1;
-            }
+impl Kept {
+    /// Of nobody yet, with a number that the node gives once.
+    pub(crate) fn new(shared: &Shared) -> Self {
+        Self {
+            targets: Vec::new(),
+            onward: Onward::new(),
+            id: shared.next_fragment.fetch_add(1, Ordering::Relaxed),
+            outcome: Ok(0),
         }
     }
-    u32::try_from(count).unwrap_or(u32::MAX)
-}
 
-fn pass_on(kept: &Kept, publish: &PublishView<'_>, fragment: Fragment, effects: &mut Effects) {
-    if kept.targets.is_empty() {
-        return;
+    /// Of a message that nobody gets.
+    pub(crate) fn nobody() -> Self {
+        Self {
+            targets: Vec::new(),
+            onward: Onward::new(),
+            id: 0,
+            outcome: Ok(0),
+        }
     }
-    let shared = Bytes::copy_from_slice(publish.section);
-    let delivery = Delivery {
-        unreliable: publish.unreliable,
-        fragment: Some(Fragment {
-            id: kept.id,
-            ..fragment
-        }),
-        section: publish.section,
-        shared: (shared.len() >= SHARE_LEN_MIN).then_some(&shared),
-    };
-    kept.targets
-        .iter()
-        .for_each(|target| effects.deliver(target, delivery));
-}
 
-/// How answers of the broker itself get into outboxes.
-fn effects_sink(effects: &mut Effects) -> impl FnMut(&Target<Arc<Peer>>, Delivery<'_>) + '_ {
-    |target, delivery| effects.deliver(target, delivery)
+    /// Chooses the receivers; returns the count of those at this node.
+    pub(crate) fn choose(
+        &mut self,
+        route: &Route<Arc<Peer>>,
+        choice: &Choice<'_>,
+        dice: &mut Dice,
+    ) -> u32 {
+        let Self {
+            targets, onward, ..
+        } = self;
+        choice.each_receiver(route, dice, onward, |target| {
+            let skipped =
+                target.drop_oldest > 0 && target.peer.outbox.skip_large(target.subscription);
+            if !skipped {
+                targets.push(target.clone());
+            }
+        })
+    }
+
+    /// Passes on a fragment.
+    pub(crate) fn pass_on(&self, delivery: Delivery<'_>, effects: &mut Effects) {
+        if self.targets.is_empty() && self.onward.is_empty() {
+            return;
+        }
+        let shared = (delivery.section.len() >= SHARE_LEN_MIN)
+            .then(|| Bytes::copy_from_slice(delivery.section));
+        let delivery = Delivery {
+            fragment: delivery.fragment.map(|fragment| Fragment {
+                id: self.id,
+                ..fragment
+            }),
+            shared: shared.as_ref(),
+            ..delivery
+        };
+        for target in &self.targets {
+            effects.deliver(target, delivery);
+        }
+        effects.send_all(&self.onward, delivery);
+    }
 }

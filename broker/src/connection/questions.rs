@@ -102,14 +102,10 @@ impl Conn {
     }
 
     fn is_interested(&self, subject: &str) -> bool {
-        match self
-            .shared
-            .registry
-            .find_inbox(&self.shared.node, subject.as_bytes())
-        {
+        match self.shared.find_inbox(subject.as_bytes()) {
             Inbox::No => {}
             Inbox::Gone => return false,
-            Inbox::Of(_) => return true,
+            Inbox::Of(_) | Inbox::Elsewhere(_) => return true,
         }
         subject.starts_with(sys::PREFIX) || self.shared.router.is_interested(subject)
     }

@@ -14,40 +14,42 @@ use dialtone_transport::Lane;
 use super::effects::Effects;
 use super::run::Run;
 use super::{Conn, Ending, Turn, now};
+use crate::broker::Shared;
 use crate::peer::Peer;
 
 /// Bytes that are read at once. Larger reads make larger writes, which is what throughput depends
 /// on, until the buffer leaves the processor's cache.
-const READ_LEN: usize = 256 << 10;
+pub(crate) const READ_LEN: usize = 256 << 10;
 
 /// A frame of which more than this has arrived is continued in a buffer of its own instead of
 /// being copied through the shared one with every read.
-const REST_LEN_MAX: usize = 32 << 10;
+pub(crate) const REST_LEN_MAX: usize = 32 << 10;
 
 /// What a connection needs during a turn only, shared by all connections of a thread.
 #[derive(Default)]
-struct Scratch {
-    buffer: Vec<u8>,
-    work: Work,
+pub(crate) struct Scratch {
+    pub(crate) buffer: Vec<u8>,
+    pub(crate) work: Work,
 }
 
 /// What the frames of a turn have caused so far.
 #[derive(Default)]
-pub(super) struct Work {
-    pub(super) effects: Effects,
-    pub(super) run: Run,
+pub(crate) struct Work {
+    pub(crate) effects: Effects,
+    pub(crate) run: Run,
 }
 
 impl Work {
     /// Delivers the messages that were kept to be delivered together.
     #[inline]
-    pub(super) fn deliver_run(&mut self, bytes: &[u8], publisher: &Arc<Peer>) {
-        self.run.deliver(bytes, publisher, &mut self.effects);
+    pub(crate) fn deliver_run(&mut self, bytes: &[u8], shared: &Shared, publisher: &Arc<Peer>) {
+        self.run
+            .deliver(bytes, shared, publisher, &mut self.effects);
     }
 }
 
 thread_local! {
-    static SCRATCH: RefCell<Scratch> = RefCell::default();
+    pub(crate) static SCRATCH: RefCell<Scratch> = RefCell::default();
 }
 
 /// How far the bytes of a read were understood.
@@ -176,7 +178,7 @@ impl Conn {
         now: Instant,
     ) -> (usize, Turn) {
         let (consumed, flow) = self.process(bytes, work, now);
-        work.deliver_run(bytes, &self.peer);
+        work.deliver_run(bytes, &self.shared, &self.peer);
         let full: Vec<Arc<Peer>> = work.effects.carry_out(&self.shared, &self.peer);
         let turn = match flow {
             Flow::On => Turn::Read(full),
@@ -223,7 +225,7 @@ impl Conn {
     ) -> Result<Flow, Violation> {
         if let Some(publish) = self.session.on_publish(body, now)? {
             if publish.fragment.is_some() {
-                work.deliver_run(bytes, &self.peer);
+                work.deliver_run(bytes, &self.shared, &self.peer);
                 let flow = self.on_fragment(&publish, &mut work.effects, now);
                 if let Ok(Flow::Ask(..)) = flow {
                     self.session.postponed();
@@ -236,7 +238,7 @@ impl Conn {
             }
             return flow;
         }
-        work.deliver_run(bytes, &self.peer);
+        work.deliver_run(bytes, &self.shared, &self.peer);
         let step = self.session.on_body(body, now)?;
         Ok(self.on_step(step, &mut work.effects, now))
     }
@@ -260,7 +262,8 @@ impl Conn {
 
 fn index(lane: Lane) -> usize {
     match lane {
-        Lane::Interactive => 0,
+        // Clients have no control lane.
+        Lane::Interactive | Lane::Control => 0,
         Lane::Bulk => 1,
     }
 }

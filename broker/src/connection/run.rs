@@ -5,10 +5,14 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use dialtone_protocol::frame::{Published, message};
-use dialtone_protocol::{Frame, RequestId, SubscriptionId};
+use dialtone_protocol::frame::message;
+use dialtone_protocol::{RequestId, SubscriptionId};
+use smallvec::SmallVec;
 
 use super::effects::Effects;
+use super::onward::{self, Onward, Reach};
+use crate::broker::Shared;
+use crate::cluster::Asker;
 use crate::outbox::Delivery;
 use crate::peer::Peer;
 use crate::router::{Route, Target};
@@ -22,7 +26,7 @@ const HEAD_LEN: usize = 16;
 
 /// The messages of the read at hand that wait to be delivered together.
 #[derive(Debug, Default)]
-pub(super) struct Run {
+pub(crate) struct Run {
     /// Where their sections lie in the bytes of the read.
     sections: Vec<Range<u32>>,
     sections_len: usize,
@@ -30,6 +34,7 @@ pub(super) struct Run {
     subject: Range<u32>,
     /// Who gets them, as long as there are any.
     route: Option<Route<Arc<Peer>>>,
+    reach: Reach,
     /// The acknowledgements that are due once they have been delivered.
     acknowledge: Vec<RequestId>,
 }
@@ -37,46 +42,52 @@ pub(super) struct Run {
 impl Run {
     /// Whether the run is to this subject.
     #[inline]
-    pub(super) fn is_to(&self, subject: &[u8], bytes: &[u8]) -> bool {
+    pub(crate) fn is_to(&self, subject: &[u8], bytes: &[u8]) -> bool {
         !self.sections.is_empty() && slice(bytes, &self.subject) == subject
     }
 
     /// Whether anybody gets the run.
     #[inline]
-    pub(super) fn has_receivers(&self) -> bool {
-        self.route
-            .as_ref()
-            .is_some_and(|route| !route.parts().is_empty())
+    pub(crate) fn has_receivers(&self) -> bool {
+        self.route.as_ref().is_some_and(|route| !route.is_empty())
     }
 
     /// Notes that the last message is to be acknowledged.
     #[inline]
-    pub(super) fn acknowledge(&mut self, request: RequestId) {
+    pub(crate) fn acknowledge(&mut self, request: RequestId) {
         self.acknowledge.push(request);
     }
 
     /// Begins a run with the message whose section lies at `section`.
     #[inline]
-    pub(super) fn begin(
+    pub(crate) fn begin(
         &mut self,
         route: Route<Arc<Peer>>,
+        reach: Reach,
         subject: Range<u32>,
         section: Range<u32>,
     ) {
         self.route = Some(route);
+        self.reach = reach;
         self.subject = subject;
         self.push(section);
     }
 
     #[inline]
-    pub(super) fn push(&mut self, section: Range<u32>) {
+    pub(crate) fn push(&mut self, section: Range<u32>) {
         self.sections_len += (section.end - section.start) as usize;
         self.sections.push(section);
     }
 
     /// Delivers the run, acknowledges what its publisher asked for, and empties it.
     #[inline]
-    pub(super) fn deliver(&mut self, bytes: &[u8], publisher: &Arc<Peer>, effects: &mut Effects) {
+    pub(crate) fn deliver(
+        &mut self,
+        bytes: &[u8],
+        shared: &Shared,
+        publisher: &Arc<Peer>,
+        effects: &mut Effects,
+    ) {
         let Some(route) = self.route.take() else {
             return;
         };
@@ -84,12 +95,41 @@ impl Run {
             self.deliver_to(part.targets(), bytes, effects);
             self.deliver_to(part.taps(), bytes, effects);
         }
-        for request in self.acknowledge.drain(..) {
-            let outcome = Ok(route.count());
-            effects.push_frame(publisher, &Frame::Published(Published { request, outcome }));
+        if route.links().is_empty() {
+            for request in self.acknowledge.drain(..) {
+                effects.acknowledge(publisher, request, Ok(route.count()));
+            }
+        } else {
+            self.deliver_onward(&route, bytes, shared, publisher, effects);
         }
         self.sections.clear();
         self.sections_len = 0;
+    }
+
+    /// Other nodes get the run as receivers here do, and count their own.
+    fn deliver_onward(
+        &mut self,
+        route: &Route<Arc<Peer>>,
+        bytes: &[u8],
+        shared: &Shared,
+        publisher: &Arc<Peer>,
+        effects: &mut Effects,
+    ) {
+        let onward: Onward = onward::linked(route, self.reach).collect();
+        let targets: SmallVec<[_; 4]> = onward
+            .iter()
+            .map(|send| Target {
+                peer: Arc::clone(&send.peer),
+                subscription: SubscriptionId::INBOX,
+                drop_oldest: 0,
+            })
+            .collect();
+        self.deliver_to(&targets, bytes, effects);
+        if !self.acknowledge.is_empty() {
+            let requests = self.acknowledge.drain(..).collect();
+            let asker = Asker::Publisher(Arc::clone(publisher), requests);
+            effects.ask_counts(shared, asker, route.count(), &onward, None);
+        }
     }
 
     fn deliver_to(&self, targets: &[Target<Arc<Peer>>], bytes: &[u8], effects: &mut Effects) {

@@ -104,9 +104,10 @@ impl Conn {
             },
         );
         self.subscriptions.insert(wanted.id.0, entry);
+        self.shared.interest_changed(pattern.as_str());
         self.peer.subscriptions.fetch_add(1, Relaxed);
         if !wanted.tap {
-            self.shared.waiting.satisfy(&pattern);
+            self.shared.waiting.satisfy(pattern.as_str());
         }
         Ok(())
     }
@@ -117,6 +118,7 @@ impl Conn {
                 self.shared
                     .router
                     .unsubscribe(&entry, |target| is_it(target, &self.peer, *id));
+                self.shared.interest_changed(entry.name());
                 self.peer.outbox.forget(*id);
                 self.peer.subscriptions.fetch_sub(1, Relaxed);
             }

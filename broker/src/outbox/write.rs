@@ -7,7 +7,7 @@ use dialtone_protocol::Code;
 use dialtone_transport::{Batch, Lane, Writer};
 use futures_util::task::noop_waker_ref;
 
-use super::{Outbox, Queued, now};
+use super::{Lanes, Outbox, Queued, now};
 
 /// Most bytes that one write takes of the bulk lane where it shares a stream with small messages.
 const BULK_TURN: usize = 256 << 10;
@@ -20,11 +20,20 @@ pub(super) struct Writing {
     writer: Writer,
     interactive: Batch,
     bulk: Batch,
-    has_bulk_lane: bool,
+    lanes: Lanes,
+    /// Where the transport has a lane for it; made when it is first used.
+    control: Option<Box<Control>>,
     /// A transport that could not write everything may hold bytes of its own after the batch is
     /// empty: it is asked again until it is ready.
     interactive_blocked: bool,
     bulk_blocked: bool,
+}
+
+/// What waits to be written to the control lane.
+#[derive(Debug, Default)]
+struct Control {
+    batch: Batch,
+    blocked: bool,
 }
 
 impl Outbox {
@@ -69,9 +78,9 @@ impl Outbox {
             if self.refill(writing) {
                 return Poll::Ready(());
             }
-            let before = writing.interactive.len() + writing.bulk.len();
+            let before = writing.len();
             let result = writing.poll(cx);
-            let left = writing.interactive.len() + writing.bulk.len();
+            let left = writing.len();
             self.account(before - left);
             match result {
                 Poll::Ready(Ok(())) => {}
@@ -130,10 +139,13 @@ impl Outbox {
                 queued.interactive.push(frame);
             }
         }
+        if let Some(control) = &mut queued.control {
+            control.move_to(writing.control_batch(), WRITE_TURN);
+        }
         queued
             .interactive
             .move_to(&mut writing.interactive, WRITE_TURN);
-        if writing.has_bulk_lane {
+        if writing.lanes.bulk {
             queued.bulk.move_to(&mut writing.bulk, WRITE_TURN);
         } else if writing.interactive.len() < BULK_TURN {
             queued.bulk.move_to(&mut writing.interactive, BULK_TURN);
@@ -190,24 +202,52 @@ impl Outbox {
 }
 
 impl Writing {
-    pub(super) fn new(writer: Writer, has_bulk_lane: bool) -> Self {
+    pub(super) fn new(writer: Writer, lanes: Lanes) -> Self {
         Self {
             writer,
             interactive: Batch::new(),
             bulk: Batch::new(),
-            has_bulk_lane,
+            lanes,
+            control: None,
             interactive_blocked: false,
             bulk_blocked: false,
         }
     }
 
-    fn is_idle(&self) -> bool {
-        let written = self.interactive.is_empty() && self.bulk.is_empty();
-        written && !self.interactive_blocked && !self.bulk_blocked
+    fn len(&self) -> usize {
+        let control = self.control.as_ref();
+        let control = control.map_or(0, |control| control.batch.len());
+        self.interactive.len() + self.bulk.len() + control
     }
 
-    /// Writes both lanes; ready when both have been written, pending when one is blocked.
+    fn is_idle(&self) -> bool {
+        let blocked = self.interactive_blocked || self.bulk_blocked;
+        let control = self.control.as_ref();
+        let blocked = blocked || control.is_some_and(|control| control.blocked);
+        self.len() == 0 && !blocked
+    }
+
+    /// Where what must not wait is written: on one stream, before everything else of each write.
+    fn control_batch(&mut self) -> &mut Batch {
+        if self.lanes.control {
+            &mut self.control.get_or_insert_default().batch
+        } else {
+            &mut self.interactive
+        }
+    }
+
+    /// Writes all lanes; ready when they have been written, pending when one is blocked.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), dialtone_transport::Error>> {
+        let mut control_blocked = false;
+        if let Some(control) = &mut self.control
+            && (!control.batch.is_empty() || control.blocked)
+        {
+            let sent = self
+                .writer
+                .poll_send(cx, Lane::Control, &mut control.batch)?;
+            control.blocked = sent.is_pending();
+            control_blocked = control.blocked;
+        }
         if !self.interactive.is_empty() || self.interactive_blocked {
             let sent = self
                 .writer
@@ -218,7 +258,7 @@ impl Writing {
             let sent = self.writer.poll_send(cx, Lane::Bulk, &mut self.bulk)?;
             self.bulk_blocked = sent.is_pending();
         }
-        if self.interactive_blocked || self.bulk_blocked {
+        if self.interactive_blocked || self.bulk_blocked || control_blocked {
             Poll::Pending
         } else {
             Poll::Ready(Ok(()))

@@ -3,9 +3,11 @@
 use std::borrow::Borrow;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use compact_str::CompactString;
 use dialtone_protocol::SubscriptionId;
+use dialtone_protocol::frame::link::{DESTINATION_SETS, GroupInterest, PatternInterest};
 use dialtone_protocol::frame::{Pick, Wanted};
 use parking_lot::Mutex;
 use smallvec::SmallVec;
@@ -41,6 +43,52 @@ pub struct Snapshot<P> {
     pub taps: Box<[Target<P>]>,
     /// One member of each of these gets a message.
     pub groups: Box<[Group<P>]>,
+    /// Other nodes with plain subscribers or taps: each gets every message once, whatever the
+    /// number of patterns and groups behind it.
+    pub links: Box<[Linked<P>]>,
+}
+
+/// The way to another node.
+#[derive(Debug, Clone)]
+pub struct Link<P> {
+    /// Names the link among all of the node, for good.
+    pub id: u64,
+    /// Where messages for the other node are put.
+    pub peer: P,
+    /// The [stable hash](super::hash::stable_hash) of the other node's name, by which all nodes
+    /// choose alike.
+    pub node: u64,
+    /// Whether it leads to another cluster.
+    pub is_gateway: bool,
+}
+
+/// Another node with plain subscribers or taps.
+#[derive(Debug, Clone)]
+pub struct Linked<P> {
+    /// The way there.
+    pub link: Link<P>,
+    /// Whether it has plain subscribers, which count, and not taps alone.
+    pub counts: bool,
+}
+
+/// Members of a queue group at another node.
+#[derive(Debug, Clone)]
+pub struct Remote<P> {
+    /// The way there.
+    pub link: Link<P>,
+    /// The other node's number for the group.
+    pub number: SubscriptionId,
+    /// How many members it has there.
+    pub members: u32,
+}
+
+/// Whose interest is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// Of the node's own subscribers.
+    Node,
+    /// Of the node's own subscribers and those of the other nodes of its cluster.
+    Cluster,
 }
 
 /// A queue group at some moment.
@@ -50,8 +98,12 @@ pub struct Group<P> {
     pub name: Box<str>,
     /// How a member is chosen.
     pub pick: Pick,
-    /// Never empty.
+    /// The node's number for it, by which other nodes ask for one of its members.
+    pub number: SubscriptionId,
+    /// Those of this node.
     pub members: Vec<Target<P>>,
+    /// Those of other nodes. Together with `members` never empty.
+    pub remotes: Vec<Remote<P>>,
 }
 
 /// What a pattern contributes to a route. A single plain subscriber, by far the most frequent case,
@@ -86,6 +138,29 @@ struct Members<P> {
 struct Others<P> {
     taps: Vec<Target<P>>,
     groups: Vec<Group<P>>,
+    links: Vec<Linked<P>>,
+}
+
+impl<P> Default for Others<P> {
+    fn default() -> Self {
+        Self {
+            taps: Vec::new(),
+            groups: Vec::new(),
+            links: Vec::new(),
+        }
+    }
+}
+
+/// Gives numbers to queue groups. Where a number comes again after 2³¹ groups, the pattern of the
+/// group still tells it from others: a number means something only for subjects that match.
+#[derive(Debug, Default)]
+pub(super) struct GroupNumbers(AtomicU32);
+
+impl GroupNumbers {
+    fn next(&self) -> SubscriptionId {
+        let number = self.0.fetch_add(1, Ordering::Relaxed) % (DESTINATION_SETS - 1);
+        SubscriptionId(number + 1)
+    }
 }
 
 impl<P> Entry<P> {
@@ -111,21 +186,23 @@ impl<P> Entry<P> {
         members.plain.is_empty() && members.others.is_none()
     }
 
-    pub(super) fn add(&self, member: Member<P>) {
+    pub(super) fn add(&self, member: Member<P>, numbers: &GroupNumbers) {
         let mut members = self.members.lock();
         members.snapshot = None;
         if member.group.is_none() && !member.tap {
             members.plain.push(member.target);
             return;
         }
-        let others = members.others.get_or_insert_with(|| {
-            Box::new(Others {
-                taps: Vec::new(),
-                groups: Vec::new(),
-            })
-        });
+        let others = members.others.get_or_insert_default();
         match member.group {
-            Some((name, pick)) if !member.tap => others.join(name, pick, member.target),
+            Some((name, pick)) if !member.tap => {
+                let group = others.group(&name, pick, numbers);
+                if group.members.is_empty() {
+                    // The first member at the node decides for the node.
+                    group.pick = pick;
+                }
+                group.members.push(member.target);
+            }
             _ => others.taps.push(member.target),
         }
     }
@@ -145,10 +222,75 @@ impl<P> Entry<P> {
             return false;
         };
         let removed = others.remove(is_it);
-        if others.taps.is_empty() && others.groups.is_empty() {
+        if others.is_empty() {
             members.others = None;
         }
         removed
+    }
+
+    /// Replaces what another node asks for in this pattern, in one step.
+    pub(super) fn set_link(
+        &self,
+        link: &Link<P>,
+        interest: &PatternInterest,
+        numbers: &GroupNumbers,
+    ) where
+        P: Clone,
+    {
+        let mut members = self.members.lock();
+        members.snapshot = None;
+        let others = members.others.get_or_insert_default();
+        others.forget_link(link.id);
+        if interest.plain || interest.tap {
+            others.links.push(Linked {
+                link: link.clone(),
+                counts: interest.plain,
+            });
+        }
+        for group in &interest.groups {
+            let remote = Remote {
+                link: link.clone(),
+                number: group.number,
+                members: group.members.max(1),
+            };
+            let group = others.group(&group.name, group.pick, numbers);
+            group.remotes.push(remote);
+        }
+        others.groups.retain(|group| !group.is_empty());
+        if others.is_empty() {
+            members.others = None;
+        }
+    }
+
+    /// What is asked for in this pattern, as another node is told. Groups are in the order of their
+    /// names.
+    pub fn interest(&self, scope: Scope) -> PatternInterest {
+        let members = self.members.lock();
+        let mut interest = PatternInterest {
+            pattern: self.name.to_string(),
+            plain: !members.plain.is_empty(),
+            tap: false,
+            groups: Vec::new(),
+        };
+        let Some(others) = members.others.as_deref() else {
+            return interest;
+        };
+        interest.tap = !others.taps.is_empty();
+        if scope == Scope::Cluster {
+            for linked in others.links.iter().filter(|linked| !linked.link.is_gateway) {
+                interest.plain |= linked.counts;
+                interest.tap |= !linked.counts;
+            }
+        }
+        let groups = others
+            .groups
+            .iter()
+            .filter_map(|group| group.interest(scope));
+        interest.groups = groups.collect();
+        interest
+            .groups
+            .sort_unstable_by(|one, other| one.name.cmp(&other.name));
+        interest
     }
 
     /// Calls `found` for every subscription, with its group and whether it is a tap.
@@ -219,12 +361,13 @@ impl<P: Clone> Members<P> {
         if let Some(snapshot) = &self.snapshot {
             return Arc::clone(snapshot);
         }
-        let (taps, groups) = match self.others.as_deref() {
+        let (taps, groups, links) = match self.others.as_deref() {
             Some(others) => (
                 others.taps.as_slice().into(),
                 others.groups.as_slice().into(),
+                others.links.as_slice().into(),
             ),
-            None => (Box::default(), Box::default()),
+            None => (Box::default(), Box::default(), Box::default()),
         };
         // Receivers with the same number follow each other, so that they can share an encoding.
         let mut targets: Box<[Target<P>]> = self.plain.as_slice().into();
@@ -233,6 +376,7 @@ impl<P: Clone> Members<P> {
             targets,
             taps,
             groups,
+            links,
         });
         self.snapshot = Some(Arc::clone(&snapshot));
         snapshot
@@ -266,17 +410,64 @@ impl<P> Part<P> {
             Self::Many(snapshot) => &snapshot.groups,
         }
     }
+
+    /// Other nodes with plain subscribers or taps.
+    #[inline]
+    pub fn links(&self) -> &[Linked<P>] {
+        match self {
+            Self::One(_) => &[],
+            Self::Many(snapshot) => &snapshot.links,
+        }
+    }
+}
+
+impl<P> Group<P> {
+    fn is_empty(&self) -> bool {
+        self.members.is_empty() && self.remotes.is_empty()
+    }
+
+    /// Whether it has members at this node or, in the scope of the cluster, at one of its others.
+    fn interest(&self, scope: Scope) -> Option<GroupInterest> {
+        let remotes = self
+            .remotes
+            .iter()
+            .filter(|remote| scope == Scope::Cluster && !remote.link.is_gateway);
+        let own = u32::try_from(self.members.len()).unwrap_or(u32::MAX);
+        let members = remotes.fold(own, |sum, remote| sum.saturating_add(remote.members));
+        (members > 0).then(|| GroupInterest {
+            name: self.name.to_string(),
+            pick: self.pick,
+            number: self.number,
+            members,
+        })
+    }
 }
 
 impl<P> Others<P> {
-    fn join(&mut self, name: Box<str>, pick: Pick, target: Target<P>) {
-        match self.groups.iter_mut().find(|group| group.name == name) {
-            Some(group) => group.members.push(target),
-            None => self.groups.push(Group {
-                name,
+    fn is_empty(&self) -> bool {
+        self.taps.is_empty() && self.groups.is_empty() && self.links.is_empty()
+    }
+
+    /// The group of this name, made when it is not there.
+    fn group(&mut self, name: &str, pick: Pick, numbers: &GroupNumbers) -> &mut Group<P> {
+        let found = self.groups.iter().position(|group| *group.name == *name);
+        let index = found.unwrap_or(self.groups.len());
+        if found.is_none() {
+            self.groups.push(Group {
+                name: name.into(),
                 pick,
-                members: vec![target],
-            }),
+                number: numbers.next(),
+                members: Vec::new(),
+                remotes: Vec::new(),
+            });
+        }
+        &mut self.groups[index]
+    }
+
+    fn forget_link(&mut self, id: u64) {
+        self.links.retain(|linked| linked.link.id != id);
+        for group in &mut self.groups {
+            group.remotes.retain(|remote| remote.link.id != id);
         }
     }
 
@@ -289,7 +480,7 @@ impl<P> Others<P> {
             let members = &mut self.groups[index].members;
             if let Some(found) = members.iter().position(&is_it) {
                 members.remove(found);
-                if members.is_empty() {
+                if self.groups[index].is_empty() {
                     self.groups.remove(index);
                 }
                 return true;

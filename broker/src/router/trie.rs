@@ -77,6 +77,19 @@ impl<P> Trie<P> {
         Arc::clone(slot.get_or_insert_with(|| Arc::new(Entry::new(pattern))))
     }
 
+    /// The entry of a checked pattern, if it is there.
+    pub fn get(&self, pattern: &str) -> Option<Arc<Entry<P>>> {
+        let mut node = &self.root;
+        for segment in pattern.split('.') {
+            match segment {
+                ">" => return node.tail.clone(),
+                "*" => node = node.star.as_deref()?,
+                literal => node = node.literals.get(literal)?,
+            }
+        }
+        node.here.clone()
+    }
+
     /// Removes a checked pattern and the branches that only it needed.
     pub fn remove(&mut self, pattern: &str) {
         if self.root.remove(pattern.split('.')) {

@@ -138,7 +138,8 @@ impl Link {
         lane: Lane,
     ) -> Poll<Result<(), ConnectError>> {
         let buf = match lane {
-            Lane::Interactive => &mut self.interactive,
+            // Clients have no control lane.
+            Lane::Interactive | Lane::Control => &mut self.interactive,
             Lane::Bulk => &mut self.bulk,
         };
         if buf.is_empty() && buf.capacity() > READ_KEEP_MAX {
@@ -196,7 +197,7 @@ impl Link {
 
     fn poll_send(&mut self, cx: &mut Context<'_>, lane: Lane) -> Result<bool, ConnectError> {
         let (batch, blocked) = match lane {
-            Lane::Interactive => (&mut self.out, &mut self.interactive_blocked),
+            Lane::Interactive | Lane::Control => (&mut self.out, &mut self.interactive_blocked),
             Lane::Bulk => (&mut self.out_bulk, &mut self.bulk_blocked),
         };
         let sent = self.writer.poll_send(cx, lane, batch);

@@ -103,7 +103,7 @@ impl Driver {
     /// Takes the whole frames from the front of a lane's buffer.
     fn understand(&mut self, link: &mut Link, lane: Lane) -> Result<(), ConnectError> {
         let mut buf = std::mem::take(match lane {
-            Lane::Interactive => &mut link.interactive,
+            Lane::Interactive | Lane::Control => &mut link.interactive,
             Lane::Bulk => &mut link.bulk,
         });
         let (taken, result) = self.on_frames(&buf, link.frame_len_max());
@@ -114,7 +114,7 @@ impl Driver {
             drop(buf.drain(..taken));
         }
         match lane {
-            Lane::Interactive => link.interactive = buf,
+            Lane::Interactive | Lane::Control => link.interactive = buf,
             Lane::Bulk => link.bulk = buf,
         }
         result.map_err(|fault| fault.at(link))

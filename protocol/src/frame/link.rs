@@ -18,11 +18,12 @@ pub const NODE_ADDRESSES_MAX: usize = 16;
 /// sets of groups, declared by the sender (§12.4).
 pub const DESTINATION_SETS: u32 = 1 << 31;
 
-/// Most sets of groups that are declared at the same time on a lane of a link.
+/// Most sets of groups that are declared at the same time on a lane of a link. The numbers of the
+/// interactive lane come first, then those of the bulk lane.
 pub const DESTINATION_SETS_MAX: u32 = 4_096;
 
 /// Most groups in a set.
-pub const DESTINATION_GROUPS_MAX: usize = 1_024;
+pub const DESTINATION_GROUPS_MAX: usize = 65_536;
 
 /// One unit between nodes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -173,19 +174,23 @@ pub struct Check {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "arbitrary", derive(arbitrary::Arbitrary))]
 pub struct Destination {
-    /// From [`DESTINATION_SETS`] on, and below that plus [`DESTINATION_SETS_MAX`].
+    /// From [`DESTINATION_SETS`] on, and below that plus twice [`DESTINATION_SETS_MAX`].
     pub number: SubscriptionId,
     /// The receiver's groups of which one member each gets the message; at most
     /// [`DESTINATION_GROUPS_MAX`].
     pub groups: Vec<SubscriptionId>,
 }
 
-/// How many of the receiver's subscribers got the last message before this on the lane?
+/// How many of the receiver's subscribers got the last whole message before this on the lane, or a
+/// fragmented one?
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "arbitrary", derive(arbitrary::Arbitrary))]
 pub struct Count {
     /// Returned in the answer.
     pub token: u64,
+    /// Asks about the fragmented message of this number, whose last fragment comes before this on
+    /// the lane, and not about the last whole message.
+    pub fragmented: Option<u64>,
 }
 
 /// The answer to a [`Count`].
@@ -218,6 +223,22 @@ impl Link {
 }
 
 impl PatternInterest {
+    /// That nobody asks for a pattern.
+    pub fn none(pattern: impl Into<String>) -> Self {
+        Self {
+            pattern: pattern.into(),
+            plain: false,
+            tap: false,
+            groups: Vec::new(),
+        }
+    }
+
+    /// As it is on the wire, for hashes that both ends of a link compare.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        // A vector has room for everything, and every field is of a kind that can be written.
+        postcard::to_allocvec(self).unwrap_or_default()
+    }
+
     /// Whether nobody asks for the pattern.
     pub fn is_none(&self) -> bool {
         !self.plain && !self.tap && self.groups.is_empty()

@@ -1,4 +1,4 @@
-//! The reading end of a QUIC connection: two streams and datagrams.
+//! The reading end of a QUIC connection: its streams and datagrams.
 
 use std::fmt;
 use std::future::Future;
@@ -18,7 +18,11 @@ type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send + Sync>>;
 pub(crate) struct Receiver {
     connection: quinn::Connection,
     interactive: Interactive,
-    bulk: Bulk,
+    /// The unidirectional streams in the order in which the peer opens them: bulk, control.
+    lanes: [Unidirectional; 2],
+    has_control_lane: bool,
+    /// Waits for the next of them.
+    accepting: Option<BoxFuture<Result<RecvStream, ConnectionError>>>,
     /// Waits for a datagram; kept between polls, because quinn forgets the waker of a future that is dropped.
     datagram: Option<BoxFuture<Result<Bytes, ConnectionError>>>,
 }
@@ -34,33 +38,50 @@ enum Interactive {
     Finished(BoxFuture<ConnectionError>),
 }
 
-enum Bulk {
-    Accepting(BoxFuture<Result<RecvStream, ConnectionError>>),
+enum Unidirectional {
+    Unopened,
     Open(RecvStream),
     /// The end of the connection is told by the interactive lane.
     Finished,
 }
 
 impl Receiver {
-    pub(super) fn accepting(connection: quinn::Connection, slot: SharedSlot) -> Self {
+    pub(super) fn accepting(
+        connection: quinn::Connection,
+        slot: SharedSlot,
+        has_control_lane: bool,
+    ) -> Self {
         let accepted = connection.clone();
         let accepting = Box::pin(async move { accepted.accept_bi().await });
-        Self::new(connection, Interactive::Accepting(accepting, slot))
+        let interactive = Interactive::Accepting(accepting, slot);
+        Self::new(connection, interactive, has_control_lane)
     }
 
-    pub(super) fn opened(connection: quinn::Connection, stream: RecvStream) -> Self {
-        Self::new(connection, Interactive::Open(stream))
+    pub(super) fn opened(
+        connection: quinn::Connection,
+        stream: RecvStream,
+        has_control_lane: bool,
+    ) -> Self {
+        Self::new(connection, Interactive::Open(stream), has_control_lane)
     }
 
-    fn new(connection: quinn::Connection, interactive: Interactive) -> Self {
-        let accepted = connection.clone();
-        let bulk = Bulk::Accepting(Box::pin(async move { accepted.accept_uni().await }));
+    fn new(
+        connection: quinn::Connection,
+        interactive: Interactive,
+        has_control_lane: bool,
+    ) -> Self {
         Self {
             connection,
             interactive,
-            bulk,
+            lanes: [Unidirectional::Unopened, Unidirectional::Unopened],
+            has_control_lane,
+            accepting: None,
             datagram: None,
         }
+    }
+
+    pub(crate) const fn has_control_lane(&self) -> bool {
+        self.has_control_lane
     }
 
     pub(crate) fn poll_interactive(
@@ -121,19 +142,65 @@ impl Receiver {
         cx: &mut Context<'_>,
         buf: &mut Vec<u8>,
     ) -> Poll<Result<usize, Error>> {
+        self.poll_unidirectional(cx, 0, buf)
+    }
+
+    pub(crate) fn poll_control(
+        &mut self,
+        cx: &mut Context<'_>,
+        buf: &mut Vec<u8>,
+    ) -> Poll<Result<usize, Error>> {
+        if !self.has_control_lane {
+            return Poll::Pending;
+        }
+        self.poll_unidirectional(cx, 1, buf)
+    }
+
+    fn poll_unidirectional(
+        &mut self,
+        cx: &mut Context<'_>,
+        index: usize,
+        buf: &mut Vec<u8>,
+    ) -> Poll<Result<usize, Error>> {
         loop {
-            match &mut self.bulk {
-                Bulk::Accepting(accepting) => match ready!(accepting.as_mut().poll(cx)) {
-                    Ok(stream) => self.bulk = Bulk::Open(stream),
-                    Err(_) => self.bulk = Bulk::Finished,
-                },
-                Bulk::Open(stream) => match ready!(poll_read_buf(Pin::new(stream), cx, buf)) {
-                    Ok(0) | Err(_) => self.bulk = Bulk::Finished,
-                    Ok(received) => return Poll::Ready(Ok(received)),
-                },
-                Bulk::Finished => return Poll::Pending,
+            match self.lanes.get_mut(index) {
+                Some(Unidirectional::Unopened) => ready!(self.poll_accept(cx)),
+                Some(lane @ Unidirectional::Open(_)) => {
+                    let Unidirectional::Open(stream) = lane else {
+                        return Poll::Pending;
+                    };
+                    match ready!(poll_read_buf(Pin::new(stream), cx, buf)) {
+                        Ok(0) | Err(_) => *lane = Unidirectional::Finished,
+                        Ok(received) => return Poll::Ready(Ok(received)),
+                    }
+                }
+                Some(Unidirectional::Finished) | None => return Poll::Pending,
             }
         }
+    }
+
+    /// The peer opens its streams in the order of the lanes.
+    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let connection = &self.connection;
+        let accepting = self.accepting.get_or_insert_with(|| {
+            let connection = connection.clone();
+            Box::pin(async move { connection.accept_uni().await })
+        });
+        let accepted = ready!(accepting.as_mut().poll(cx));
+        self.accepting = None;
+        let mut unopened = self
+            .lanes
+            .iter_mut()
+            .filter(|lane| matches!(lane, Unidirectional::Unopened));
+        match accepted {
+            Ok(stream) => {
+                if let Some(lane) = unopened.next() {
+                    *lane = Unidirectional::Open(stream);
+                }
+            }
+            Err(_) => unopened.for_each(|lane| *lane = Unidirectional::Finished),
+        }
+        Poll::Ready(())
     }
 
     pub(crate) fn poll_datagram(&mut self, cx: &mut Context<'_>) -> Poll<Result<Bytes, Error>> {

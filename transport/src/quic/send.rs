@@ -1,4 +1,4 @@
-//! The writing end of a QUIC connection: two streams and datagrams.
+//! The writing end of a QUIC connection: its streams and datagrams.
 
 use std::fmt;
 use std::future::Future;
@@ -13,6 +13,8 @@ use crate::batch::Batch;
 use crate::error::Error;
 use crate::lane::Lane;
 
+/// Priority of the control stream, which is sent before all others.
+const CONTROL_PRIORITY: i32 = 2;
 /// Priority of the interactive stream; the bulk stream has 0 and is sent only when there is room left.
 const INTERACTIVE_PRIORITY: i32 = 1;
 /// Chunks below this are copied together, because quinn searches its chunks from the front for each packet.
@@ -28,7 +30,8 @@ type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send + Sync>>;
 pub(crate) struct Sender {
     connection: quinn::Connection,
     interactive: Interactive,
-    bulk: Bulk,
+    bulk: Unidirectional,
+    control: Unidirectional,
     closing: Closing,
 }
 
@@ -37,7 +40,7 @@ enum Interactive {
     Open(SendStream),
 }
 
-enum Bulk {
+enum Unidirectional {
     Unopened,
     Opening(BoxFuture<Result<SendStream, ConnectionError>>),
     Open(SendStream),
@@ -57,7 +60,7 @@ impl Sender {
     }
 
     pub(super) fn opened(connection: quinn::Connection, stream: SendStream) -> Self {
-        prioritise(&stream);
+        prioritise(&stream, INTERACTIVE_PRIORITY);
         Self::new(connection, Interactive::Open(stream))
     }
 
@@ -65,7 +68,8 @@ impl Sender {
         Self {
             connection,
             interactive,
-            bulk: Bulk::Unopened,
+            bulk: Unidirectional::Unopened,
+            control: Unidirectional::Unopened,
             closing: Closing::No,
         }
     }
@@ -81,7 +85,8 @@ impl Sender {
         }
         let stream = match lane {
             Lane::Interactive => ready!(self.poll_interactive(cx))?,
-            Lane::Bulk => ready!(self.poll_bulk(cx))?,
+            Lane::Bulk => ready!(self.bulk.poll(cx, &self.connection))?,
+            Lane::Control => ready!(self.poll_control(cx))?,
         };
         while !batch.is_empty() {
             batch.coalesce(SMALL_CHUNK, BLOCK);
@@ -103,7 +108,7 @@ impl Sender {
             let mut waiting = slot.lock();
             if let Some(stream) = waiting.stream.take() {
                 drop(waiting);
-                prioritise(&stream);
+                prioritise(&stream, INTERACTIVE_PRIORITY);
                 self.interactive = Interactive::Open(stream);
             } else if let Some(reason) = self.connection.close_reason() {
                 return Poll::Ready(Err(ended(reason)));
@@ -117,18 +122,14 @@ impl Sender {
         }
     }
 
-    fn poll_bulk(&mut self, cx: &mut Context<'_>) -> Poll<Result<&mut SendStream, Error>> {
-        if matches!(self.bulk, Bulk::Unopened) {
-            let connection = self.connection.clone();
-            self.bulk = Bulk::Opening(Box::pin(async move { connection.open_uni().await }));
+    /// The bulk lane is opened as well, because the peer tells the two apart by their order.
+    fn poll_control(&mut self, cx: &mut Context<'_>) -> Poll<Result<&mut SendStream, Error>> {
+        if !matches!(self.control, Unidirectional::Open(_)) {
+            ready!(self.bulk.poll(cx, &self.connection))?;
+            let stream = ready!(self.control.poll(cx, &self.connection))?;
+            prioritise(stream, CONTROL_PRIORITY);
         }
-        if let Bulk::Opening(opening) = &mut self.bulk {
-            self.bulk = Bulk::Open(ready!(opening.as_mut().poll(cx)).map_err(ended)?);
-        }
-        match &mut self.bulk {
-            Bulk::Open(stream) => Poll::Ready(Ok(stream)),
-            Bulk::Unopened | Bulk::Opening(_) => Poll::Pending,
-        }
+        self.control.poll(cx, &self.connection)
     }
 
     /// Prefers the connection's reason to the stream's.
@@ -195,12 +196,12 @@ impl Sender {
             Interactive::Open(stream) => finish_stream(stream),
             Interactive::Accepting(_) => None,
         };
-        let bulk = match &mut self.bulk {
-            Bulk::Open(stream) => finish_stream(stream),
-            Bulk::Unopened | Bulk::Opening(_) => None,
-        };
+        let [bulk, control] = [&mut self.bulk, &mut self.control].map(|lane| match lane {
+            Unidirectional::Open(stream) => finish_stream(stream),
+            Unidirectional::Unopened | Unidirectional::Opening(_) => None,
+        });
         Box::pin(async move {
-            for acknowledged in [interactive, bulk].into_iter().flatten() {
+            for acknowledged in [interactive, bulk, control].into_iter().flatten() {
                 acknowledged.await;
             }
         })
@@ -214,6 +215,26 @@ impl Sender {
     }
 }
 
+impl Unidirectional {
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        connection: &quinn::Connection,
+    ) -> Poll<Result<&mut SendStream, Error>> {
+        if matches!(self, Self::Unopened) {
+            let connection = connection.clone();
+            *self = Self::Opening(Box::pin(async move { connection.open_uni().await }));
+        }
+        if let Self::Opening(opening) = self {
+            *self = Self::Open(ready!(opening.as_mut().poll(cx)).map_err(ended)?);
+        }
+        match self {
+            Self::Open(stream) => Poll::Ready(Ok(stream)),
+            Self::Unopened | Self::Opening(_) => Poll::Pending,
+        }
+    }
+}
+
 /// Finishes a stream; resolves when the peer has everything, or wants no more, or is gone.
 fn finish_stream(stream: &mut SendStream) -> Option<BoxFuture<()>> {
     stream.finish().ok()?;
@@ -221,9 +242,9 @@ fn finish_stream(stream: &mut SendStream) -> Option<BoxFuture<()>> {
     Some(Box::pin(async move { drop(stopped.await) }))
 }
 
-fn prioritise(stream: &SendStream) {
-    if stream.set_priority(INTERACTIVE_PRIORITY).is_err() {
-        tracing::debug!("interactive stream was stopped by the peer before it was used");
+fn prioritise(stream: &SendStream, priority: i32) {
+    if stream.set_priority(priority).is_err() {
+        tracing::debug!("a stream was stopped by the peer before it was used");
     }
 }
 

@@ -38,7 +38,7 @@ pub(crate) async fn dial(
         options,
     };
     let (info, (receiver, sender)) = if endpoint.is_encrypted() {
-        let name = server_name(host)?;
+        let name = server_name(options.server_name.as_deref().unwrap_or(host))?;
         let config = options.tls.tcp_config()?;
         let stream = TlsConnector::from(config)
             .connect(name, stream)

@@ -1,9 +1,11 @@
 //! What only QUIC has: lanes, datagrams, and addresses that change.
 
 use std::future::poll_fn;
+use std::task::Poll;
 
 use bytes::Bytes;
-use dialtone_transport::{Batch, Lane};
+use dialtone_transport::quic::Settings;
+use dialtone_transport::{Batch, Connection, Lane, ListenOptions};
 
 use crate::support::{Link, Over, content, receive_exactly, send};
 
@@ -14,8 +16,7 @@ async fn small_messages_pass_a_full_bulk_lane() {
     let mut large = Batch::from_iter([Bytes::from(bulk.clone())]);
     // Nobody reads the bulk lane, so it fills up.
     let attempt =
-        poll_fn(|cx| std::task::Poll::Ready(client.writer.poll_send(cx, Lane::Bulk, &mut large)))
-            .await;
+        poll_fn(|cx| Poll::Ready(client.writer.poll_send(cx, Lane::Bulk, &mut large))).await;
     assert!(attempt.is_pending());
     let mut small = Batch::from_iter([Bytes::from_static(b"urgent")]);
     send(&mut client.writer, Lane::Interactive, &mut small)
@@ -44,6 +45,76 @@ async fn bulk_lane_runs_both_ways() {
         receive_exactly(&mut client.reader, Lane::Bulk, 4).await,
         b"down"
     );
+}
+
+/// A connection of two ends with a control lane.
+async fn with_control() -> (Link, Connection, Connection) {
+    let settings = Settings {
+        control_lane: true,
+        ..Settings::default()
+    };
+    let options = ListenOptions {
+        quic: settings.clone(),
+        ..ListenOptions::default()
+    };
+    let mut link = Link::with(Over::Quic, options).await;
+    link.dialling.quic = settings;
+    let (client, server) = link.pair().await;
+    (link, client, server)
+}
+
+#[tokio::test]
+async fn the_control_lane_passes_full_lanes_of_messages() {
+    let (_link, mut client, mut server) = with_control().await;
+    let full = Bytes::from(content(1, 16 << 20));
+    for lane in [Lane::Bulk, Lane::Interactive] {
+        let mut batch = Batch::from_iter([full.clone()]);
+        let attempt = poll_fn(|cx| Poll::Ready(client.writer.poll_send(cx, lane, &mut batch)));
+        assert!(attempt.await.is_pending());
+    }
+    let mut word = Batch::from_iter([Bytes::from_static(b"gossip")]);
+    send(&mut client.writer, Lane::Control, &mut word)
+        .await
+        .unwrap();
+    assert_eq!(
+        receive_exactly(&mut server.reader, Lane::Control, 6).await,
+        b"gossip"
+    );
+}
+
+#[tokio::test]
+async fn lanes_are_told_apart_in_whatever_order_they_are_used() {
+    for first in [Lane::Control, Lane::Bulk] {
+        let (_link, mut client, mut server) = with_control().await;
+        let then = if first == Lane::Bulk {
+            Lane::Control
+        } else {
+            Lane::Bulk
+        };
+        for (lane, text) in [(first, b"first"), (then, b"later")] {
+            let mut down = Batch::from_iter([Bytes::from_static(text)]);
+            send(&mut server.writer, lane, &mut down).await.unwrap();
+            assert_eq!(receive_exactly(&mut client.reader, lane, 5).await, text);
+            let mut up = Batch::from_iter([Bytes::from_static(text)]);
+            send(&mut client.writer, lane, &mut up).await.unwrap();
+            assert_eq!(receive_exactly(&mut server.reader, lane, 5).await, text);
+        }
+    }
+}
+
+#[tokio::test]
+async fn both_ends_derive_the_same_binding_and_each_connection_another() {
+    let mut seen = Vec::new();
+    for over in [Over::Quic, Over::Quic, Over::Wss, Over::Wss] {
+        let (client, server) = Link::new(over).await.pair().await;
+        let binding = client.info.channel_binding.unwrap();
+        assert_eq!(server.info.channel_binding, Some(binding));
+        assert!(!seen.contains(&binding));
+        seen.push(binding);
+    }
+    let (client, server) = Link::new(Over::Ws).await.pair().await;
+    assert_eq!(client.info.channel_binding, None);
+    assert_eq!(server.info.channel_binding, None);
 }
 
 #[tokio::test]

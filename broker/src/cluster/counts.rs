@@ -1,0 +1,155 @@
+//! Acknowledgements that wait for the counts of other nodes.
+//!
+//! The publisher is told when every node has answered, or has ended, or takes too long. Nothing
+//! else waits meanwhile.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Instant;
+
+use ahash::RandomState;
+use dashmap::DashMap;
+use dialtone_protocol::frame::Published;
+use dialtone_protocol::frame::link::{Counted, Link};
+use dialtone_protocol::{Frame, RequestId};
+use dialtone_transport::Lane;
+use smallvec::SmallVec;
+
+use crate::peer::Peer;
+
+/// Acknowledgements that wait, over all links.
+#[derive(Debug, Default)]
+pub(crate) struct Counts {
+    pending: DashMap<u64, Pending, RandomState>,
+    len: AtomicUsize,
+    next: AtomicU64,
+    missed: AtomicU64,
+}
+
+/// Who is told.
+#[derive(Debug)]
+pub(crate) enum Asker {
+    /// A publisher, for these publishes to one subject.
+    Publisher(Arc<Peer>, SmallVec<[RequestId; 1]>),
+    /// Another node, for whom the message was passed on.
+    Node(Arc<Peer>, u64),
+}
+
+#[derive(Debug)]
+struct Pending {
+    asker: Asker,
+    count: u32,
+    links: usize,
+}
+
+/// The questions that a link has not answered, oldest first: tokens rise, and with them deadlines.
+#[derive(Debug, Default)]
+pub(crate) struct Asked(BTreeMap<u64, Instant>);
+
+impl Counts {
+    /// How many wait.
+    pub(crate) fn len(&self) -> usize {
+        self.len.load(Ordering::Relaxed)
+    }
+
+    /// How many were told without the count of some node.
+    pub(crate) fn missed(&self) -> u64 {
+        self.missed.load(Ordering::Relaxed)
+    }
+
+    /// Notes an acknowledgement that waits for `links` nodes; the token is what they are asked
+    /// under.
+    pub(crate) fn wait(&self, asker: Asker, count: u32, links: usize) -> u64 {
+        let token = self.next.fetch_add(1, Ordering::Relaxed);
+        self.pending.insert(
+            token,
+            Pending {
+                asker,
+                count,
+                links,
+            },
+        );
+        self.len.fetch_add(1, Ordering::Relaxed);
+        token
+    }
+
+    /// A node has answered.
+    pub(crate) fn answered(&self, token: u64, count: u32) {
+        let Some(mut pending) = self.pending.get_mut(&token) else {
+            return;
+        };
+        pending.count = pending.count.saturating_add(count);
+        pending.links = pending.links.saturating_sub(1);
+        let done = pending.links == 0;
+        drop(pending);
+        if done && let Some((_, pending)) = self.pending.remove(&token) {
+            self.len.fetch_sub(1, Ordering::Relaxed);
+            pending.tell();
+        }
+    }
+
+    /// A node will not answer, or not in time.
+    pub(crate) fn missed_one(&self, token: u64) {
+        self.missed.fetch_add(1, Ordering::Relaxed);
+        self.answered(token, 0);
+    }
+}
+
+impl Pending {
+    fn tell(self) {
+        match self.asker {
+            Asker::Publisher(peer, requests) => {
+                let mut claimed = false;
+                for request in requests {
+                    let outcome = Ok(self.count);
+                    let frame = Frame::Published(Published { request, outcome });
+                    claimed |= peer.outbox.push_frame(&frame).claimed;
+                }
+                if claimed {
+                    peer.outbox.flush();
+                }
+            }
+            Asker::Node(peer, token) => {
+                let counted = Counted {
+                    token,
+                    count: self.count,
+                };
+                let frame = Frame::Link(Link::Counted(counted));
+                if peer.outbox.push_frame_on(Lane::Interactive, &frame).claimed {
+                    peer.outbox.flush();
+                }
+            }
+        }
+    }
+}
+
+impl Asked {
+    pub(crate) fn insert(&mut self, token: u64, deadline: Instant) {
+        self.0.insert(token, deadline);
+    }
+
+    /// An answer has come; whether it was awaited.
+    pub(crate) fn remove(&mut self, token: u64) -> bool {
+        self.0.remove(&token).is_some()
+    }
+
+    /// Takes those whose time is over.
+    pub(crate) fn overdue(&mut self, now: Instant) -> Vec<u64> {
+        let mut overdue = Vec::new();
+        while let Some(entry) = self.0.first_entry()
+            && *entry.get() <= now
+        {
+            overdue.push(entry.remove_entry().0);
+        }
+        overdue
+    }
+
+    pub(crate) fn into_tokens(self) -> impl Iterator<Item = u64> {
+        self.0.into_keys()
+    }
+
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        self.0.first_key_value().map(|(_, deadline)| *deadline)
+    }
+}
