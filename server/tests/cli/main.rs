@@ -12,5 +12,6 @@ mod help;
 mod messaging;
 mod nodes;
 mod process;
+mod rolling;
 mod signals;
 mod watching;

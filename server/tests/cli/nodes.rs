@@ -45,7 +45,9 @@ fn all_nodes_drain_with_one_signal() {
     assert_eq!(names, ["n1", "n2", "n3"]);
     for node in &nodes {
         let url = node["urls"][0].as_str().unwrap();
-        let said = home.run(&["rtt", "--url", url, "--count", "1", "--json"]).ok();
+        let said = home
+            .run(&["rtt", "--url", url, "--count", "1", "--json"])
+            .ok();
         assert_eq!(said.json()["node"], node["node"]);
         assert_eq!(node["cluster"]["name"], "local");
     }
@@ -137,9 +139,16 @@ fn what_each_node_has_of_its_own_cannot_be_chosen() {
 #[test]
 fn an_invitation_says_what_to_try_and_what_to_kill() {
     let home = Home::new();
-    let args: Vec<_> = FREE.iter().filter(|arg| **arg != "--json").copied().collect();
+    let args: Vec<_> = FREE
+        .iter()
+        .filter(|arg| **arg != "--json")
+        .copied()
+        .collect();
     let up = home.start(&[&args[..], &["2"]].concat());
-    assert!(up.line().contains("Dialtone cluster local is ready: 2 nodes"));
+    assert!(
+        up.line()
+            .contains("Dialtone cluster local is ready: 2 nodes")
+    );
     let lines: Vec<_> =
         std::iter::from_fn(|| Some(up.line()).filter(|line| !line.contains("Ctrl-C"))).collect();
     let said = lines.join("\n");
