@@ -105,9 +105,15 @@ fn nodes_end_when_whoever_started_them_is_killed() {
 #[test]
 fn a_node_that_cannot_start_ends_all() {
     let home = Home::new();
-    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let second = taken.local_addr().unwrap().port();
-    let first = format!("ws://127.0.0.1:{}", second - 100);
+    let bind = |port| std::net::TcpListener::bind(("127.0.0.1", port));
+    // The port of the first node is free, that of the second one is taken.
+    let (port, _taken) = std::iter::repeat_with(|| bind(0).unwrap())
+        .find_map(|free| {
+            let port = free.local_addr().unwrap().port();
+            Some((port, bind(port.checked_add(100)?).ok()?))
+        })
+        .unwrap();
+    let first = format!("ws://127.0.0.1:{port}");
     let more = ["--listen", &first, "--monitor", "off", "--cluster-listen"];
     let args = [
         &["up", "--json", "--nodes", "2"],

@@ -183,7 +183,7 @@ async fn collect(client: Client) -> BTreeMap<Id, u32> {
     let mut latest = [None; PUBLISHERS];
     while last.contains(&false) {
         let message = subscription.next().await.unwrap();
-        let text: String = message.msgpack().unwrap();
+        let text = std::str::from_utf8(message.payload()).unwrap();
         let (publisher, number) = text.split_once(' ').unwrap();
         let publisher: usize = publisher.parse().unwrap();
         if number == "last" {
