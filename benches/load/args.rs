@@ -6,8 +6,8 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::scenario::{
-    Bulk, Connect, Direction, Idle, Large, Overload, Pace, Paced, PubSub, Request, Scenario,
-    Subscriptions,
+    Bulk, Connect, Direction, Idle, Large, Overload, Pace, Paced, Propagation, PubSub, Request,
+    Scenario, Subscriptions,
 };
 
 /// Put load on a broker, or compare it with nats-server.
@@ -63,12 +63,18 @@ fn seconds(text: &str) -> Result<f64, String> {
 /// Arguments of `dialtone bench run`.
 #[derive(Debug, Clone, Args)]
 pub struct RunArgs {
-    /// ws://, wss:// or quic:// for a broker, nats:// or nats+tls:// for a NATS server.
-    #[arg(long, default_value = "ws://127.0.0.1:4480", global = true)]
-    pub url: String,
-    /// The server's process on this machine, whose CPU and memory are reported.
-    #[arg(long, global = true)]
-    pub pid: Option<u32>,
+    /// ws://, wss:// or quic:// for a broker, nats:// or nats+tls:// for a NATS server; several,
+    /// separated by commas, for the nodes of a cluster.
+    #[arg(
+        long,
+        default_value = "ws://127.0.0.1:4480",
+        value_delimiter = ',',
+        global = true
+    )]
+    pub url: Vec<String>,
+    /// The server's process on this machine, whose CPU and memory are reported; one for each URL.
+    #[arg(long, value_delimiter = ',', global = true)]
+    pub pid: Vec<u32>,
     /// Certificates (PEM) that the server's must lead to; not needed on a loopback address.
     #[arg(long, value_name = "FILE", global = true)]
     pub ca: Option<PathBuf>,
@@ -147,6 +153,12 @@ pub enum ScenarioArgs {
         /// Connections that they are spread over.
         #[arg(long, default_value_t = 100)]
         connections: usize,
+    },
+    /// Subscriptions on the second of several nodes until the first knows of them.
+    Interest {
+        /// How many are begun at once.
+        #[arg(long, default_value_t = 1, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=10_000_000))]
+        count: usize,
     },
     /// The load of a cell of `dialtone bench compare`.
     Cell {
@@ -231,6 +243,7 @@ impl ScenarioArgs {
             &Self::Subscriptions { count, connections } => {
                 Scenario::Subscriptions(Subscriptions { count, connections })
             }
+            &Self::Interest { count } => Scenario::Propagation(Propagation { count }),
             Self::Cell { name } => return Err(name),
         })
     }
@@ -278,6 +291,9 @@ pub struct CompareArgs {
     /// Only these cells, separated by commas; `dialtone bench cells` lists them.
     #[arg(long, value_delimiter = ',')]
     pub cells: Vec<String>,
+    /// Compare clusters of so many nodes, in cells of their own: clients on different nodes.
+    #[arg(long, value_name = "NODES", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(2..=32))]
+    pub cluster: Option<usize>,
     /// How often each cell is run against each side.
     #[arg(long, default_value_t = 3, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=100))]
     pub rounds: usize,
@@ -293,7 +309,7 @@ pub struct CompareArgs {
     /// Connections of the idle cells.
     #[arg(long, default_value_t = 10_000)]
     pub connections: usize,
-    /// Subscriptions of the cell subs-1m.
+    /// Subscriptions of the cells subs-1m and interest-100k.
     #[arg(long, default_value_t = 100_000)]
     pub subscriptions: usize,
     /// Print JSON, with every single run.

@@ -9,7 +9,11 @@ use crate::scenario::{
     Bulk, Connect, Direction, Idle, Large, Overload, Paced, PubSub, Request, Scenario,
     Subscriptions,
 };
+use crate::server::Links;
 use crate::target::Scheme;
+
+pub mod cluster;
+pub use cluster::cluster;
 
 /// A figure that two servers are compared by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -129,6 +133,8 @@ pub struct Cell {
     pub ours: Scheme,
     /// What is spoken to the other side: a NATS server, or the broker on another transport.
     pub theirs: Scheme,
+    /// What nodes of a cluster speak to each other.
+    pub links: Links,
     /// The figures, with what is expected of them.
     pub goals: Vec<(Metric, Bound)>,
 }
@@ -183,6 +189,7 @@ const fn cell(
         scenario,
         ours,
         theirs,
+        links: Links::Plain,
         goals,
     }
 }
@@ -444,6 +451,7 @@ fn bulk() -> Vec<Cell> {
         }),
         ours: Scheme::Quic,
         theirs: Scheme::Ws,
+        links: Links::Plain,
         goals: goals.clone(),
     };
     let large = vec![
@@ -491,7 +499,7 @@ mod tests {
 
     #[test]
     fn names_are_unique() {
-        let cells = all(Sizes::default());
+        let cells = [all(Sizes::default()), cluster(Sizes::default())].concat();
         let mut names: Vec<_> = cells.iter().map(|cell| cell.name).collect();
         names.sort_unstable();
         names.dedup();

@@ -8,6 +8,7 @@ use crate::args::{BenchCommand, CompareArgs, RunArgs};
 use crate::cell::{self, Cell, Sizes};
 use crate::compare::{self, Row};
 use crate::error::LoadError;
+use crate::nodes::Nodes;
 use crate::scenario::{self, Scenario};
 use crate::server::{Programs, raise_file_limit};
 use crate::table;
@@ -36,16 +37,30 @@ fn run(args: &RunArgs, out: &mut dyn Write) -> Result<(), LoadError> {
         Ok(scenario) => scenario,
         Err(name) => named(name)?,
     };
-    let target = Target::new(&args.url, args.pid, args.ca.as_deref())?;
-    let report = scenario::run(&target, &scenario, args.pace.into())?;
+    let report = scenario::run(&nodes(args)?, &scenario, args.pace.into())?;
     if args.json {
         return json(out, &report);
     }
     table::report(out, &report).map_err(LoadError::io("print"))
 }
 
+/// The nodes under load, each with its process where that was told.
+fn nodes(args: &RunArgs) -> Result<Nodes, LoadError> {
+    let mut pids = args.pid.iter().copied();
+    let mut target = |url: &String| Target::new(url, pids.next(), args.ca.as_deref());
+    let (first, others) = args.url.split_first().ok_or_else(|| {
+        LoadError::Unsupported(
+            "no URL was given, so that there is nothing to put load on".to_owned(),
+        )
+    })?;
+    let first = target(first)?;
+    let others = others.iter().map(target).collect::<Result<_, _>>()?;
+    Ok(Nodes::new(first, others))
+}
+
 fn named(name: &str) -> Result<Scenario, LoadError> {
-    let cells = select(cell::all(Sizes::default()), &[name.to_owned()])?;
+    let cells = [cell::all(Sizes::default()), cell::cluster(Sizes::default())].concat();
+    let cells = select(cells, &[name.to_owned()])?;
     let cell = cells.into_iter().next().ok_or_else(|| unknown(name))?;
     Ok(cell.scenario)
 }
@@ -66,8 +81,13 @@ fn compare(
             .map_err(LoadError::io("find this program"))?
             .into(),
     };
+    let cells = match args.cluster {
+        Some(_) => cell::cluster(sizes),
+        None => cell::all(sizes),
+    };
     let config = compare::Config {
-        cells: select(cell::all(sizes), &args.cells)?,
+        cells: select(cells, &args.cells)?,
+        nodes: args.cluster.unwrap_or(1),
         rounds: args.rounds,
         pace: args.pace.into(),
         programs: Programs {
@@ -95,15 +115,16 @@ fn compare(
 }
 
 fn list(out: &mut dyn Write) -> Result<(), LoadError> {
-    for cell in cell::all(Sizes::default()) {
-        writeln!(
-            out,
-            "{:<22} {} / {}",
-            cell.name,
-            cell.ours.name(),
-            cell.theirs.name()
-        )
-        .map_err(LoadError::io("print"))?;
+    let single = cell::all(Sizes::default());
+    let clusters = cell::cluster(Sizes::default());
+    let lines = single
+        .iter()
+        .map(|cell| (cell, ""))
+        .chain(clusters.iter().map(|cell| (cell, "  with --cluster 3")));
+    for (cell, note) in lines {
+        let (ours, theirs) = (cell.ours.name(), cell.theirs.name());
+        writeln!(out, "{:<22} {ours} / {theirs}{note}", cell.name)
+            .map_err(LoadError::io("print"))?;
     }
     Ok(())
 }

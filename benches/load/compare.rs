@@ -8,7 +8,7 @@ use crate::cell::{Bound, Cell, Metric, ratio};
 use crate::error::LoadError;
 use crate::report::Report;
 use crate::scenario::{Pace, run};
-use crate::server::{Programs, Server, describe};
+use crate::server::{Cluster, Programs, Server, describe};
 use crate::target::Scheme;
 
 /// A round in which others used more cores than this does not count as quiet.
@@ -19,6 +19,8 @@ const OTHER_CORES_MAX: f64 = 0.3;
 pub struct Config {
     /// What is compared.
     pub cells: Vec<Cell>,
+    /// Nodes of each server; more than one are a cluster.
+    pub nodes: usize,
     /// How often each cell is run against each side.
     pub rounds: usize,
     /// How long each run takes.
@@ -112,8 +114,12 @@ pub fn compare(config: &Config, progress: &mut dyn Write) -> Result<Vec<Row>, Lo
 
 /// Every run has a fresh server, so that none begins with the memory of another.
 fn one(config: &Config, cell: &Cell, scheme: Scheme) -> Result<Report, LoadError> {
+    if config.nodes > 1 {
+        let cluster = Cluster::start(&config.programs, scheme, cell.links, config.nodes)?;
+        return run(&cluster.nodes(), &cell.scenario, config.pace);
+    }
     let server = Server::start(&config.programs, scheme)?;
-    run(server.target(), &cell.scenario, config.pace)
+    run(&server.target().clone().into(), &cell.scenario, config.pace)
 }
 
 fn say(

@@ -6,7 +6,7 @@
 //! frames.
 //!
 //! ```text
-//!  cli ── compare ── servers (child processes)
+//!  cli ── compare ── servers (child processes), one or a cluster
 //!   │        │
 //!   └──── scenario ── reactor (epoll, one thread) ── conn ── link (TCP, TLS, QUIC)
 //!            │                                         └──── wire (NATS, Dialtone, WebSocket)
@@ -21,6 +21,9 @@ pub use error::LoadError;
 
 pub mod target;
 pub use target::{Scheme, Target};
+
+pub mod nodes;
+pub use nodes::Nodes;
 
 pub mod wire;
 

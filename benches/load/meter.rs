@@ -17,7 +17,7 @@ struct Process {
     rss_peak_kib: u64,
 }
 
-/// What a server used between two moments.
+/// What a server, all its nodes together, used between two moments.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct ServerUse {
     /// CPU time of all threads, in seconds.
@@ -28,7 +28,7 @@ pub struct ServerUse {
     pub rss_kib: u64,
     /// Growth of resident memory, in KiB.
     pub rss_growth_kib: i64,
-    /// Largest resident memory since the process began, in KiB.
+    /// Largest resident memory since the processes began, in KiB.
     pub rss_peak_kib: u64,
 }
 
@@ -37,7 +37,7 @@ pub struct ServerUse {
 pub struct Usage {
     /// Wall time in seconds.
     pub secs: f64,
-    /// The server's share, if its process is known.
+    /// The server's share, if its processes are known.
     pub server: Option<ServerUse>,
     /// The load generator's CPU, in cores.
     pub client_cores: f64,
@@ -48,23 +48,23 @@ pub struct Usage {
 /// A moment from which use is measured.
 #[derive(Debug)]
 pub struct Meter {
-    pid: Option<u32>,
+    pids: Vec<u32>,
     began: Instant,
-    server: Option<Process>,
+    server: Process,
     client_ns: u64,
     machine_ns: u64,
 }
 
 impl Meter {
-    /// Now.
+    /// Now, for the server that is these processes; none when they are not known.
     ///
     /// # Errors
     /// When a process cannot be observed.
-    pub fn start(pid: Option<u32>) -> Result<Self, LoadError> {
+    pub fn start(pids: &[u32]) -> Result<Self, LoadError> {
         Ok(Self {
-            pid,
+            pids: pids.to_vec(),
             began: Instant::now(),
-            server: pid.map(process).transpose()?,
+            server: processes(pids)?,
             client_ns: own_cpu_ns()?,
             machine_ns: machine_cpu_ns()?,
         })
@@ -76,9 +76,10 @@ impl Meter {
     /// When a process cannot be observed.
     pub fn read(&self) -> Result<Usage, LoadError> {
         let secs = self.began.elapsed().as_secs_f64();
-        let server = match (self.pid, self.server) {
-            (Some(pid), Some(before)) => Some(difference(before, process(pid)?)),
-            _ => None,
+        let server = if self.pids.is_empty() {
+            None
+        } else {
+            Some(difference(self.server, processes(&self.pids)?))
         };
         let client = nanos_to_secs(own_cpu_ns()?.saturating_sub(self.client_ns));
         let machine = nanos_to_secs(machine_cpu_ns()?.saturating_sub(self.machine_ns));
@@ -107,6 +108,18 @@ fn difference(before: Process, after: Process) -> ServerUse {
 #[expect(clippy::cast_precision_loss, reason = "2^53 ns are 104 days")]
 fn nanos_to_secs(nanos: u64) -> f64 {
     nanos as f64 / 1e9
+}
+
+fn processes(pids: &[u32]) -> Result<Process, LoadError> {
+    let mut total = Process::default();
+    for &pid in pids {
+        let one = process(pid)?;
+        total.cpu_ns += one.cpu_ns;
+        total.context_switches += one.context_switches;
+        total.rss_kib += one.rss_kib;
+        total.rss_peak_kib += one.rss_peak_kib;
+    }
+    Ok(total)
 }
 
 /// CPU time is that of the threads which are there, to the nanosecond. Servers keep their threads;
@@ -250,10 +263,11 @@ mod tests {
 
     #[test]
     fn this_process_can_be_observed() {
-        let usage = Meter::start(Some(std::process::id()))
-            .unwrap()
-            .read()
-            .unwrap();
-        assert!(usage.server.unwrap().rss_kib > 0);
+        let own = std::process::id();
+        let usage = Meter::start(&[own]).unwrap().read().unwrap();
+        let one = usage.server.unwrap().rss_kib;
+        let twice = Meter::start(&[own, own]).unwrap().read().unwrap();
+        assert!(one > 0 && twice.server.unwrap().rss_kib > one);
+        assert!(Meter::start(&[]).unwrap().read().unwrap().server.is_none());
     }
 }

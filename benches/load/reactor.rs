@@ -42,8 +42,15 @@ impl Reactor {
 
     /// With `count` connections.
     pub(crate) fn connect(target: &Target, count: usize) -> Result<Self, LoadError> {
+        Self::connect_to(std::iter::repeat_n(target, count))
+    }
+
+    /// With a connection to each of the targets.
+    pub(crate) fn connect_to<'t>(
+        targets: impl Iterator<Item = &'t Target>,
+    ) -> Result<Self, LoadError> {
         let mut reactor = Self::new()?;
-        for _ in 0..count {
+        for target in targets {
             reactor.open(target)?;
         }
         Ok(reactor)

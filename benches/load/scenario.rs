@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use crate::error::LoadError;
+use crate::nodes::Nodes;
 use crate::report::Report;
-use crate::target::Target;
 
 pub mod pubsub;
 pub use pubsub::PubSub;
@@ -32,6 +32,11 @@ pub use idle::Idle;
 
 pub mod subscriptions;
 pub use subscriptions::Subscriptions;
+
+pub mod propagation;
+pub use propagation::Propagation;
+
+mod settle;
 
 mod shared;
 
@@ -74,22 +79,28 @@ pub enum Scenario {
     Idle(Idle),
     /// Many subscriptions.
     Subscriptions(Subscriptions),
+    /// Subscriptions on one node until another one knows of them.
+    Propagation(Propagation),
 }
 
-/// Runs a scenario once against a server that is there.
+/// Runs a scenario once against a server that is there. Publishers and requesters connect to its
+/// first node, their receivers to others where there are any; scenarios about a single connection
+/// or about one node's memory know the first node only.
 ///
 /// # Errors
 /// When the server cannot be reached, refuses something, or cannot do what the scenario needs.
-pub fn run(target: &Target, scenario: &Scenario, pace: Pace) -> Result<Report, LoadError> {
+pub fn run(nodes: &Nodes, scenario: &Scenario, pace: Pace) -> Result<Report, LoadError> {
+    let target = nodes.first();
     match scenario {
-        Scenario::PubSub(scenario) => pubsub::run(target, scenario, pace),
-        Scenario::Request(scenario) => request::run(target, scenario, pace),
-        Scenario::Paced(scenario) => paced::run(target, scenario, pace),
+        Scenario::PubSub(scenario) => pubsub::run(nodes, scenario, pace),
+        Scenario::Request(scenario) => request::run(nodes, scenario, pace),
+        Scenario::Paced(scenario) => paced::run(nodes, scenario, pace),
         Scenario::Overload(scenario) => overload::run(target, scenario, pace),
         Scenario::Bulk(scenario) => bulk::run(target, scenario, pace),
         Scenario::Large(scenario) => large::run(target, *scenario),
         Scenario::Connect(scenario) => connect::run(target, *scenario, pace),
         Scenario::Idle(scenario) => idle::run(target, scenario),
         Scenario::Subscriptions(scenario) => subscriptions::run(target, scenario),
+        Scenario::Propagation(scenario) => propagation::run(nodes, *scenario, pace),
     }
 }

@@ -1,4 +1,5 @@
 //! Servers as child processes, each on a port of its own, ended and reaped with their owner.
+//! `cluster` has several that act as one.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -13,6 +14,9 @@ use tempfile::TempDir;
 use crate::conn::{Conn, SCRATCH_LEN};
 use crate::error::LoadError;
 use crate::target::{Scheme, Target};
+
+pub mod cluster;
+pub use cluster::{Cluster, Links};
 
 /// How long a server may take until it accepts a connection.
 const READY_MAX: Duration = Duration::from_secs(15);
@@ -36,6 +40,8 @@ pub struct Programs {
 pub struct Server {
     child: Child,
     target: Target,
+    log: PathBuf,
+    program: String,
     /// Holds the log and certificates.
     _dir: TempDir,
 }
@@ -49,7 +55,7 @@ impl Server {
         let dir = tempfile::tempdir().map_err(LoadError::io("make a temporary directory"))?;
         let port = free_port(scheme).map_err(LoadError::io("find a free port"))?;
         let url = format!("{}://127.0.0.1:{port}", scheme.name());
-        let (mut command, hint) = match scheme {
+        let (command, hint) = match scheme {
             Scheme::Nats | Scheme::NatsTls => {
                 (nats(programs, scheme, port, dir.path())?, NATS_HINT)
             }
@@ -57,6 +63,13 @@ impl Server {
                 (broker(programs, scheme, &url, dir.path())?, "")
             }
         };
+        let mut server = Self::spawn(command, hint, &url, dir)?;
+        server.until_ready()?;
+        Ok(server)
+    }
+
+    /// Starts a process that will listen at `url`.
+    fn spawn(mut command: Command, hint: &str, url: &str, dir: TempDir) -> Result<Self, LoadError> {
         let program = command.get_program().to_string_lossy().into_owned();
         let log = dir.path().join("log");
         let out = File::create(&log).map_err(LoadError::io("make a log file"))?;
@@ -71,22 +84,17 @@ impl Server {
                 hint: hint.to_owned(),
                 source,
             })?;
-        let target = Target::new(&url, Some(child.id()), None);
-        // From here on the child has an owner that ends it.
-        let mut server = match target {
-            Ok(target) => Self {
+        // In the end the child has an owner that ends it.
+        match Target::new(url, Some(child.id()), None) {
+            Ok(target) => Ok(Self {
                 child,
                 target,
+                log,
+                program,
                 _dir: dir,
-            },
-            Err(error) => return Err(abandon(child, error)),
-        };
-        server.until_ready().map_err(|why| LoadError::NotReady {
-            program,
-            url,
-            why: why + &tail(&log),
-        })?;
-        Ok(server)
+            }),
+            Err(error) => Err(abandon(child, error)),
+        }
     }
 
     /// Where it listens.
@@ -94,7 +102,19 @@ impl Server {
         &self.target
     }
 
-    fn until_ready(&mut self) -> Result<(), String> {
+    fn until_ready(&mut self) -> Result<(), LoadError> {
+        self.wait().map_err(|why| self.not_ready(why))
+    }
+
+    fn not_ready(&self, why: String) -> LoadError {
+        LoadError::NotReady {
+            program: self.program.clone(),
+            url: self.target.to_string(),
+            why: why + &tail(&self.log),
+        }
+    }
+
+    fn wait(&mut self) -> Result<(), String> {
         let mut scratch = vec![0; SCRATCH_LEN];
         let end = Instant::now() + READY_MAX;
         loop {

@@ -9,6 +9,8 @@
 //! on what the broker draws at random, and an hour of waiting takes no time.
 
 pub mod dns;
+pub mod fleet;
+pub use fleet::Fleet;
 
 pub mod link;
 pub use link::{Link, Manner};

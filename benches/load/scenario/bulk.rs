@@ -90,9 +90,14 @@ fn observe(
     requests: &Shared,
     bulk: &Shared,
 ) -> Result<Report, LoadError> {
-    warm_and_watch(requests, pace, target.pid)?;
+    warm_and_watch(requests, pace, target.pid.as_slice())?;
     let before = bulk.total();
-    let seen = watch(requests, Phase::Disturbed, pace.measured, target.pid)?;
+    let seen = watch(
+        requests,
+        Phase::Disturbed,
+        pace.measured,
+        target.pid.as_slice(),
+    )?;
     let mut report = Report::new("requests", seen.count, seen.usage);
     report.bulk_bytes_per_sec = Some((bulk.total() - before) as f64 / seen.usage.secs);
     Ok(report)

@@ -35,7 +35,7 @@ pub(super) fn run(target: &Target, scenario: Connect, pace: Pace) -> Result<Repo
         Conn::open(target, &mut scratch)?.close();
     }
     let shared = Shared::new(scenario.threads);
-    let meter = Meter::start(target.pid)?;
+    let meter = Meter::start(target.pid.as_slice())?;
     let end = Instant::now() + pace.measured;
     let usage = thread::scope(|scope| {
         let over = Finish(&shared);

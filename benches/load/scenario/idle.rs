@@ -33,7 +33,7 @@ impl Default for Idle {
 
 /// The count is of connections; the CPU is that of doing nothing for the watched time.
 pub(super) fn run(target: &Target, scenario: &Idle) -> Result<Report, LoadError> {
-    let opening = Meter::start(target.pid)?;
+    let opening = Meter::start(target.pid.as_slice())?;
     let mut reactor = Reactor::new()?;
     while reactor.len() < scenario.connections {
         for _ in 0..BATCH.min(scenario.connections - reactor.len()) {
@@ -43,7 +43,7 @@ pub(super) fn run(target: &Target, scenario: &Idle) -> Result<Report, LoadError>
     }
     rest(&mut reactor, SETTLE)?;
     let opened = opening.read()?;
-    let idle = Meter::start(target.pid)?;
+    let idle = Meter::start(target.pid.as_slice())?;
     rest(&mut reactor, scenario.watched)?;
     let mut usage = idle.read()?;
     reactor.close();

@@ -99,7 +99,7 @@ pub(super) fn run(target: &Target, scenario: Large) -> Result<Report, LoadError>
     reader.subscribe(0, std::iter::once(SUBJECT.to_owned()), None)?;
     let writer = Reactor::connect(target, 1)?;
     let shared = Shared::new(1);
-    let meter = Meter::start(target.pid)?;
+    let meter = Meter::start(target.pid.as_slice())?;
     let usage = thread::scope(|scope| {
         let over = Finish(&shared);
         let writer = scope.spawn(|| write(writer, scenario.size, &shared));

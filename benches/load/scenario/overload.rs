@@ -8,6 +8,7 @@ use super::paced::{Flow, Paced};
 use super::shared::{Finish, IDLE_TURN, Phase, Shared, join, warm_and_watch, watch};
 use crate::error::LoadError;
 use crate::link::Lane;
+use crate::nodes::Nodes;
 use crate::reactor::Reactor;
 use crate::report::Report;
 use crate::target::Target;
@@ -43,7 +44,7 @@ impl Default for Overload {
 }
 
 pub(super) fn run(target: &Target, scenario: &Overload, pace: Pace) -> Result<Report, LoadError> {
-    let flow = Flow::new(target, scenario.flow)?;
+    let flow = Flow::new(&Nodes::from(target.clone()), scenario.flow)?;
     let slow = slow_subscriber(target)?;
     let publisher = Reactor::connect(target, 1)?;
     let (shared, cuts) = (Shared::new(1), Shared::new(1));
@@ -54,8 +55,14 @@ pub(super) fn run(target: &Target, scenario: &Overload, pace: Pace) -> Result<Re
         let receiver = scope.spawn(|| receiver.run(&shared));
         let slow = scope.spawn(|| sip(target, slow, &shared, &cuts));
         let publisher = scope.spawn(|| flood(publisher, scenario, &shared));
-        let seen = warm_and_watch(&shared, pace, target.pid)
-            .and_then(|_| watch(&shared, Phase::Disturbed, pace.measured, target.pid));
+        let seen = warm_and_watch(&shared, pace, target.pid.as_slice()).and_then(|_| {
+            watch(
+                &shared,
+                Phase::Disturbed,
+                pace.measured,
+                target.pid.as_slice(),
+            )
+        });
         drop(over);
         join(sender)?;
         join(publisher)?;

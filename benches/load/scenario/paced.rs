@@ -4,12 +4,13 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::Pace;
+use super::settle::until_it_flows;
 use super::shared::{Finish, IDLE_TURN, Phase, Shared, join, subject, warm_and_watch};
 use crate::error::LoadError;
 use crate::latency::{Latencies, Percentiles};
+use crate::nodes::Nodes;
 use crate::reactor::Reactor;
 use crate::report::Report;
-use crate::target::Target;
 
 /// Payloads hold the time at which they were sent.
 const SIZE_MIN: usize = 8;
@@ -38,15 +39,15 @@ impl Default for Paced {
     }
 }
 
-pub(super) fn run(target: &Target, scenario: &Paced, pace: Pace) -> Result<Report, LoadError> {
-    let flow = Flow::new(target, *scenario)?;
+pub(super) fn run(nodes: &Nodes, scenario: &Paced, pace: Pace) -> Result<Report, LoadError> {
+    let flow = Flow::new(nodes, *scenario)?;
     let shared = Shared::new(1);
     thread::scope(|scope| {
         let over = Finish(&shared);
         let (sender, receiver) = flow.split();
         let sender = scope.spawn(|| sender.run(&shared));
         let receiver = scope.spawn(|| receiver.run(&shared));
-        let seen = warm_and_watch(&shared, pace, target.pid);
+        let seen = warm_and_watch(&shared, pace, &nodes.pids());
         drop(over);
         join(sender)?;
         let [latency, _] = join(receiver)?;
@@ -65,20 +66,25 @@ pub(super) struct Flow {
 }
 
 impl Flow {
-    pub(super) fn new(target: &Target, scenario: Paced) -> Result<Self, LoadError> {
+    pub(super) fn new(nodes: &Nodes, scenario: Paced) -> Result<Self, LoadError> {
         let scenario = Paced {
             size: scenario.size.max(SIZE_MIN),
             rate: scenario.rate.max(1),
             ..scenario
         };
-        let mut subscribers = Reactor::connect(target, scenario.subscribers)?;
+        let places = (1..=scenario.subscribers).map(|index| nodes.at(index));
+        let mut subscribers = Reactor::connect_to(places)?;
         for index in 0..subscribers.len() {
             subscribers.subscribe(index, std::iter::once(subject(0)), None)?;
+        }
+        let mut publisher = Reactor::connect(nodes.first(), 1)?;
+        if nodes.count() > 1 {
+            until_it_flows(&mut publisher, &mut subscribers, &subject(0))?;
         }
         Ok(Self {
             scenario,
             subscribers,
-            publisher: Reactor::connect(target, 1)?,
+            publisher,
         })
     }
 

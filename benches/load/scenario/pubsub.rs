@@ -8,9 +8,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::Pace;
+use super::settle::until_it_flows;
 use super::shared::{Finish, IDLE_TURN, Phase, Shared, join, subject, warm_and_watch, watch};
 use crate::error::LoadError;
 use crate::link::Lane;
+use crate::nodes::Nodes;
 use crate::reactor::Reactor;
 use crate::report::Report;
 use crate::target::Target;
@@ -23,7 +25,9 @@ const WINDOW_TURN: Duration = Duration::from_micros(100);
 /// How often the churning connection sends a batch.
 const CHURN_TURN: Duration = Duration::from_millis(10);
 
-/// Publishing at full speed.
+/// Publishing at full speed. On several nodes, publishers are at the first one and subscribers at all
+/// in turn, beginning with the second; members of a group are at the others only, since local ones
+/// would get everything.
 #[derive(Debug, Clone)]
 pub struct PubSub {
     /// Connections that publish.
@@ -82,8 +86,15 @@ struct Chunk {
     messages: u64,
 }
 
-pub(super) fn run(target: &Target, scenario: &PubSub, pace: Pace) -> Result<Report, LoadError> {
-    let mut readers = Reactor::connect(target, scenario.subscribers)?;
+pub(super) fn run(nodes: &Nodes, scenario: &PubSub, pace: Pace) -> Result<Report, LoadError> {
+    let place = |index: usize| {
+        if scenario.group {
+            nodes.other(index)
+        } else {
+            nodes.at(index + 1)
+        }
+    };
+    let mut readers = Reactor::connect_to((0..scenario.subscribers).map(place))?;
     for index in 0..readers.len() {
         readers.subscribe(
             index,
@@ -91,16 +102,20 @@ pub(super) fn run(target: &Target, scenario: &PubSub, pace: Pace) -> Result<Repo
             scenario.group.then_some("workers"),
         )?;
     }
-    let mut writers = Reactor::connect(target, scenario.publishers)?;
+    let mut writers = Reactor::connect(nodes.first(), scenario.publishers)?;
+    if nodes.count() > 1 {
+        let last = subject(scenario.subjects.saturating_sub(1));
+        until_it_flows(&mut writers, &mut readers, &last)?;
+    }
     let chunks = chunks(scenario, &mut writers);
     let shared = Shared::new(scenario.subscribers);
     thread::scope(|scope| {
         let over = Finish(&shared);
         let reader = scope.spawn(|| read(readers, &shared));
         let writer = scope.spawn(|| write(writers, &chunks, scenario, &shared));
-        let churner =
-            (scenario.churn > 0).then(|| scope.spawn(|| churn(target, scenario.churn, &shared)));
-        let report = observe(target, scenario, pace, &shared);
+        let churner = (scenario.churn > 0)
+            .then(|| scope.spawn(|| churn(nodes.first(), scenario.churn, &shared)));
+        let report = observe(nodes, scenario, pace, &shared);
         drop(over);
         join(reader)?;
         join(writer)?;
@@ -110,21 +125,22 @@ pub(super) fn run(target: &Target, scenario: &PubSub, pace: Pace) -> Result<Repo
 }
 
 fn observe(
-    target: &Target,
+    nodes: &Nodes,
     scenario: &PubSub,
     pace: Pace,
     shared: &Shared,
 ) -> Result<Report, LoadError> {
-    let before = warm_and_watch(shared, pace, target.pid)?;
+    let pids = nodes.pids();
+    let before = warm_and_watch(shared, pace, &pids)?;
     if scenario.stalled == 0 {
         return Ok(Report::new("deliveries", before.count, before.usage));
     }
-    let mut stalled = Reactor::connect(target, scenario.stalled)?;
+    let mut stalled = Reactor::connect(nodes.at(1), scenario.stalled)?;
     for index in 0..stalled.len() {
         stalled.subscribe(index, scenario.patterns().into_iter(), None)?;
     }
     // Nobody reads these connections from here on.
-    let beside = watch(shared, Phase::Disturbed, pace.measured * 2, target.pid)?;
+    let beside = watch(shared, Phase::Disturbed, pace.measured * 2, &pids)?;
     stalled.close();
     let mut report = Report::new("deliveries", beside.count, beside.usage);
     let undisturbed = Report::new("deliveries", before.count, before.usage);

@@ -4,9 +4,11 @@ use std::thread;
 use std::time::Instant;
 
 use super::Pace;
+use super::settle::until_it_flows;
 use super::shared::{Finish, IDLE_TURN, Phase, Shared, join, warm_and_watch};
 use crate::error::LoadError;
 use crate::latency::{Latencies, Percentiles};
+use crate::nodes::Nodes;
 use crate::reactor::Reactor;
 use crate::report::Report;
 use crate::target::Target;
@@ -35,15 +37,20 @@ impl Default for Request {
     }
 }
 
-pub(super) fn run(target: &Target, scenario: &Request, pace: Pace) -> Result<Report, LoadError> {
-    let responder = responder(target)?;
-    let requester = Requester::new(target, *scenario)?;
+pub(super) fn run(nodes: &Nodes, scenario: &Request, pace: Pace) -> Result<Report, LoadError> {
+    let mut responder = responder(nodes.at(1))?;
+    let mut requester = Requester::new(nodes.first(), *scenario)?;
+    if nodes.count() > 1 {
+        until_it_flows(&mut requester.reactor, &mut responder, SUBJECT)?;
+        let answer = format!("{}.0", requester.inbox);
+        until_it_flows(&mut responder, &mut requester.reactor, &answer)?;
+    }
     let shared = Shared::new(1);
     thread::scope(|scope| {
         let over = Finish(&shared);
         let responder = scope.spawn(|| respond(responder, scenario.size, &shared));
         let requester = scope.spawn(|| requester.run(&shared));
-        let seen = warm_and_watch(&shared, pace, target.pid);
+        let seen = warm_and_watch(&shared, pace, &nodes.pids());
         drop(over);
         let latency = join(requester)?;
         join(responder)?;

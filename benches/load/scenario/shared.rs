@@ -113,10 +113,10 @@ pub(super) fn watch(
     shared: &Shared,
     phase: Phase,
     length: Duration,
-    pid: Option<u32>,
+    pids: &[u32],
 ) -> Result<Seen, LoadError> {
     shared.enter(phase);
-    let meter = Meter::start(pid)?;
+    let meter = Meter::start(pids)?;
     let (began, first) = (Instant::now(), shared.total());
     let (mut timeline, mut last, mut last_at) = (Vec::new(), first, began);
     while began.elapsed() < length {
@@ -134,13 +134,9 @@ pub(super) fn watch(
 }
 
 /// Warms up, then watches the measured phase.
-pub(super) fn warm_and_watch(
-    shared: &Shared,
-    pace: Pace,
-    pid: Option<u32>,
-) -> Result<Seen, LoadError> {
+pub(super) fn warm_and_watch(shared: &Shared, pace: Pace, pids: &[u32]) -> Result<Seen, LoadError> {
     thread::sleep(pace.warm);
-    watch(shared, Phase::Measured, pace.measured, pid)
+    watch(shared, Phase::Measured, pace.measured, pids)
 }
 
 /// The result of a thread; a panic is an error like any other.

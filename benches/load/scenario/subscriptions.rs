@@ -28,7 +28,7 @@ impl Default for Subscriptions {
 pub(super) fn run(target: &Target, scenario: &Subscriptions) -> Result<Report, LoadError> {
     let mut reactor = Reactor::connect(target, scenario.connections.max(1))?;
     let each = scenario.count.div_ceil(reactor.len());
-    let meter = Meter::start(target.pid)?;
+    let meter = Meter::start(target.pid.as_slice())?;
     for index in 0..reactor.len() {
         let first = (index * each).min(scenario.count);
         let last = (first + each).min(scenario.count);

@@ -11,6 +11,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
+mod cluster;
 mod determinism;
 mod drain;
 mod fragments;
