@@ -32,6 +32,7 @@ const GENERATIONS: usize = 1_024;
 /// The table of subscriptions of a node, for receivers of type `P`.
 #[derive(Debug)]
 pub struct Router<P> {
+    id: u64,
     literals: DashMap<Key<P>, (), RandomState>,
     wildcards: RwLock<Trie<P>>,
     wildcard_count: AtomicUsize,
@@ -87,7 +88,9 @@ impl<P> Route<P> {
 
 impl<P> Default for Router<P> {
     fn default() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
         Self {
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
             literals: DashMap::with_hasher(RandomState::new()),
             wildcards: RwLock::new(Trie::default()),
             wildcard_count: AtomicUsize::new(0),
@@ -100,6 +103,12 @@ impl<P> Default for Router<P> {
 }
 
 impl<P: Clone> Router<P> {
+    /// A number that no other router of the process has; never 0.
+    #[inline]
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
     /// The hash of a subject, which [`resolve`](Self::resolve) and caches of routes use.
     #[inline]
     pub fn hash(&self, subject: &[u8]) -> u64 {
