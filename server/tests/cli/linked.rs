@@ -254,3 +254,41 @@ fn nodes_find_each_other_by_name_and_follow_what_changes() {
         assert!(!refusals.iter().any(|one| itself(&one)), "{seen:#}");
     }
 }
+
+#[test]
+fn two_clusters_exchange_messages_over_a_gateway() {
+    let home = Home::new();
+    let node = |node: &str, cluster: &str, gateway: &str| {
+        let file = home.write("secret", "a secret of both clusters");
+        home.broker(&[
+            "--node",
+            node,
+            "--cluster-name",
+            cluster,
+            "--cluster-listen",
+            "quic://127.0.0.1:0",
+            "--cluster-secret-file",
+            &file,
+            "--cluster-gateways",
+            gateway,
+        ])
+    };
+    let east = node("e1", "east", "west");
+    let west = node("w1", "west", &format!("east={}", link_of(&east)));
+    until(&home, &west, |status| {
+        let links = status["links"].as_array().unwrap();
+        links.iter().any(|link| link["gateway"] == "east")
+    });
+    let sub = subscriber(&home, &west, &["greet.>", "--json"]);
+    let args = ["pub", "greet.world", "1", "--wait", "1m", "--json", "--url"];
+    let said = home.run(&[&args[..], &[&east.ws()]].concat()).ok().json();
+    assert_eq!(said["subscribers"], 1);
+    assert_eq!(sub.json()["payload"], 1);
+    let links = home
+        .run(&["cluster", "links", "--url", &west.ws()])
+        .ok()
+        .text();
+    assert!(links.contains("e1    east"), "{links}");
+    let stranger = node("x1", "elsewhere", &format!("east={}", link_of(&east)));
+    stranger.running.until("a link was refused");
+}
