@@ -256,9 +256,9 @@ fn nodes_find_each_other_by_name_and_follow_what_changes() {
 }
 
 #[test]
-fn two_clusters_exchange_messages_over_a_gateway() {
+fn two_clusters_exchange_messages_over_gateways() {
     let home = Home::new();
-    let node = |node: &str, cluster: &str, gateway: &str| {
+    let node = |node: &str, cluster: &str, port: u16, gateway: &str| {
         let file = home.write("secret", "a secret of both clusters");
         home.broker(&[
             "--node",
@@ -266,29 +266,32 @@ fn two_clusters_exchange_messages_over_a_gateway() {
             "--cluster-name",
             cluster,
             "--cluster-listen",
-            "quic://127.0.0.1:0",
+            &format!("quic://127.0.0.1:{port}"),
             "--cluster-secret-file",
             &file,
             "--cluster-gateways",
             gateway,
         ])
     };
-    let east = node("e1", "east", "west");
-    let west = node("w1", "west", &format!("east={}", link_of(&east)));
-    until(&home, &west, |status| {
-        let links = status["links"].as_array().unwrap();
-        links.iter().any(|link| link["gateway"] == "east")
-    });
-    let sub = subscriber(&home, &west, &["greet.>", "--json"]);
-    let args = ["pub", "greet.world", "1", "--wait", "1m", "--json", "--url"];
-    let said = home.run(&[&args[..], &[&east.ws()]].concat()).ok().json();
-    assert_eq!(said["subscribers"], 1);
-    assert_eq!(sub.json()["payload"], 1);
+    // Each must know the other's port before that one runs.
+    let free = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let port = free.local_addr().unwrap().port();
+    drop(free);
+    let east = node("e1", "east", 0, &format!("west=quic://127.0.0.1:{port}"));
+    let to_east = format!("east={}", link_of(&east));
+    let west = node("w1", "west", port, &to_east);
+    for (from, to) in [(&east, &west), (&west, &east)] {
+        let sub = subscriber(&home, to, &["greet.>", "--json"]);
+        let args = ["pub", "greet.world", "1", "--wait", "1m", "--json", "--url"];
+        let said = home.run(&[&args[..], &[&from.ws()]].concat()).ok().json();
+        assert_eq!(said["subscribers"], 1);
+        assert_eq!(sub.json()["payload"], 1);
+    }
     let links = home
         .run(&["cluster", "links", "--url", &west.ws()])
         .ok()
         .text();
     assert!(links.contains("e1    east"), "{links}");
-    let stranger = node("x1", "elsewhere", &format!("east={}", link_of(&east)));
+    let stranger = node("x1", "elsewhere", 0, &to_east);
     stranger.running.until("a link was refused");
 }
