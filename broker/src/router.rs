@@ -323,7 +323,10 @@ fn distinct_links<P: Clone>(parts: &[Part<P>]) -> Option<Arc<[Linked<P>]>> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use dialtone_protocol::frame::Pick;
+    use dialtone_protocol::frame::link::GroupInterest;
     use dialtone_protocol::{Subject, SubscriptionId};
     use proptest::prelude::*;
 
@@ -421,12 +424,112 @@ mod tests {
         *cached = Some(route);
     }
 
+    /// What another node is interested in, in any of a few patterns.
+    fn told() -> impl Strategy<Value = (u64, PatternInterest)> {
+        let groups = proptest::collection::btree_set(0..3_u32, 0..3);
+        (1..4_u64, pattern(), any::<bool>(), any::<bool>(), groups).prop_map(
+            |(link, pattern, plain, tap, groups)| {
+                let group = |name: u32| GroupInterest {
+                    name: format!("g{name}"),
+                    pick: Pick::Any,
+                    number: SubscriptionId(name + 1),
+                    members: name + 1,
+                };
+                let interest = PatternInterest {
+                    pattern: pattern.as_str().to_owned(),
+                    plain,
+                    tap,
+                    groups: groups.into_iter().map(group).collect(),
+                };
+                (link, interest)
+            },
+        )
+    }
+
+    fn link(id: u64) -> Link<u64> {
+        Link {
+            id,
+            peer: id,
+            node: id,
+            is_gateway: id == 3,
+        }
+    }
+
+    type Told = BTreeMap<(u64, String), PatternInterest>;
+
+    /// A node behind several patterns is in a route once, and the members of groups where they are.
+    fn check_links(router: &Router<u64>, told: &Told, subject: &Subject) {
+        let route = router.resolve(subject.as_str(), router.hash(subject.as_str().as_bytes()));
+        let matching = || {
+            let matches = |interest: &PatternInterest| {
+                Pattern::new(&interest.pattern).unwrap().matches(subject)
+            };
+            told.iter().filter(move |(_, interest)| matches(interest))
+        };
+        let mut expected: BTreeMap<u64, bool> = BTreeMap::new();
+        let mut groups: Vec<(&str, &str, u64, u32)> = Vec::new();
+        for ((link, pattern), interest) in matching() {
+            if interest.plain || interest.tap {
+                *expected.entry(*link).or_default() |= interest.plain;
+            }
+            for group in &interest.groups {
+                groups.push((pattern, &group.name, *link, group.members));
+            }
+        }
+        let links = route.links().iter();
+        let found: Vec<(u64, bool)> = links
+            .map(|linked| (linked.link.id, linked.counts))
+            .collect();
+        assert_eq!(found, expected.into_iter().collect::<Vec<_>>());
+        let found = route.parts().iter().flat_map(Part::groups);
+        let count: usize = found.map(|group| group.remotes.len()).sum();
+        assert_eq!(count, groups.len());
+        let counts = matching().any(|(_, interest)| interest.plain || !interest.groups.is_empty());
+        assert_eq!(route.is_interested(), counts);
+        assert_eq!(route.count(), 0, "nobody subscribes here");
+    }
+
     proptest! {
+        #[test]
+        fn interest_of_other_nodes_is_replaced_and_withdrawn_without_a_trace(
+            ops in proptest::collection::vec(told(), 0..60),
+            subjects in proptest::collection::vec(subject(), 5),
+        ) {
+            let router = Router::<u64>::default();
+            let mut told = Told::new();
+            for (id, interest) in ops {
+                router.set_link(&link(id), &interest);
+                let key = (id, interest.pattern.clone());
+                if interest.is_none() {
+                    told.remove(&key);
+                } else {
+                    told.insert(key, interest.clone());
+                }
+                for subject in &subjects {
+                    check_links(&router, &told, subject);
+                }
+                // Other clusters are told of what members ask for, and never of gateways.
+                let own = told.values().filter(|known| known.pattern == interest.pattern);
+                let own = router.interest(&interest.pattern, Scope::Node).is_none() && own.count() < 4;
+                prop_assert!(own, "nobody subscribes here");
+                let cluster = router.interest(&interest.pattern, Scope::Cluster);
+                let members = (1..3).filter_map(|id| told.get(&(id, interest.pattern.clone())));
+                let plain = members.clone().any(|known| known.plain);
+                prop_assert_eq!(cluster.plain, plain);
+                prop_assert_eq!(cluster.is_none(), members.count() == 0);
+            }
+            prop_assert_eq!(router.len(), 0);
+            for (id, pattern) in told.into_keys() {
+                router.set_link(&link(id), &PatternInterest::none(pattern));
+            }
+            prop_assert_eq!(router.patterns(), 0);
+        }
+
         #[test]
         fn the_table_agrees_with_the_definition(ops in proptest::collection::vec(op(), 1..80)) {
             let router = Router::<()>::default();
             let mut held: Vec<Held> = Vec::new();
-            let mut cached: std::collections::BTreeMap<Subject, Option<Route<()>>> = std::collections::BTreeMap::new();
+            let mut cached: BTreeMap<Subject, Option<Route<()>>> = BTreeMap::new();
             for (id, op) in (1..).zip(ops) {
                 match op {
                     Op::Subscribe(pattern, group, tap) => {

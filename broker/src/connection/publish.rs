@@ -37,6 +37,9 @@ enum Found {
     Refused(Box<Refused>),
 }
 
+/// The count of receivers at this node, and the other nodes that it was sent to.
+type Outcome = (Result<u32, Refused>, Onward);
+
 /// Who gets what is published to an inbox.
 enum Receiver {
     Nobody,
@@ -103,7 +106,7 @@ impl Conn {
         publish: &PublishView<'_>,
         end: usize,
         work: &mut Work,
-    ) -> Result<Option<(Result<u32, Refused>, Onward)>, Flow> {
+    ) -> Result<Option<Outcome>, Flow> {
         let delivery = Delivery {
             unreliable: publish.unreliable,
             fragment: None,
