@@ -1,4 +1,21 @@
 //! Durable streams and key-value stores: a client of the broker that keeps what must survive.
+//!
+//! ```text
+//!   persist.<scope>.call                                   answers, when as durable as asked for
+//!          │                                                            ▲
+//!          ▼                                                            │
+//!   service: decode, authorize, bounds                                  │
+//!          │                                                            │
+//!          ▼                      commit                  done          │
+//!   stream: one writer ──▶ core ─────────▶ Backend ─────────────▶ what waited
+//!             (lock)      decides           stores
+//! ```
+//!
+//! The core decides numbers, expectations, limits and retention; it does no I/O and gets the time as an argument. A
+//! backend stores what the core decided and knows no semantics.
 
 pub mod backend;
+pub mod core;
 pub mod disk;
+
+pub use backend::Backend;

@@ -17,7 +17,11 @@ const ALLOWED: &[(&str, &[&str], &[&str])] = &[
     ("transport", &["protocol"], &[]),
     ("broker", &["protocol", "transport"], &[]),
     ("client", &["protocol", "transport"], &[]),
-    ("persist", &["protocol", "client"], &["transport", "broker", "testkit"]),
+    (
+        "persist",
+        &["protocol", "client"],
+        &["transport", "broker", "testkit"],
+    ),
     (
         "benches/load",
         &["protocol", "transport", "broker", "client"],
