@@ -82,6 +82,11 @@ impl<'a> Cursor<'a> {
         None
     }
 
+    /// A number that counts bytes.
+    pub(crate) fn len(&mut self) -> Option<usize> {
+        usize::try_from(self.number()?).ok()
+    }
+
     pub(crate) fn byte(&mut self) -> Option<u8> {
         let (byte, rest) = self.0.split_first()?;
         self.0 = rest;
@@ -100,7 +105,7 @@ impl<'a> Cursor<'a> {
     }
 
     pub(crate) fn bytes(&mut self) -> Option<&'a [u8]> {
-        let len = usize::try_from(self.number()?).ok()?;
+        let len = self.len()?;
         self.take(len)
     }
 

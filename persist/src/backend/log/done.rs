@@ -53,6 +53,14 @@ impl Waiter {
         (waiter, receiver)
     }
 
+    /// Tells why nothing was written.
+    pub(crate) fn refuse(self, error: Error) {
+        match self.told {
+            Told::Call(done) => done(Err(error)),
+            Told::Send(sender) => drop(sender.send(Err(Failure(error.to_string().into())))),
+        }
+    }
+
     pub(crate) fn tell(self, result: Result<(), Failure>) {
         match self.told {
             Told::Call(done) => done(result.map(|()| self.until).map_err(Error::from)),

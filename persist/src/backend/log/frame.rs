@@ -40,12 +40,16 @@ const CHECKED_FROM: usize = 4;
 /// What the head of a frame says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
+    /// A stream is there.
+    Create,
     /// What a stream decided.
     Commit,
     /// Records that were written before, at a new place.
     Moved,
-    /// All that is known of a stream at some revision, without the payloads.
+    /// All that is known of a stream at some revision, without the payloads, or a part of it.
     Snapshot,
+    /// A stream is gone.
+    Delete,
 }
 
 impl Kind {
@@ -54,6 +58,8 @@ impl Kind {
             Self::Commit => 1,
             Self::Moved => 2,
             Self::Snapshot => 3,
+            Self::Create => 4,
+            Self::Delete => 5,
         }
     }
 
@@ -62,6 +68,8 @@ impl Kind {
             1 => Some(Self::Commit),
             2 => Some(Self::Moved),
             3 => Some(Self::Snapshot),
+            4 => Some(Self::Create),
+            5 => Some(Self::Delete),
             _ => None,
         }
     }

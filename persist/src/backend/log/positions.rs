@@ -57,10 +57,13 @@ struct Block {
     first: u64,
     /// Number behind the last.
     end: u64,
-    runs: u32,
-    /// The last run, from which the next one differs.
-    last: Run,
+    runs: usize,
+    /// All runs but the last one.
     bytes: Vec<u8>,
+    /// The run before the last one, from which that one will differ.
+    before: Run,
+    /// Not among the bytes, because it may grow.
+    last: Run,
 }
 
 const NOTHING: Run = Run {
@@ -106,32 +109,39 @@ impl Block {
     fn new(runs: &[Run]) -> Self {
         let mut block = Self {
             first: runs[0].seq,
-            end: runs[0].seq,
-            runs: 0,
-            last: NOTHING,
+            end: runs[0].end(),
+            runs: 1,
             bytes: Vec::new(),
+            before: NOTHING,
+            last: runs[0],
         };
-        runs.iter().for_each(|run| block.push(run));
+        runs[1..].iter().for_each(|run| block.push(run));
         block
     }
 
     fn push(&mut self, run: &Run) {
-        put_run(&mut self.bytes, &self.last, run);
-        self.last = *run;
         self.end = run.end();
+        if self.last.same_frame(run) {
+            self.last.count += run.count;
+            return;
+        }
+        put_run(&mut self.bytes, &self.before, &self.last);
+        self.before = self.last;
+        self.last = *run;
         self.runs += 1;
     }
 
     fn runs(&self) -> impl Iterator<Item = Run> {
         let mut cursor = Cursor::new(&self.bytes);
         let mut before = NOTHING;
-        std::iter::from_fn(move || {
+        let but_the_last = std::iter::from_fn(move || {
             if cursor.is_empty() {
                 return None;
             }
             before = read_run(&mut cursor, &before).expect("it was written by put_run");
             Some(before)
-        })
+        });
+        but_the_last.chain(std::iter::once(self.last))
     }
 }
 
@@ -139,13 +149,7 @@ impl Positions {
     /// Adds records with greater numbers than all that are there.
     pub(crate) fn push(&mut self, run: Run) {
         match self.blocks.back_mut() {
-            Some(block) if run.records > 1 && block.last.same_frame(&run) => {
-                let mut runs: Vec<Run> = block.runs().collect();
-                let last = runs.last_mut().expect("a block is never empty");
-                last.count += run.count;
-                *block = Block::new(&runs);
-            }
-            Some(block) if usize::try_from(block.runs).is_ok_and(|runs| runs < BLOCK_RUNS) => {
+            Some(block) if block.runs < BLOCK_RUNS || block.last.same_frame(&run) => {
                 block.push(&run);
             }
             Some(block) => {
@@ -218,9 +222,7 @@ impl Positions {
         let mut found = false;
         let mut runs: Vec<Run> = Vec::new();
         let mut add = |run: Run| match runs.last_mut() {
-            Some(last) if last.same_frame(&run) && last.records == run.records => {
-                last.count += run.count;
-            }
+            Some(last) if last.same_frame(&run) => last.count += run.count,
             _ => runs.push(run),
         };
         for run in self.blocks[at].runs() {
@@ -309,9 +311,11 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
         #[test]
         fn it_is_a_map_from_numbers_to_places(
-            operations in prop::collection::vec(operation(), 1..300),
+            operations in prop::collection::vec(operation(), 1..200),
         ) {
             let mut positions = Positions::default();
             let mut model: BTreeMap<u64, Position> = BTreeMap::new();

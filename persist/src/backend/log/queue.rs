@@ -173,6 +173,25 @@ impl Queue {
         })
     }
 
+    /// Has everything synced that waits or was written.
+    pub(crate) fn flush(&self, waiter: Waiter) -> Result<(), Refused> {
+        let mut state = self.state.lock();
+        if let Some(failure) = &state.failure {
+            return Err(Refused::Failed(failure.clone()));
+        }
+        if state.closing {
+            return Err(Refused::Closed);
+        }
+        state.group.sync = true;
+        state.group.waiters.push(waiter);
+        let wake = std::mem::take(&mut state.writer_waits);
+        drop(state);
+        if wake {
+            self.filled.notify_one();
+        }
+        Ok(())
+    }
+
     /// Bytes of a segment that are known to be on disk.
     fn synced_in(&self, segment: SegmentId) -> u32 {
         let synced = self.synced();
@@ -194,7 +213,7 @@ impl Queue {
     /// Everything that waits, as soon as something does. `None`: closed and empty.
     pub(crate) fn take(&self) -> Option<Group> {
         let mut state = self.state.lock();
-        while state.group.runs.is_empty() {
+        while state.group.runs.is_empty() && state.group.waiters.is_empty() {
             if state.closing {
                 return None;
             }

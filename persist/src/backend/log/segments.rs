@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 
@@ -32,17 +32,20 @@ pub(crate) struct Segment {
     pub(crate) id: SegmentId,
     /// Bytes written.
     len: AtomicU64,
-    /// Bytes that nobody will ask for any more, about.
-    dead: AtomicU64,
+    /// Bytes that somebody may ask for, about.
+    live: AtomicI64,
+    /// Something in it cannot be read, so that it is kept as it is.
+    damaged: AtomicBool,
     file: Mutex<Option<Arc<dyn File>>>,
 }
 
 impl Segment {
-    pub(crate) fn new(id: SegmentId, len: u64, dead: u64) -> Self {
+    pub(crate) fn new(id: SegmentId, len: u64, live: u64) -> Self {
         Self {
             id,
             len: AtomicU64::new(len),
-            dead: AtomicU64::new(dead),
+            live: AtomicI64::new(signed(live)),
+            damaged: AtomicBool::new(false),
             file: Mutex::new(None),
         }
     }
@@ -51,14 +54,26 @@ impl Segment {
         self.len.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn dead(&self) -> u64 {
-        self.dead.load(Ordering::Relaxed)
+    /// Bytes that somebody may ask for, about.
+    pub(crate) fn live(&self) -> u64 {
+        u64::try_from(self.live.load(Ordering::Relaxed)).unwrap_or(0)
     }
 
-    /// Counts bytes that are not needed any more.
-    pub(crate) fn bury(&self, bytes: u64) {
-        self.dead.fetch_add(bytes, Ordering::Relaxed);
+    pub(crate) fn set_live(&self, live: u64) {
+        self.live.store(signed(live), Ordering::Relaxed);
     }
+
+    pub(crate) fn is_damaged(&self) -> bool {
+        self.damaged.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_damaged(&self) {
+        self.damaged.store(true, Ordering::Relaxed);
+    }
+}
+
+fn signed(bytes: u64) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
 }
 
 impl Segments {
@@ -109,6 +124,20 @@ impl Segments {
     pub(crate) fn grown(&self, id: SegmentId, len: u64) {
         if let Some(segment) = self.get(id) {
             segment.len.fetch_max(len, Ordering::Relaxed);
+        }
+    }
+
+    /// Counts bytes that were written and are needed.
+    pub(crate) fn add_live(&self, id: SegmentId, bytes: u64) {
+        if let Some(segment) = self.get(id) {
+            segment.live.fetch_add(signed(bytes), Ordering::Relaxed);
+        }
+    }
+
+    /// Counts bytes that are not needed any more.
+    pub(crate) fn bury(&self, id: SegmentId, bytes: u64) {
+        if let Some(segment) = self.get(id) {
+            segment.live.fetch_sub(signed(bytes), Ordering::Relaxed);
         }
     }
 

@@ -35,6 +35,8 @@ pub(crate) struct Writer {
     counters: Arc<Counters>,
     /// The last segment.
     segment: SegmentId,
+    /// Behind everything that was written.
+    end: Position,
     file: Arc<dyn File>,
     /// Whether something was written to it that was not synced.
     unsynced: bool,
@@ -45,14 +47,15 @@ impl Writer {
         queue: Arc<Queue>,
         segments: Arc<Segments>,
         counters: Arc<Counters>,
-        segment: SegmentId,
+        end: Position,
         file: Arc<dyn File>,
     ) -> Self {
         Self {
             queue,
             segments,
             counters,
-            segment,
+            segment: end.segment(),
+            end,
             file,
             unsynced: false,
         }
@@ -82,7 +85,6 @@ impl Writer {
 
     fn write(&mut self, group: &mut Group) -> Result<(), (&'static str, io::Error)> {
         tell(group, Durability::Memory);
-        let mut end = self.queue.next();
         for run in &group.runs {
             if run.segment != self.segment {
                 self.rotate(run.segment)?;
@@ -90,19 +92,19 @@ impl Writer {
             self.unsynced = true;
             write_run(&*self.file, run).map_err(|error| ("write", error))?;
             let run_len = u32::try_from(run.len).map_err(|error| ("write", io::Error::other(error)))?;
-            end = Position::new(run.segment, run.offset + run_len);
-            self.segments.grown(run.segment, u64::from(end.offset()));
+            self.end = Position::new(run.segment, run.offset + run_len);
+            self.segments.grown(run.segment, u64::from(self.end.offset()));
         }
         self.counters.groups.fetch_add(1, Ordering::Relaxed);
         self.counters.frames.fetch_add(group.frames, Ordering::Relaxed);
         let bytes = u64::try_from(group.len).unwrap_or(u64::MAX);
         self.counters.bytes.fetch_add(bytes, Ordering::Relaxed);
-        self.queue.advance(end, Durability::Os);
+        self.queue.advance(self.end, Durability::Os);
         // Those who wait for less are told before the long part.
         tell(group, Durability::Os);
         if group.sync {
             self.sync().map_err(|error| ("sync", error))?;
-            self.queue.advance(end, Durability::Fsync);
+            self.queue.advance(self.end, Durability::Fsync);
             tell(group, Durability::Fsync);
         }
         Ok(())
