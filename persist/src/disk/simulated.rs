@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::io::{self, IoSlice};
 use std::sync::Arc;
 
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::{Disk, File};
 
@@ -21,7 +21,13 @@ use inode::Inode;
 
 /// A disk whose contents live in this process. Clones are the same disk.
 #[derive(Debug, Clone)]
-pub struct Simulated(Arc<Mutex<State>>);
+pub struct Simulated(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+}
 
 /// What goes wrong, and when. Operations are numbered from 0 in the order in which they are
 /// made: creating, renaming, removing, syncing, writing and setting lengths count, reading does
@@ -49,6 +55,10 @@ struct State {
     syncs: u64,
     written: u64,
     faults: Vec<Fault>,
+    /// Operations wait instead of being made.
+    held: bool,
+    /// How many of them do.
+    waiting: usize,
 }
 
 #[derive(Debug, Clone)]
@@ -145,35 +155,76 @@ impl Simulated {
     /// An empty disk.
     #[must_use]
     pub fn new() -> Self {
-        Self(Arc::new(Mutex::new(State::default())))
+        Self(Arc::default())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock()
+    }
+
+    /// Makes operations wait from now on.
+    pub fn hold(&self) {
+        self.lock().held = true;
+    }
+
+    /// Waits until an operation waits. It blocks.
+    pub fn wait_until_held(&self) {
+        let mut state = self.lock();
+        while state.waiting == 0 {
+            self.0.changed.wait(&mut state);
+        }
+    }
+
+    /// Lets operations go on.
+    pub fn release(&self) {
+        self.lock().held = false;
+        self.0.changed.notify_all();
+    }
+
+    /// The state once operations are not held.
+    fn operating(&self) -> MutexGuard<'_, State> {
+        let mut state = self.lock();
+        while state.held {
+            state.waiting += 1;
+            self.0.changed.notify_all();
+            self.0.changed.wait(&mut state);
+            state.waiting -= 1;
+        }
+        state
     }
 
     /// Lets something go wrong, besides what was asked for before.
     pub fn fault(&self, fault: Fault) {
-        self.0.lock().faults.push(fault);
+        self.lock().faults.push(fault);
     }
 
     /// Lets nothing go wrong any longer.
     pub fn heal(&self) {
-        self.0.lock().faults.clear();
+        self.lock().faults.clear();
     }
 
     /// Operations made so far.
     #[must_use]
     pub fn operations(&self) -> u64 {
-        self.0.lock().operations
+        self.lock().operations
     }
 
     /// Syncs of files made so far.
     #[must_use]
     pub fn syncs(&self) -> u64 {
-        self.0.lock().syncs
+        self.lock().syncs
     }
 
     /// Bytes written to files so far.
     #[must_use]
     pub fn written(&self) -> u64 {
-        self.0.lock().written
+        self.lock().written
+    }
+
+    /// Bytes that were written and not synced.
+    #[must_use]
+    pub fn unsynced(&self) -> usize {
+        self.lock().inodes.iter().map(Inode::unsynced).sum()
     }
 
     /// What a process would read of a file.
@@ -181,7 +232,7 @@ impl Simulated {
     /// # Errors
     /// When there is no file of this name.
     pub fn contents(&self, name: &str) -> io::Result<Vec<u8>> {
-        let state = self.0.lock();
+        let state = self.lock();
         let inode = state.inode(name)?;
         Ok(state.inodes[inode].contents().to_vec())
     }
@@ -191,7 +242,7 @@ impl Simulated {
     /// # Errors
     /// When there is no file of this name, or it has no such byte.
     pub fn flip(&self, name: &str, byte: usize, bit: u8) -> io::Result<()> {
-        let mut state = self.0.lock();
+        let mut state = self.lock();
         let inode = state.inode(name)?;
         state.inodes[inode].flip(byte, 1 << (bit % 8))
     }
@@ -199,18 +250,22 @@ impl Simulated {
     /// The disk as it may be found after a loss of power. The disk itself is as it was.
     #[must_use]
     pub fn crashed(&self, crash: Crash) -> Self {
-        let state = self.0.lock();
-        Self(Arc::new(Mutex::new(crash::state_after(&state, crash))))
+        let state = self.lock();
+        let after = crash::state_after(&state, crash);
+        Self(Arc::new(Shared {
+            state: Mutex::new(after),
+            changed: Condvar::new(),
+        }))
     }
 }
 
 impl Disk for Simulated {
     fn list(&self) -> io::Result<Vec<String>> {
-        Ok(self.0.lock().names.keys().cloned().collect())
+        Ok(self.lock().names.keys().cloned().collect())
     }
 
     fn create(&self, name: &str) -> io::Result<Arc<dyn File>> {
-        let mut state = self.0.lock();
+        let mut state = self.operating();
         state.simple_operation()?;
         if state.names.contains_key(name) {
             return Err(io::Error::from(io::ErrorKind::AlreadyExists));
@@ -225,13 +280,13 @@ impl Disk for Simulated {
     }
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn File>> {
-        let inode = self.0.lock().inode(name)?;
+        let inode = self.lock().inode(name)?;
         let disk = self.clone();
         Ok(Arc::new(Open { disk, inode }))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        let mut state = self.0.lock();
+        let mut state = self.operating();
         state.simple_operation()?;
         state.inode(from)?;
         let (from, to) = (from.to_owned(), to.to_owned());
@@ -240,7 +295,7 @@ impl Disk for Simulated {
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
-        let mut state = self.0.lock();
+        let mut state = self.operating();
         state.simple_operation()?;
         state.inode(name)?;
         let name = name.to_owned();
@@ -249,7 +304,7 @@ impl Disk for Simulated {
     }
 
     fn sync_names(&self) -> io::Result<()> {
-        let mut state = self.0.lock();
+        let mut state = self.operating();
         state.simple_operation()?;
         state.changes.clear();
         state.durable_names = state.names.clone();
@@ -257,7 +312,7 @@ impl Disk for Simulated {
     }
 
     fn free_bytes(&self) -> io::Result<u64> {
-        let state = self.0.lock();
+        let state = self.lock();
         Ok(state.capacity().saturating_sub(state.used()))
     }
 }
@@ -272,7 +327,7 @@ struct Open {
 impl Open {
     /// Changes the length, as far as the disk has room.
     fn resize(&self, len: u64, shrink: bool) -> io::Result<()> {
-        let mut state = self.disk.0.lock();
+        let mut state = self.disk.operating();
         state.simple_operation()?;
         let before = state.inodes[self.inode].len();
         if len <= before && !shrink {
@@ -287,11 +342,11 @@ impl Open {
 
 impl File for Open {
     fn len(&self) -> io::Result<u64> {
-        Ok(self.disk.0.lock().inodes[self.inode].len())
+        Ok(self.disk.lock().inodes[self.inode].len())
     }
 
     fn read_at(&self, into: &mut [u8], offset: u64) -> io::Result<usize> {
-        let state = self.disk.0.lock();
+        let state = self.disk.lock();
         let contents = state.inodes[self.inode].contents();
         let from = usize::try_from(offset).map_err(io::Error::other)?;
         let rest = contents.get(from..).unwrap_or_default();
@@ -305,7 +360,7 @@ impl File for Open {
         for part in parts {
             bytes.extend_from_slice(part);
         }
-        let mut state = self.disk.0.lock();
+        let mut state = self.disk.operating();
         let met = state.operation()?;
         let free = state.capacity().saturating_sub(state.used());
         let room = free + state.inodes[self.inode].len().saturating_sub(offset);
@@ -324,7 +379,7 @@ impl File for Open {
     }
 
     fn sync(&self) -> io::Result<()> {
-        let mut state = self.disk.0.lock();
+        let mut state = self.disk.operating();
         let met = state.operation()?;
         state.syncs += 1;
         match met {

@@ -3,7 +3,7 @@
 /// How a log is kept. The defaults are for a server; a laptop needs no others.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
-    /// Bytes after which a segment ends and the next one begins, from 64 KiB to 2 GiB; 128 MiB by
+    /// Bytes after which a segment ends and the next one begins, from 4 KiB to 2 GiB; 128 MiB by
     /// default. Space is freed a segment at a time.
     pub segment_len_max: u64,
     /// Whether the space of a segment is taken from the disk when it begins.
@@ -56,7 +56,7 @@ impl Default for Config {
 impl Config {
     /// With every setting within its bounds.
     pub(crate) fn bounded(mut self) -> Self {
-        self.segment_len_max = self.segment_len_max.clamp(64 << 10, 2 << 30);
+        self.segment_len_max = self.segment_len_max.clamp(4 << 10, 2 << 30);
         self.open_segments_max = self.open_segments_max.max(4);
         self.waiting_bytes_max = self.waiting_bytes_max.clamp(1 << 20, 1 << 30);
         self.compact_live_percent = self.compact_live_percent.min(95);

@@ -14,6 +14,7 @@ use super::positions::{Positions, Run};
 use super::queue::Placed;
 use super::record::Record;
 use crate::backend::{Logged, MessageId};
+use crate::core::ids::IDS_MAX;
 use crate::core::commit::{ConsumerChange, ConsumerWhat, Meta, Totals};
 use crate::core::records::{RecordMeta, Records};
 
@@ -182,10 +183,12 @@ impl Folded {
         }
     }
 
-    /// Drops message ids that are older than the window of the stream at `now`.
+    /// Drops message ids that are not within the window of the stream at `now`.
     pub(crate) fn forget_ids(&mut self, now: u64) {
-        let oldest = now.saturating_sub(self.meta.config.duplicate_window);
-        self.ids.retain(|id| id.time >= oldest);
+        let window = self.meta.config.duplicate_window;
+        self.ids.retain(|id| id.time.saturating_add(window) > now);
+        let more = self.ids.len().saturating_sub(IDS_MAX);
+        self.ids.drain(..more);
     }
 
     /// Counts what is really there, which is not what the last commit said when a frame was

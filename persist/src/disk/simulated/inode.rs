@@ -50,6 +50,15 @@ impl Inode {
         u64::try_from(self.seen.len()).expect("memory is smaller than this")
     }
 
+    /// Bytes written since the last sync.
+    pub(super) fn unsynced(&self) -> usize {
+        let len = |change: &Change| match change {
+            Change::Write { bytes, .. } => bytes.len(),
+            Change::Len(_) => 0,
+        };
+        self.changes.iter().map(len).sum()
+    }
+
     pub(super) fn contents(&self) -> &[u8] {
         &self.seen
     }
