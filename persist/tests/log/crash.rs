@@ -1,12 +1,16 @@
 //! The power goes at every step, and everything that was acknowledged is there.
 
+use std::collections::BTreeMap;
+
+use dialtone_client::persist::StreamName;
 use dialtone_client::persist::wire::Durability;
-use dialtone_persist::backend::Backend as _;
-use dialtone_persist::backend::log::Log;
-use dialtone_persist::disk::{Crash, Fault, Simulated};
+use dialtone_persist::backend::log::{Config, Log};
+use dialtone_persist::backend::{Backend as _, Error};
+use dialtone_persist::core::commit::Commit;
+use dialtone_persist::disk::{Crash, Disk as _, Fault, Simulated};
 
 use super::history::{Applied, Decider, Dice, NOW, Write, model};
-use super::node::{begin, open, view};
+use super::node::{begin, block_on, commit, config, open, open_with, view};
 
 /// What a run of a history left.
 struct Run {
@@ -138,7 +142,7 @@ fn groups_of_commits_may_arrive_in_any_order_of_blocks() {
         // One commit of each stream, in one group, and the power goes before it is synced.
         disk.hold();
         let mut waiting = Vec::new();
-        let mut group = std::collections::BTreeMap::new();
+        let mut group = BTreeMap::new();
         while group.len() < 3 {
             let Write::Commit(name, mut commit) = decider.next(&mut dice) else {
                 break;
@@ -205,7 +209,7 @@ fn a_failure_of_the_disk_stops_the_log_for_good() {
             // The disk works again, and the log does not believe it.
             let name = applied.ids.keys().next().cloned();
             if let Some(name) = name {
-                let again = super::node::commit(&log, applied.ids[&name], empty(&log, &name));
+                let again = commit(&log, applied.ids[&name], empty(&log, &name));
                 let error = again.unwrap_err().to_string();
                 assert!(error.contains("simulated failure"), "step {step}: {error}");
             }
@@ -223,13 +227,10 @@ fn a_failure_of_the_disk_stops_the_log_for_good() {
 }
 
 /// A commit that the stream would take.
-fn empty(
-    log: &Log,
-    name: &dialtone_client::persist::StreamName,
-) -> dialtone_persist::core::commit::Commit {
-    let listed = super::node::block_on(log.list(name.as_str(), None, 1)).unwrap();
+fn empty(log: &Log, name: &StreamName) -> Commit {
+    let listed = block_on(log.list(name.as_str(), None, 1)).unwrap();
     let totals = listed[0].totals;
-    dialtone_persist::core::commit::Commit {
+    Commit {
         revision: totals.revision + 1,
         changes: Vec::new(),
         consumers: Vec::new(),
@@ -255,48 +256,29 @@ fn a_full_disk_loses_nothing_that_was_acknowledged() {
 #[test]
 fn space_is_kept_for_what_frees_space() {
     let disk = Simulated::new();
-    let config = dialtone_persist::backend::log::Config {
+    disk.fault(Fault::Full(40_000));
+    let config = Config {
         free_bytes_min: 10_000,
-        ..super::node::config()
+        ..config()
     };
-    let log = super::node::open_with(&disk, config).unwrap();
+    let log = open_with(&disk, config).unwrap();
     let mut dice = Dice(9);
     let mut decider = Decider::default();
     let mut applied = Applied::new(&log);
-    for _ in 0..20 {
-        applied.write(&decider.next(&mut dice)).unwrap();
-    }
-    disk.fault(Fault::Full(disk.written() + 9_000));
-    let (mut refused, mut accepted) = (0, 0);
+    let mut writes = Vec::new();
+    let error = loop {
+        let write = decider.next(&mut dice);
+        match applied.write(&write) {
+            Ok(()) => writes.push(write),
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(error, Error::Full(_)), "{error}");
+    assert!(disk.free_bytes().unwrap() < 11_000, "{writes:?}");
+    // It was refused wholly, and the log goes on.
+    assert_eq!(view(&log, NOW), view(&model(&writes), NOW));
     for (name, id) in &applied.ids {
-        let mut commit = empty(&log, name);
-        commit.revision -= 1;
-        let appends = |payload_len| {
-            let mut commit = empty(&log, name);
-            commit.totals.last_seq += 1;
-            commit.totals.revision += 1;
-            commit.changes.push(dialtone_persist::core::commit::Change::Append(
-                dialtone_persist::core::commit::Append {
-                    seq: commit.totals.last_seq,
-                    time: NOW,
-                    key: None,
-                    encoding: 0,
-                    headers: None,
-                    ttl: None,
-                    id: None,
-                    payload: bytes::Bytes::from(vec![7; payload_len]),
-                    replaced: Vec::new(),
-                },
-            ));
-            commit
-        };
-        let error = super::node::commit(&log, *id, appends(1)).unwrap_err();
-        assert!(matches!(error, dialtone_persist::backend::Error::Full(_)), "{error}");
-        refused += 1;
-        let removal = empty(&log, name);
-        super::node::commit(&log, *id, removal).unwrap();
-        accepted += 1;
+        commit(&log, *id, empty(&log, name)).unwrap();
     }
-    assert!(refused > 0 && accepted == refused);
     assert_eq!(log.status().failure, None);
 }

@@ -237,7 +237,7 @@ impl Opening {
         let file = self.disk.open(&segment::name(segment))?;
         let len = file.len()?;
         let start = self.start(segment);
-        if start > len {
+        if start > len.max(u64::from(HEADER_LEN)) {
             let what = format!("it ends at byte {len} instead of {start} or later");
             self.problem(segment, &what);
         }

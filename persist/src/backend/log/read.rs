@@ -237,7 +237,9 @@ fn records<'r>(
     run: &'r Run,
     read: &'r ReadFrame,
 ) -> impl Iterator<Item = Result<StoredRecord, Damaged>> + 'r {
-    let all = head::records(read.kind, &read.head).unwrap_or_default();
+    let mut all = head::records(read.kind, &read.head).unwrap_or_default();
+    // Where records were moved to, they stand in the order in which they were found.
+    all.sort_unstable_by_key(|(record, _)| record.seq);
     let wanted = all.into_iter().filter(|(record, _)| (run.seq..run.end()).contains(&record.seq));
     wanted.map(|(record, from)| {
         let damaged = |what: &str| Damaged {
