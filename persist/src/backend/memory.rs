@@ -1,6 +1,7 @@
 //! Streams in memory: ephemeral ones, and all of them in tests.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -134,10 +135,8 @@ impl Kept {
         if commit.revision != self.totals.revision + 1 {
             return Err(Error::Fenced);
         }
-        let mut revision = commit.revision;
-        for change in commit.changes {
+        for (revision, change) in (commit.revision..).zip(commit.changes) {
             self.change(revision, change);
-            revision += 1;
         }
         while let Some(oldest) = self.log.front()
             && oldest.revision <= commit.horizon
@@ -308,7 +307,7 @@ impl Backend for Memory {
         let from = start.unwrap_or(prefix);
         let names = streams
             .by_name
-            .range::<str, _>((std::ops::Bound::Included(from), std::ops::Bound::Unbounded))
+            .range::<str, _>((Bound::Included(from), Bound::Unbounded))
             .skip_while(|(name, _)| start == Some(name.as_str()))
             .take_while(|(name, _)| name.as_str().starts_with(prefix))
             .take(limit);
@@ -363,7 +362,9 @@ impl Memory {
     fn sum_now(&self, prefix: &str) -> Sum {
         let streams = self.streams.lock();
         let mut sum = Sum::default();
-        let names = streams.by_name.range::<str, _>((std::ops::Bound::Included(prefix), std::ops::Bound::Unbounded));
+        let names = streams
+            .by_name
+            .range::<str, _>((Bound::Included(prefix), Bound::Unbounded));
         for (_, id) in names.take_while(|(name, _)| name.as_str().starts_with(prefix)) {
             if let Some(kept) = streams.by_id.get(id) {
                 sum.streams += 1;

@@ -72,7 +72,9 @@ impl State {
         Ok(outcomes)
     }
 
-    pub(super) fn writable(&self) -> Result<(), Fault> {
+    /// # Errors
+    /// `restoring` while the stream is being restored.
+    pub fn writable(&self) -> Result<(), Fault> {
         if self.meta.restoring {
             return Err(Fault::new(
                 FaultKind::Restoring,
