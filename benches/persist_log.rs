@@ -102,7 +102,9 @@ fn config() -> Config {
 }
 
 fn block_on<T>(future: impl Future<Output = T>) -> T {
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
     runtime.block_on(future)
 }
 
@@ -115,7 +117,9 @@ impl Node {
             folder,
             streams: Vec::new(),
         };
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
         runtime.block_on(node.create(streams));
         node
     }
@@ -134,14 +138,22 @@ impl Node {
             let created = names.iter().map(|name| log.create(name, &meta));
             for id in futures_util::future::join_all(created).await {
                 let totals = Totals::default();
-                self.streams.push(Stream { id: id.unwrap(), totals });
+                self.streams.push(Stream {
+                    id: id.unwrap(),
+                    totals,
+                });
             }
             number = next;
         }
     }
 
     /// One commit on each of these streams, all at once, and waits for all of them.
-    fn round(&mut self, streams: std::ops::Range<usize>, payloads: &[Bytes], durability: Durability) {
+    fn round(
+        &mut self,
+        streams: std::ops::Range<usize>,
+        payloads: &[Bytes],
+        durability: Durability,
+    ) {
         let log = self.log.as_ref().unwrap();
         let left = Arc::new(AtomicUsize::new(streams.len()));
         for stream in &mut self.streams[streams] {
@@ -215,7 +227,13 @@ fn payload(len: usize) -> Bytes {
 /// Acknowledged appends, with every acknowledgement on disk.
 fn appends(c: &mut Criterion<CpuTime>) {
     let mut group = c.benchmark_group("persist_log/append");
-    let cases = [(1, 1, 256), (1, 64, 256), (64, 1, 256), (1000, 1, 256), (64, 1, 16 << 10)];
+    let cases = [
+        (1, 1, 256),
+        (1, 64, 256),
+        (64, 1, 256),
+        (1000, 1, 256),
+        (64, 1, 16 << 10),
+    ];
     for (streams, records, len) in cases {
         let name = format!("{streams} streams, {records} records a commit, {len} B");
         let mut node = Node::new(streams, config());
@@ -256,7 +274,9 @@ fn reads(c: &mut Criterion<CpuTime>) {
         node.round(0..streams, &payloads, Durability::Fsync);
         group.throughput(Throughput::Bytes(total as u64));
         let name = format!("{streams} streams, {len} B");
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
         let (mut clock, mut times) = (Duration::ZERO, 0);
         group.bench_function(BenchmarkId::from_parameter(&name), |b| {
             b.iter(|| {
@@ -277,7 +297,10 @@ async fn read_all(node: &Node) {
     for stream in &node.streams {
         let mut from = Some(1);
         while let Some(first) = from {
-            let batch = log.read(stream.id, &[(first, u64::MAX)], 1 << 20).await.unwrap();
+            let batch = log
+                .read(stream.id, &[(first, u64::MAX)], 1 << 20)
+                .await
+                .unwrap();
             from = batch.next;
             drop(batch);
         }
@@ -307,8 +330,13 @@ fn opens(c: &mut Criterion<CpuTime>) {
     node.round(0..1, &[payload(256)], Durability::Fsync);
     drop(node.log.take());
     let mut group = c.benchmark_group("persist_log/open");
-    group.sample_size(10).throughput(Throughput::Elements(STREAMS as u64));
-    let quiet = Config { maintenance: false, ..config() };
+    group
+        .sample_size(10)
+        .throughput(Throughput::Elements(STREAMS as u64));
+    let quiet = Config {
+        maintenance: false,
+        ..config()
+    };
     let before = memory();
     let (began, log) = (Instant::now(), open(&node.folder, quiet.clone()));
     println!(

@@ -34,32 +34,32 @@ use super::{Backend, Batch, Done, Entry, Error, Loaded, Status, StreamId, Sum, V
 use crate::core::commit::{Commit, Meta};
 use crate::disk::Disk;
 
+mod builder;
 mod bytes;
-mod position;
-mod frame;
-mod record;
-mod head;
-mod segment;
-mod scan;
-mod segments;
+mod checkpoint;
+mod commit;
+mod compact;
+mod config;
 mod done;
-mod queue;
-mod writer;
-mod positions;
 mod fold;
+mod frame;
+mod frames;
+mod head;
+mod load;
+mod maintain;
+mod open;
+mod position;
+mod positions;
+mod queue;
+mod read;
+mod record;
+mod scan;
+mod segment;
+mod segments;
 mod snapshot;
 mod streams;
-mod frames;
-mod load;
-mod commit;
-mod read;
-mod checkpoint;
-mod builder;
-mod open;
-mod maintain;
-mod compact;
 mod workers;
-mod config;
+mod writer;
 
 pub use config::Config;
 pub use open::Report;
@@ -106,7 +106,8 @@ impl Log {
     /// When the disk cannot be read or written. Damage is no error: see [`report`](Self::report).
     pub fn open(disk: Arc<dyn Disk>, config: Config) -> Result<Self, Error> {
         let config = config.bounded();
-        let failed = |error: std::io::Error| Error::Failed(format!("failed to open the log: {error}"));
+        let failed =
+            |error: std::io::Error| Error::Failed(format!("failed to open the log: {error}"));
         let reserve = config.reserve.then_some(config.segment_len_max);
         let opened = open::open(&disk, reserve, config.open_segments_max).map_err(failed)?;
         let streams = Streams::default();
@@ -136,7 +137,11 @@ impl Log {
             opened.file,
         );
         let workers = Workers::start(config.workers).map_err(failed)?;
-        let maintenance = Maintenance::new(opened.next_checkpoint, opened.summary.at, opened.checkpoint_len);
+        let maintenance = Maintenance::new(
+            opened.next_checkpoint,
+            opened.summary.at,
+            opened.checkpoint_len,
+        );
         let inner = Arc::new(Inner {
             config,
             streams,
@@ -152,16 +157,20 @@ impl Log {
             threads: Mutex::default(),
         });
         let log = Self { inner, report };
-        log.start("log-writer", move || writer.run()).map_err(failed)?;
+        log.start("log-writer", move || writer.run())
+            .map_err(failed)?;
         if log.inner.config.maintenance {
             let inner = Arc::clone(&log.inner);
-            log.start("log-maintenance", move || inner.maintain()).map_err(failed)?;
+            log.start("log-maintenance", move || inner.maintain())
+                .map_err(failed)?;
         }
         Ok(log)
     }
 
     fn start(&self, name: &str, run: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
-        let thread = std::thread::Builder::new().name(name.to_owned()).spawn(run)?;
+        let thread = std::thread::Builder::new()
+            .name(name.to_owned())
+            .spawn(run)?;
         self.inner.threads.lock().push(thread);
         Ok(())
     }
@@ -250,10 +259,17 @@ impl Backend for Log {
     ) -> BoxFuture<'a, Result<Option<Loaded>, Error>> {
         async move {
             let Some(stream) = self.inner.streams.by_name(stream) else {
-                return if self.inner.is_closed() { Err(Error::Closed) } else { Ok(None) };
+                return if self.inner.is_closed() {
+                    Err(Error::Closed)
+                } else {
+                    Ok(None)
+                };
             };
             let frames = self.inner.frames.clone();
-            let asked = self.inner.workers.ask(move || load::load(&frames, &stream, now));
+            let asked = self
+                .inner
+                .workers
+                .ask(move || load::load(&frames, &stream, now));
             match asked.await {
                 Err(Error::NotFound) => Ok(None),
                 result => result.map(Some),
@@ -285,7 +301,10 @@ impl Backend for Log {
         let ranges = ranges.to_vec();
         async move {
             let reader = Arc::clone(&inner);
-            inner.workers.ask(move || reader.read(stream, &ranges, bytes)).await
+            inner
+                .workers
+                .ask(move || reader.read(stream, &ranges, bytes))
+                .await
         }
         .boxed()
     }
@@ -318,7 +337,10 @@ impl Backend for Log {
         let inner = Arc::clone(&self.inner);
         async move {
             let reader = Arc::clone(&inner);
-            inner.workers.ask(move || reader.verify(stream, from, bytes)).await
+            inner
+                .workers
+                .ask(move || reader.verify(stream, from, bytes))
+                .await
         }
         .boxed()
     }
@@ -329,7 +351,11 @@ impl Backend for Log {
         let segments = self.inner.segments.all();
         let live = segments.iter().map(|segment| segment.live()).sum();
         Status {
-            failure: self.inner.queue.failure().map(|failure| failure.to_string()),
+            failure: self
+                .inner
+                .queue
+                .failure()
+                .map(|failure| failure.to_string()),
             sum: self.inner.streams.sum(""),
             disk_bytes: segments.iter().map(|segment| segment.len()).sum(),
             counters: vec![
@@ -342,7 +368,10 @@ impl Backend for Log {
                 ("sync_us", counter(&counters.sync_micros)),
                 ("checkpoints", counter(&self.inner.maintenance.checkpoints)),
                 ("snapshots", counter(&self.inner.maintenance.snapshots)),
-                ("segments_compacted", counter(&self.inner.maintenance.compacted)),
+                (
+                    "segments_compacted",
+                    counter(&self.inner.maintenance.compacted),
+                ),
                 ("moved_bytes", counter(&self.inner.maintenance.moved_bytes)),
                 ("freed_bytes", counter(&self.inner.maintenance.freed_bytes)),
             ],
@@ -357,7 +386,9 @@ impl Backend for Log {
             std::thread::Builder::new()
                 .name("log-close".to_owned())
                 .spawn(move || drop(sender.send(inner.close())))
-                .map_err(|error| Error::Unavailable(format!("failed to start a thread: {error}")))?;
+                .map_err(|error| {
+                    Error::Unavailable(format!("failed to start a thread: {error}"))
+                })?;
             receiver.await.map_err(|_| Error::Closed)?
         }
         .boxed()

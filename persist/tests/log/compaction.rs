@@ -82,8 +82,16 @@ fn what_is_overwritten_takes_no_space_for_ever() {
         log.checkpoint().unwrap();
     }
     let status = log.status();
-    assert!(status.disk_bytes < before / 2, "{} of {before}", status.disk_bytes);
+    assert!(
+        status.disk_bytes < before / 2,
+        "{} of {before}",
+        status.disk_bytes
+    );
     let live = super::node::block_on(log.sum("")).unwrap().bytes;
-    assert!(status.disk_bytes < 4 * live + 40_000, "{} for {live}", status.disk_bytes);
+    assert!(
+        status.disk_bytes < 4 * live + 40_000,
+        "{} for {live}",
+        status.disk_bytes
+    );
     assert_eq!(view(&log, NOW), view(&model(&writes), NOW));
 }

@@ -99,8 +99,14 @@ fn what_is_acknowledged_survives_a_crash_at_every_step() {
             for crash in [
                 Crash::Lost,
                 Crash::Kept,
-                Crash::Any { seed: step, block: 512 },
-                Crash::Any { seed: step + 7, block: 4096 },
+                Crash::Any {
+                    seed: step,
+                    block: 512,
+                },
+                Crash::Any {
+                    seed: step + 7,
+                    block: 4096,
+                },
             ] {
                 check_crash(&run, crash, &what);
             }
@@ -161,7 +167,10 @@ fn groups_of_commits_may_arrive_in_any_order_of_blocks() {
         }
         drop(log);
         for crash in 0..20 {
-            let disk = disk.crashed(Crash::Any { seed: crash, block: 512 });
+            let disk = disk.crashed(Crash::Any {
+                seed: crash,
+                block: 512,
+            });
             let log = open(&disk).unwrap();
             assert_eq!(log.report().problems, Vec::<String>::new());
             let found = view(&log, NOW);
@@ -171,7 +180,10 @@ fn groups_of_commits_may_arrive_in_any_order_of_blocks() {
                 let mut writes = run.acknowledged.clone();
                 writes.extend(group.get(name).cloned());
                 let after = view(&model(&writes), NOW)[name].clone();
-                assert!(*view_found == before || *view_found == after, "seed {seed}, crash {crash}, {name}");
+                assert!(
+                    *view_found == before || *view_found == after,
+                    "seed {seed}, crash {crash}, {name}"
+                );
             }
         }
     }
@@ -222,7 +234,14 @@ fn a_failure_of_the_disk_stops_the_log_for_good() {
         check(&log, &run, &format!("step {step}"));
         drop(log);
         check_crash(&run, Crash::Lost, &format!("step {step}"));
-        check_crash(&run, Crash::Any { seed: step, block: 512 }, &format!("step {step}"));
+        check_crash(
+            &run,
+            Crash::Any {
+                seed: step,
+                block: 512,
+            },
+            &format!("step {step}"),
+        );
     }
 }
 

@@ -24,7 +24,11 @@ fn closed(seed: u64, count: usize) -> (Simulated, Vec<Write>) {
 }
 
 /// Reads whatever can be read of a stream, and says what cannot.
-fn read_around(log: &dyn dialtone_persist::backend::Backend, expected: &View, name: &dialtone_client::persist::StreamName) -> (usize, Vec<String>) {
+fn read_around(
+    log: &dyn dialtone_persist::backend::Backend,
+    expected: &View,
+    name: &dialtone_client::persist::StreamName,
+) -> (usize, Vec<String>) {
     let loaded = match block_on(log.load(name, NOW)) {
         Ok(Some(loaded)) => loaded,
         Ok(None) => return (0, vec!["the stream is not there".to_owned()]),
@@ -35,7 +39,10 @@ fn read_around(log: &dyn dialtone_persist::backend::Backend, expected: &View, na
     while let Some(first) = from {
         let batch = block_on(log.read(loaded.id, &[(first, u64::MAX)], 1 << 20)).unwrap();
         for record in &batch.records {
-            assert!(expected.records.contains(record), "{record:?} was never written");
+            assert!(
+                expected.records.contains(record),
+                "{record:?} was never written"
+            );
         }
         read += batch.records.len();
         damaged.extend(batch.damaged.map(|damaged| damaged.text));
@@ -71,8 +78,14 @@ fn a_flipped_bit_in_the_log_is_never_served_and_never_silent() {
                 }
             }
             // Bytes that nobody needs any more may flip; what is lost is named.
-            assert!(lost == 0 || !complaints.is_empty(), "{name} byte {at}: {lost} lost in silence");
-            assert!(complaints.iter().all(|text| text.contains("segment-")), "{complaints:?}");
+            assert!(
+                lost == 0 || !complaints.is_empty(),
+                "{name} byte {at}: {lost} lost in silence"
+            );
+            assert!(
+                complaints.iter().all(|text| text.contains("segment-")),
+                "{complaints:?}"
+            );
             noticed += u32::from(!complaints.is_empty());
         }
     }
@@ -105,7 +118,13 @@ fn a_flipped_bit_in_a_payload_costs_one_record() {
         changes: appends.collect(),
         consumers: Vec::new(),
         horizon: 0,
-        totals: Totals { messages: 3, bytes: 120, last_seq: 3, last_time: NOW, revision: 3 },
+        totals: Totals {
+            messages: 3,
+            bytes: 120,
+            last_seq: 3,
+            last_time: NOW,
+            revision: 3,
+        },
         durability: Durability::Fsync,
         fence: 0,
         time: NOW,
@@ -115,7 +134,10 @@ fn a_flipped_bit_in_a_payload_costs_one_record() {
     drop(log);
     let segment = "segment-0000000001.log";
     let contents = disk.contents(segment).unwrap();
-    let at = contents.windows(40).position(|bytes| bytes == [0xa2; 40]).unwrap();
+    let at = contents
+        .windows(40)
+        .position(|bytes| bytes == [0xa2; 40])
+        .unwrap();
     disk.flip(segment, at + 11, 5).unwrap();
     let log = open(&disk).unwrap();
     let id = block_on(log.load(&name, NOW)).unwrap().unwrap().id;
@@ -123,7 +145,11 @@ fn a_flipped_bit_in_a_payload_costs_one_record() {
     assert_eq!(batch.records.len(), 1);
     let damaged = batch.damaged.unwrap();
     assert_eq!((damaged.seq, batch.next), (2, Some(3)));
-    let offset = contents.windows(4).position(|bytes| bytes == b"DF\x01\x01").unwrap() - 4;
+    let offset = contents
+        .windows(4)
+        .position(|bytes| bytes == b"DF\x01\x01")
+        .unwrap()
+        - 4;
     let text = format!("{segment}, byte {offset}: record 2: its checksum is wrong");
     assert_eq!(damaged.text, text);
     let batch = block_on(log.read(id, &[(3, 10)], 1000)).unwrap();
@@ -131,14 +157,22 @@ fn a_flipped_bit_in_a_payload_costs_one_record() {
     let verified = block_on(log.verify(id, 1, u64::MAX)).unwrap();
     assert_eq!(verified.records, 2);
     assert_eq!(verified.problems.len(), 1);
-    assert_eq!((verified.problems[0].seq, &verified.problems[0].text), (Some(2), &text));
+    assert_eq!(
+        (verified.problems[0].seq, &verified.problems[0].text),
+        (Some(2), &text)
+    );
 }
 
 #[test]
 fn a_damaged_checkpoint_costs_time_and_nothing_else() {
     let (disk, writes) = closed(6, 80);
     let expected = view(&model(&writes), NOW);
-    let checkpoint = disk.list().unwrap().into_iter().find(|name| name.starts_with("checkpoint")).unwrap();
+    let checkpoint = disk
+        .list()
+        .unwrap()
+        .into_iter()
+        .find(|name| name.starts_with("checkpoint"))
+        .unwrap();
     disk.flip(&checkpoint, 40, 2).unwrap();
     let log = open(&disk).unwrap();
     assert!(!log.report().from_checkpoint);

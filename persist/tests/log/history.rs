@@ -64,7 +64,11 @@ impl Decider {
     /// Something to write, which the decider takes for written.
     pub(crate) fn next(&mut self, dice: &mut Dice) -> Write {
         // Clocks jump.
-        self.time = if dice.is(10) { dice.below(60_000) } else { self.time + dice.below(100) };
+        self.time = if dice.is(10) {
+            dice.below(60_000)
+        } else {
+            self.time + dice.below(100)
+        };
         let name = StreamName::new(format!("hub/s{}", dice.below(4))).unwrap();
         if !self.streams.contains_key(&name) {
             return self.create(name);
@@ -123,7 +127,9 @@ impl Core {
         self.totals.messages = self.records.len() as u64;
         self.totals.bytes = self.records.values().map(|(_, size)| size).sum();
         if dice.is(5) {
-            self.horizon = self.horizon.max(self.totals.revision.saturating_sub(dice.below(20)));
+            self.horizon = self
+                .horizon
+                .max(self.totals.revision.saturating_sub(dice.below(20)));
         }
         Commit {
             revision,
@@ -142,14 +148,19 @@ impl Core {
         self.totals.last_time = time;
         let seq = self.totals.last_seq;
         let key = (!dice.is(3)).then(|| Arc::from(format!("k{}", dice.below(5))));
-        let of_key = self.records.iter().filter(|(_, (other, _))| key.is_some() && *other == key);
+        let of_key = self
+            .records
+            .iter()
+            .filter(|(_, (other, _))| key.is_some() && *other == key);
         let replaced: Vec<u64> = of_key.map(|(seq, _)| *seq).collect();
         for seq in &replaced {
             self.records.remove(seq);
         }
         let payload = match dice.below(3) {
             0 => vec![dice.below(256) as u8; dice.below(800) as usize],
-            _ => (0..dice.below(300)).map(|_| dice.below(256) as u8).collect(),
+            _ => (0..dice.below(300))
+                .map(|_| dice.below(256) as u8)
+                .collect(),
         };
         let append = Append {
             seq,
@@ -162,14 +173,23 @@ impl Core {
             payload: Bytes::from(payload),
             replaced,
         };
-        self.records.insert(seq, (append.key.clone(), append.size()));
+        self.records
+            .insert(seq, (append.key.clone(), append.size()));
         Change::Append(append)
     }
 
     fn remove(&mut self, dice: &mut Dice, time: u64) -> Change {
         let first = 1 + dice.below(self.totals.last_seq + 1);
-        let last = if dice.is(8) { self.totals.last_seq.max(first) } else { first + dice.below(3) };
-        let gone: Vec<u64> = self.records.range(first..=last).map(|(seq, _)| *seq).collect();
+        let last = if dice.is(8) {
+            self.totals.last_seq.max(first)
+        } else {
+            first + dice.below(3)
+        };
+        let gone: Vec<u64> = self
+            .records
+            .range(first..=last)
+            .map(|(seq, _)| *seq)
+            .collect();
         let mut keys = Vec::new();
         for seq in gone {
             if let Some((Some(key), _)) = self.records.remove(&seq) {
@@ -231,7 +251,9 @@ impl<'b> Applied<'b> {
     pub(crate) fn reload(&mut self) {
         self.ids.clear();
         for entry in block_on(self.backend.list("", None, 1000)).unwrap() {
-            let loaded = block_on(self.backend.load(&entry.name, 0)).unwrap().unwrap();
+            let loaded = block_on(self.backend.load(&entry.name, 0))
+                .unwrap()
+                .unwrap();
             self.ids.insert(entry.name, loaded.id);
         }
     }

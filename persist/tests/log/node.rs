@@ -83,13 +83,24 @@ pub(crate) fn view(backend: &dyn Backend, now: u64) -> BTreeMap<StreamName, View
     let mut views = BTreeMap::new();
     for entry in listed {
         let view = view_of(backend, &entry.name, now).unwrap();
-        assert_eq!(entry.totals, view.totals, "the list and the stream {}", entry.name);
-        assert_eq!(entry.meta, view.meta, "the list and the stream {}", entry.name);
+        assert_eq!(
+            entry.totals, view.totals,
+            "the list and the stream {}",
+            entry.name
+        );
+        assert_eq!(
+            entry.meta, view.meta,
+            "the list and the stream {}",
+            entry.name
+        );
         views.insert(entry.name, view);
     }
     let sum = block_on(backend.sum("")).unwrap();
     assert_eq!(sum.streams, views.len() as u64);
-    assert_eq!(sum.messages, views.values().map(|view| view.totals.messages).sum::<u64>());
+    assert_eq!(
+        sum.messages,
+        views.values().map(|view| view.totals.messages).sum::<u64>()
+    );
     views
 }
 

@@ -98,10 +98,7 @@ impl Builder {
     }
 
     /// The streams, what is wrong with them, and those that were deleted.
-    pub(crate) fn finish(
-        self,
-        streams: &Streams,
-    ) -> (BTreeMap<StreamId, Tombstone>, Vec<String>) {
+    pub(crate) fn finish(self, streams: &Streams) -> (BTreeMap<StreamId, Tombstone>, Vec<String>) {
         let mut problems = Vec::new();
         let deleted = self.tombstones.last_key_value();
         streams.reserve_ids(deleted.map_or(1, |(id, _)| id.0 + 1));
@@ -200,7 +197,10 @@ impl Building {
         };
         let added = streams.add(stream);
         added.map(drop).map_err(|stream| {
-            format!("stream {}: there is another one with the name {}", id.0, stream.name)
+            format!(
+                "stream {}: there is another one with the name {}",
+                id.0, stream.name
+            )
         })
     }
 }

@@ -122,7 +122,9 @@ pub(crate) fn read(disk: &dyn Disk, name: &str) -> Result<Checkpoint, String> {
         return Err("its checksum is wrong".to_owned());
     }
     let len = Some(field(16)).filter(|len| *len <= LEN_MAX);
-    let len = len.and_then(|len| usize::try_from(len).ok()).ok_or("it is too long")?;
+    let len = len
+        .and_then(|len| usize::try_from(len).ok())
+        .ok_or("it is too long")?;
     let raw = zstd::bulk::decompress(compressed, len)
         .map_err(|error| format!("it cannot be decompressed: {error}"))?;
     let (summary, streams) = decode(&mut Cursor::new(&raw)).ok_or("it cannot be understood")?;
@@ -228,7 +230,10 @@ fn put_stream(
     put_number(raw, state.fence);
     put_number(raw, u64::from(state.parts));
     let before_at = |placed: &&Placed| placed.position < at;
-    put_number(raw, len_number(state.frames.iter().filter(before_at).count()));
+    put_number(
+        raw,
+        len_number(state.frames.iter().filter(before_at).count()),
+    );
     let mut before = Position::ZERO;
     for placed in state.frames.iter().filter(before_at) {
         put_placed(raw, before, *placed);
@@ -244,7 +249,9 @@ fn decode(cursor: &mut Cursor<'_>) -> Option<(Summary, Vec<Stream>)> {
     };
     for _ in 0..cursor.number()? {
         let id = SegmentId::try_from(cursor.number()?).ok()?;
-        summary.segments.push((id, cursor.number()?, cursor.number()?));
+        summary
+            .segments
+            .push((id, cursor.number()?, cursor.number()?));
     }
     for _ in 0..cursor.number()? {
         let id = StreamId(cursor.number()?);

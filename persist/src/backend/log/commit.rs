@@ -8,6 +8,7 @@ use dialtone_client::persist::StreamName;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
+use super::Inner;
 use super::checkpoint::Tombstone;
 use super::done::{Failure, Told, Waiter, heard};
 use super::frame::{DATA_LEN_MAX, HEAD_LEN_MAX, Kind};
@@ -16,7 +17,6 @@ use super::load;
 use super::positions::Run;
 use super::queue::{Placed, Refused};
 use super::streams::{State, Stream};
-use super::Inner;
 use crate::backend::{Done, Error, StreamId};
 use crate::core::commit::{Change, Commit, Meta};
 
@@ -68,7 +68,9 @@ impl Inner {
         let mut head = head::create(id, name, meta);
         let (waiter, receiver) = Waiter::for_sync();
         let mut state = stream.state.lock();
-        let pushed = self.queue.push(Kind::Create, &mut head, &[], &mut Some(waiter));
+        let pushed = self
+            .queue
+            .push(Kind::Create, &mut head, &[], &mut Some(waiter));
         match pushed {
             Ok(placed) => {
                 state.frames.push(placed);
@@ -86,7 +88,11 @@ impl Inner {
 
     pub(super) fn commit(self: &Arc<Self>, stream: StreamId, commit: Commit, done: Done) {
         let Some(stream) = self.streams.by_id(stream) else {
-            let error = if self.is_closed() { Error::Closed } else { Error::NotFound };
+            let error = if self.is_closed() {
+                Error::Closed
+            } else {
+                Error::NotFound
+            };
             return done(Err(error));
         };
         let is_large = payload_len(&commit) > INLINE_LEN_MAX;
@@ -132,7 +138,10 @@ impl Inner {
             let text = format!("a commit of {} bytes is too large", head.len() + data_len);
             return Err(Error::Full(text));
         }
-        let appends = commit.changes.iter().any(|change| matches!(change, Change::Append(_)));
+        let appends = commit
+            .changes
+            .iter()
+            .any(|change| matches!(change, Change::Append(_)));
         if appends {
             self.has_space(head.len() + data_len)?;
         }
@@ -161,15 +170,18 @@ impl Inner {
         drop(state);
         self.count(placed);
         for run in gone {
-            self.segments.bury(run.position.segment(), run.share(run.count));
+            self.segments
+                .bury(run.position.segment(), run.share(run.count));
         }
         Ok(())
     }
 
     /// Counts a frame that was pushed.
     pub(super) fn count(&self, placed: Placed) {
-        self.segments.add_live(placed.position.segment(), u64::from(placed.len));
-        self.maintenance.written(u64::from(placed.len), &self.config);
+        self.segments
+            .add_live(placed.position.segment(), u64::from(placed.len));
+        self.maintenance
+            .written(u64::from(placed.len), &self.config);
     }
 
     /// Whether there is room on the disk for appending so much. What frees space is written
@@ -219,19 +231,25 @@ impl Inner {
         }
         let first = self.queue.next().segment();
         let mut head = head::delete(stream.id, first);
-        let placed = self.queue.push(Kind::Delete, &mut head, &[], &mut Some(waiter))?;
+        let placed = self
+            .queue
+            .push(Kind::Delete, &mut head, &[], &mut Some(waiter))?;
         state.deleted = true;
-        self.tombstones.lock().insert(stream.id, Tombstone { first, placed });
+        self.tombstones
+            .lock()
+            .insert(stream.id, Tombstone { first, placed });
         self.streams.remove(stream);
         let positions = state.positions.take().unwrap_or_default();
         let snapshot = state.snapshot().to_vec();
         drop(state);
         self.count(placed);
         for run in positions.from(0) {
-            self.segments.bury(run.position.segment(), run.share(run.count));
+            self.segments
+                .bury(run.position.segment(), run.share(run.count));
         }
         for part in snapshot {
-            self.segments.bury(part.position.segment(), u64::from(part.len));
+            self.segments
+                .bury(part.position.segment(), u64::from(part.len));
         }
         Ok(receiver)
     }

@@ -122,22 +122,29 @@ impl Inner {
     fn leave_frames(&self, segment: SegmentId, pace: &mut Pace) -> Result<(), Stop> {
         let has_frames = |stream: &Arc<Stream>| {
             let state = stream.state.lock();
-            state.frames.iter().any(|placed| placed.position.segment() == segment)
+            state
+                .frames
+                .iter()
+                .any(|placed| placed.position.segment() == segment)
         };
         let streams = self.streams.all().into_iter();
         let needing: Vec<Arc<Stream>> = streams.filter(has_frames).collect();
         self.snapshot_all(&needing, pace)?;
-        let left = needing.iter().find(|stream| {
-            has_frames(stream) && self.streams.by_id(stream.id).is_some()
-        });
+        let left = needing
+            .iter()
+            .find(|stream| has_frames(stream) && self.streams.by_id(stream.id).is_some());
         match left {
-            Some(stream) => Err(Stop::Damaged(format!("stream {} cannot be read", stream.name))),
+            Some(stream) => Err(Stop::Damaged(format!(
+                "stream {} cannot be read",
+                stream.name
+            ))),
             None => Ok(()),
         }
     }
 
     fn move_records(&self, segment: &Segment, pace: &mut Pace) -> Result<(), Stop> {
-        let unreadable = |error: std::io::Error| Stop::Damaged(format!("it cannot be read: {error}"));
+        let unreadable =
+            |error: std::io::Error| Stop::Damaged(format!("it cannot be read: {error}"));
         let file = self.segments.file(segment.id).map_err(unreadable)?;
         let mut scan = Scan::new(&*file, segment.id, u64::from(HEADER_LEN), segment.len());
         let mut moving: BTreeMap<StreamId, Vec<Moving>> = BTreeMap::new();
@@ -145,7 +152,10 @@ impl Inner {
         loop {
             match scan.next().map_err(unreadable)? {
                 Found::Damage(range) => {
-                    return Err(Stop::Damaged(format!("bytes {} to {}", range.start, range.end)));
+                    return Err(Stop::Damaged(format!(
+                        "bytes {} to {}",
+                        range.start, range.end
+                    )));
                 }
                 Found::End => break,
                 Found::Frame(frame) => {
@@ -173,7 +183,12 @@ impl Inner {
         frame: &Frame<'_>,
         moving: &mut BTreeMap<StreamId, Vec<Moving>>,
     ) -> Result<usize, Stop> {
-        let not_understood = || Stop::Damaged(format!("the frame at byte {} cannot be understood", frame.offset));
+        let not_understood = || {
+            Stop::Damaged(format!(
+                "the frame at byte {} cannot be understood",
+                frame.offset
+            ))
+        };
         if !matches!(frame.fixed.kind, Kind::Commit | Kind::Moved) {
             return Ok(0);
         }
@@ -200,7 +215,10 @@ impl Inner {
         drop(state);
         let mut collected = 0;
         for (record, from) in needed {
-            let part = frame.data.get(from..from + record.stored_len).ok_or_else(not_understood)?;
+            let part = frame
+                .data
+                .get(from..from + record.stored_len)
+                .ok_or_else(not_understood)?;
             let moving = moving.entry(id).or_default();
             if moving.last().is_none_or(|last| last.len >= FRAME_LEN) {
                 moving.push(Moving::new(&stream));
@@ -222,7 +240,9 @@ impl Inner {
             let len = moving.len as u64;
             pace.spend(len, self.config.compact_bytes_per_second, &self.maintenance);
             pushed.push(self.push_moved(moving)?);
-            self.maintenance.moved_bytes.fetch_add(len, Ordering::Relaxed);
+            self.maintenance
+                .moved_bytes
+                .fetch_add(len, Ordering::Relaxed);
         }
         if pushed.is_empty() {
             return Ok(());
@@ -274,7 +294,8 @@ impl Inner {
         state.frames.push(pushed.placed);
         state.generation += 1;
         drop(state);
-        self.segments.bury(to.position.segment(), to.share(removed_meanwhile));
+        self.segments
+            .bury(to.position.segment(), to.share(removed_meanwhile));
     }
 
     /// Keeps the frames that say that a stream was deleted, as long as there is a segment that
@@ -313,7 +334,8 @@ impl Inner {
     pub(super) fn recount(&self) -> Result<(), Error> {
         let current = self.queue.next().segment();
         let mut live: BTreeMap<SegmentId, u64> = BTreeMap::new();
-        let mut add = |position: Position, len: u64| *live.entry(position.segment()).or_default() += len;
+        let mut add =
+            |position: Position, len: u64| *live.entry(position.segment()).or_default() += len;
         for stream in self.streams.all() {
             if self.maintenance.is_stopping() {
                 return Ok(());

@@ -71,7 +71,9 @@ impl Waiter {
 }
 
 /// What was heard; a writer that is gone has failed or was closed.
-pub(crate) fn heard(result: Result<Result<(), Failure>, oneshot::error::RecvError>) -> Result<(), Error> {
+pub(crate) fn heard(
+    result: Result<Result<(), Failure>, oneshot::error::RecvError>,
+) -> Result<(), Error> {
     match result {
         Ok(result) => Ok(result?),
         Err(_) => Err(Error::Closed),

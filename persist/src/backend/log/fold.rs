@@ -14,8 +14,8 @@ use super::positions::{Positions, Run};
 use super::queue::Placed;
 use super::record::Record;
 use crate::backend::{Logged, MessageId};
-use crate::core::ids::IDS_MAX;
 use crate::core::commit::{ConsumerChange, ConsumerWhat, Meta, Totals};
+use crate::core::ids::IDS_MAX;
 use crate::core::records::{RecordMeta, Records};
 
 /// A stream at a revision.
@@ -60,7 +60,8 @@ impl Folded {
                 let records = head::read_moved(&mut cursor)?;
                 let count = records.len() as u64;
                 for record in records {
-                    self.positions.place(record.seq, run(record.seq, count, placed));
+                    self.positions
+                        .place(record.seq, run(record.seq, count, placed));
                 }
                 Some(true)
             }

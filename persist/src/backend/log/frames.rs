@@ -48,11 +48,7 @@ pub(crate) struct Frames {
 
 impl Frames {
     /// Reads frames and hands each over, in the order given. It blocks.
-    pub(crate) fn each(
-        &self,
-        all: &[Placed],
-        mut each: impl FnMut(Result<ReadFrame, Unreadable>),
-    ) {
+    pub(crate) fn each(&self, all: &[Placed], mut each: impl FnMut(Result<ReadFrame, Unreadable>)) {
         let mut rest = all;
         // Ends because a span has at least one frame.
         while !rest.is_empty() {
@@ -61,7 +57,10 @@ impl Frames {
             match self.read_span(span) {
                 Ok(bytes) => span.iter().for_each(|placed| {
                     let from = offset(placed) - offset(&span[0]);
-                    each(parse(*placed, bytes.slice(at(from)..at(from + u64::from(placed.len)))));
+                    each(parse(
+                        *placed,
+                        bytes.slice(at(from)..at(from + u64::from(placed.len))),
+                    ));
                 }),
                 // One of them is at fault, and the others can be read.
                 Err(_) if span.len() > 1 => {

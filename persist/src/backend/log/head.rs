@@ -57,7 +57,14 @@ pub(crate) fn commit(
         time: commit.time,
     };
     for (change, revision) in commit.changes.iter().zip(commit.revision..) {
-        put_change(&mut head, change, revision, &mut expected, compress_len_min, data);
+        put_change(
+            &mut head,
+            change,
+            revision,
+            &mut expected,
+            compress_len_min,
+            data,
+        );
     }
     put_number(&mut head, len_number(commit.consumers.len()));
     for consumer in &commit.consumers {

@@ -110,7 +110,10 @@ fn read_snapshot(frames: &Frames, stream: &Stream, parts: &[Placed]) -> Result<F
     let count = parts.len() as u64;
     let mut index = 0;
     frames.each(parts, |read| {
-        let bytes = read.as_ref().ok().and_then(|read| part_of(read, stream, index, count));
+        let bytes = read
+            .as_ref()
+            .ok()
+            .and_then(|read| part_of(read, stream, index, count));
         index += 1;
         match (bytes, read) {
             (Some(bytes), _) => joined.extend_from_slice(&bytes),
@@ -135,9 +138,8 @@ fn read_snapshot(frames: &Frames, stream: &Stream, parts: &[Placed]) -> Result<F
         return Ok(Folded::default());
     };
     let read = snapshot::read(&joined).filter(|(name, _)| *name == stream.name);
-    let (_, folded) = read.ok_or_else(|| {
-        Error::Corrupt(problem_at(*first, "the snapshot cannot be understood"))
-    })?;
+    let (_, folded) = read
+        .ok_or_else(|| Error::Corrupt(problem_at(*first, "the snapshot cannot be understood")))?;
     Ok(folded)
 }
 

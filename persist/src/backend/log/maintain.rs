@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
+use super::Inner;
 use super::checkpoint::{self, Summary};
 use super::config::Config;
 use super::frame::Kind;
@@ -14,7 +15,6 @@ use super::position::Position;
 use super::queue::Placed;
 use super::snapshot;
 use super::streams::{State, Stream};
-use super::Inner;
 use crate::backend::Error;
 
 /// A stream that is used gets a snapshot when so many frames were written since the last one, or
@@ -165,7 +165,12 @@ impl Inner {
             return Ok(());
         }
         self.maintenance.since.store(0, Ordering::Relaxed);
-        let long: Vec<Arc<Stream>> = self.streams.all().into_iter().filter(|stream| is_long(&stream.state.lock())).collect();
+        let long: Vec<Arc<Stream>> = self
+            .streams
+            .all()
+            .into_iter()
+            .filter(|stream| is_long(&stream.state.lock()))
+            .collect();
         self.snapshot_all(&long, &mut work.pace)?;
         self.write_checkpoint(&mut work)
     }
@@ -175,27 +180,43 @@ impl Inner {
         self.flush()?;
         let retired = std::mem::take(&mut work.retired);
         let segments = self.segments.all();
-        let kept = segments.iter().filter(|segment| !retired.contains(&segment.id) && segment.id <= at.segment());
+        let kept = segments
+            .iter()
+            .filter(|segment| !retired.contains(&segment.id) && segment.id <= at.segment());
         let mut summary = Summary {
             at,
             next_stream: self.streams.next_id(),
-            segments: kept.map(|segment| (segment.id, segment.len(), segment.live())).collect(),
+            segments: kept
+                .map(|segment| (segment.id, segment.len(), segment.live()))
+                .collect(),
             tombstones: self.tombstones.lock().clone(),
         };
-        summary.tombstones.retain(|_, tombstone| tombstone.placed.position < at);
+        summary
+            .tombstones
+            .retain(|_, tombstone| tombstone.placed.position < at);
         let disk = &**self.segments.disk();
         let number = work.next_checkpoint;
         work.next_checkpoint += 1;
-        let written = checkpoint::write(disk, self.segments.log(), number, &summary, &self.streams.all());
+        let written = checkpoint::write(
+            disk,
+            self.segments.log(),
+            number,
+            &summary,
+            &self.streams.all(),
+        );
         let len = match written {
             Ok(len) => len,
             Err(error) => {
                 work.retired = retired;
-                return Err(Error::Unavailable(format!("failed to write a checkpoint: {error}")));
+                return Err(Error::Unavailable(format!(
+                    "failed to write a checkpoint: {error}"
+                )));
             }
         };
         work.at = at;
-        self.maintenance.checkpoint_len.store(len, Ordering::Relaxed);
+        self.maintenance
+            .checkpoint_len
+            .store(len, Ordering::Relaxed);
         self.maintenance.checkpoints.fetch_add(1, Ordering::Relaxed);
         self.remove_old(number, &retired)
             .map_err(|error| Error::Unavailable(format!("failed to remove files: {error}")))
@@ -206,7 +227,9 @@ impl Inner {
         let freed = retired.iter().filter_map(|id| self.segments.get(*id));
         let freed: u64 = freed.map(|segment| segment.len()).sum();
         self.segments.remove(retired)?;
-        self.maintenance.freed_bytes.fetch_add(freed, Ordering::Relaxed);
+        self.maintenance
+            .freed_bytes
+            .fetch_add(freed, Ordering::Relaxed);
         let disk = self.segments.disk();
         for name in disk.list()? {
             if checkpoint::parse_name(&name).is_some_and(|other| other < number) {
@@ -217,7 +240,11 @@ impl Inner {
     }
 
     /// Writes snapshots of streams, several at once.
-    pub(super) fn snapshot_all(&self, streams: &[Arc<Stream>], pace: &mut Pace) -> Result<(), Error> {
+    pub(super) fn snapshot_all(
+        &self,
+        streams: &[Arc<Stream>],
+        pace: &mut Pace,
+    ) -> Result<(), Error> {
         for streams in streams.chunks(SNAPSHOTS_AT_ONCE) {
             let mut written = Vec::new();
             for stream in streams {
@@ -283,7 +310,8 @@ impl Inner {
     /// Counts frames that are not needed any more.
     pub(super) fn bury(&self, frames: &[Placed]) {
         for placed in frames {
-            self.segments.bury(placed.position.segment(), u64::from(placed.len));
+            self.segments
+                .bury(placed.position.segment(), u64::from(placed.len));
         }
     }
 }
@@ -317,7 +345,9 @@ const BURST: Duration = Duration::from_millis(100);
 
 impl Pace {
     fn new() -> Self {
-        Self { paid: Instant::now() }
+        Self {
+            paid: Instant::now(),
+        }
     }
 
     /// Sleeps as long as so many bytes take at the rate, less what there is in hand.

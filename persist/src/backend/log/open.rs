@@ -65,7 +65,10 @@ pub(crate) fn open(
     let names = disk.list()?;
     let mut report = Report::default();
     let (checkpoint, next_checkpoint) = read_checkpoint(&**disk, &names, &mut report)?;
-    let present: BTreeSet<SegmentId> = names.iter().filter_map(|name| segment::parse_name(name)).collect();
+    let present: BTreeSet<SegmentId> = names
+        .iter()
+        .filter_map(|name| segment::parse_name(name))
+        .collect();
     let log = match &checkpoint {
         Some(checkpoint) => checkpoint.log,
         None => find_log(&**disk, &present)?,
@@ -105,7 +108,10 @@ fn read_checkpoint(
     for name in names.iter().filter(|name| checkpoint::is_temporary(name)) {
         disk.remove(name)?;
     }
-    let mut numbers: Vec<u64> = names.iter().filter_map(|name| checkpoint::parse_name(name)).collect();
+    let mut numbers: Vec<u64> = names
+        .iter()
+        .filter_map(|name| checkpoint::parse_name(name))
+        .collect();
     numbers.sort_unstable();
     let next = numbers.last().map_or(1, |last| last + 1);
     let Some(last) = numbers.pop() else {
@@ -115,7 +121,9 @@ fn read_checkpoint(
         Ok(checkpoint) => Ok((Some(checkpoint), next)),
         Err(what) => {
             // Older ones speak of segments that may be gone, so that the segments are read.
-            report.problems.push(format!("{}: {what}", checkpoint::name(last)));
+            report
+                .problems
+                .push(format!("{}: {what}", checkpoint::name(last)));
             Ok((None, next))
         }
     }
@@ -144,7 +152,9 @@ struct Opening {
 
 impl Opening {
     fn problem(&mut self, segment: SegmentId, what: &str) {
-        self.report.problems.push(format!("{}: {what}", segment::name(segment)));
+        self.report
+            .problems
+            .push(format!("{}: {what}", segment::name(segment)));
     }
 
     /// Takes up the segments that the checkpoint knows, and removes those that compaction left.
@@ -217,7 +227,8 @@ impl Opening {
         let file = self.disk.open(&segment::name(segment))?;
         self.check_header(segment, &*file)?;
         let len = file.len()?;
-        self.segments.add(Segment::new(segment, len, self.live(segment)));
+        self.segments
+            .add(Segment::new(segment, len, self.live(segment)));
         self.apply(segment, &*file, self.start(segment), len, len)?;
         Ok(())
     }
@@ -249,18 +260,22 @@ impl Opening {
             }
             self.check_header(segment, &*file)?;
         }
-        self.segments.add(Segment::new(segment, len, self.live(segment)));
+        self.segments
+            .add(Segment::new(segment, len, self.live(segment)));
         let end = self.apply(segment, &*file, start, len, synced.len.max(start))?;
         let end = self.cut(segment, &*file, end, len)?;
         rewrite(&*file, synced.len.max(start)..end)?;
         file.sync()?;
-        self.segments.add(Segment::new(segment, end, self.live_now(segment)));
+        self.segments
+            .add(Segment::new(segment, end, self.live_now(segment)));
         let offset = u32::try_from(end).map_err(io::Error::other)?;
         Ok(Some(Position::new(segment, offset)))
     }
 
     fn live_now(&self, segment: SegmentId) -> u64 {
-        self.segments.get(segment).map_or(0, |segment| segment.live())
+        self.segments
+            .get(segment)
+            .map_or(0, |segment| segment.live())
     }
 
     /// Cuts off what is behind the last whole frame, and fills its padding.
@@ -309,7 +324,8 @@ impl Opening {
                     return Ok(end);
                 }
                 Found::Frame(frame) => {
-                    end = frame.offset + u64::try_from(frame.fixed.frame_len()).map_err(io::Error::other)?;
+                    end = frame.offset
+                        + u64::try_from(frame.fixed.frame_len()).map_err(io::Error::other)?;
                     self.frame(segment, &frame)?;
                 }
             }
@@ -335,7 +351,9 @@ impl Opening {
         self.segments.add_live(segment, u64::from(placed.len));
         let understood = self.builder.apply(frame.fixed.kind, frame.head, placed);
         if !understood {
-            let what = format!("byte {offset}: the frame cannot be understood, and may be of a newer version");
+            let what = format!(
+                "byte {offset}: the frame cannot be understood, and may be of a newer version"
+            );
             self.problem(segment, &what);
         }
         Ok(())
@@ -385,7 +403,8 @@ fn is_zero(file: &dyn File, from: u64, to: u64) -> io::Result<bool> {
     let mut at = from;
     // Ends because `at` grows by at least a byte a round.
     while at < to {
-        let mut buffer = vec![0; usize::try_from((to - at).min(1 << 20)).map_err(io::Error::other)?];
+        let mut buffer =
+            vec![0; usize::try_from((to - at).min(1 << 20)).map_err(io::Error::other)?];
         let len = file.read_at(&mut buffer, at)?;
         if len == 0 {
             return Ok(true);

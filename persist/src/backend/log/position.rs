@@ -37,7 +37,12 @@ impl Position {
 
 impl fmt::Display for Position {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "segment {} byte {}", self.segment(), self.offset())
+        write!(
+            formatter,
+            "segment {} byte {}",
+            self.segment(),
+            self.offset()
+        )
     }
 }
 

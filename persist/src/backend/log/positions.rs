@@ -78,8 +78,14 @@ fn put_run(bytes: &mut Vec<u8>, before: &Run, run: &Run) {
     // One record, alone in its frame, right behind the one before: no more than its position
     // and length need to be said.
     let plain = run.count == 1 && run.records == 1 && run.seq == before.end();
-    put_number(bytes, zigzag(u64::from(before.len), u64::from(run.len)) << 1 | u64::from(!plain));
-    put_number(bytes, zigzag(before.position.number(), run.position.number()));
+    put_number(
+        bytes,
+        zigzag(u64::from(before.len), u64::from(run.len)) << 1 | u64::from(!plain),
+    );
+    put_number(
+        bytes,
+        zigzag(before.position.number(), run.position.number()),
+    );
     if !plain {
         put_number(bytes, run.seq - before.end());
         put_number(bytes, run.count);
@@ -234,7 +240,11 @@ impl Positions {
             if run.seq < seq {
                 add(cut(run, 0, seq));
             }
-            add(Run { seq, count: 1, ..to });
+            add(Run {
+                seq,
+                count: 1,
+                ..to
+            });
             if run.end() > seq + 1 {
                 add(cut(run, seq + 1, u64::MAX));
             }
@@ -295,8 +305,14 @@ mod tests {
 
     #[derive(Debug, Clone)]
     enum Operation {
-        Push { gap: u64, count: u64 },
-        Remove { from: prop::sample::Index, count: u64 },
+        Push {
+            gap: u64,
+            count: u64,
+        },
+        Remove {
+            from: prop::sample::Index,
+            count: u64,
+        },
         Move(prop::sample::Index),
     }
 
@@ -373,7 +389,13 @@ mod tests {
         for seq in 1..=100_000_u64 {
             let at = seq * 312_000;
             let position = Position::from_number(at + at / (128 << 20) * ((4 << 30) - (128 << 20)));
-            positions.push(Run { seq, count: 1, position, len: 304 + 8 * u32::try_from(seq % 3).unwrap(), records: 1 });
+            positions.push(Run {
+                seq,
+                count: 1,
+                position,
+                len: 304 + 8 * u32::try_from(seq % 3).unwrap(),
+                records: 1,
+            });
         }
         let each = positions.memory() / 100_000;
         assert!(each <= 8, "{each} bytes");

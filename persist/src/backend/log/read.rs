@@ -57,7 +57,11 @@ impl Inner {
         let stream = self.streams.by_id(stream).ok_or(Error::NotFound)?;
         load::find(&self.frames, &stream)?;
         let mut state = stream.state.lock();
-        let plan = plan(state.positions.as_deref().unwrap_or(&Positions::default()), ranges, bytes);
+        let plan = plan(
+            state.positions.as_deref().unwrap_or(&Positions::default()),
+            ranges,
+            bytes,
+        );
         // Where the records of a stream are that nobody uses is not worth its memory.
         if !state.used {
             state.positions = None;
@@ -67,7 +71,11 @@ impl Inner {
     }
 
     /// Reads the frames of runs, each once as long as it follows itself.
-    fn each_run(&self, runs: &[Run], mut each: impl FnMut(&Run, &Result<ReadFrame, Unreadable>) -> bool) {
+    fn each_run(
+        &self,
+        runs: &[Run],
+        mut each: impl FnMut(&Run, &Result<ReadFrame, Unreadable>) -> bool,
+    ) {
         let mut rest = runs;
         // Ends because a window has at least one run.
         while !rest.is_empty() {
@@ -75,14 +83,19 @@ impl Inner {
             rest = behind;
             let mut frames: Vec<Placed> = Vec::with_capacity(window.len());
             for run in window {
-                if frames.last().is_none_or(|last| last.position != run.position) {
+                if frames
+                    .last()
+                    .is_none_or(|last| last.position != run.position)
+                {
                     frames.push(placed(run));
                 }
             }
             let mut left = window.iter().peekable();
             let mut goes_on = true;
             self.frames.each(&frames, |read| {
-                let position = read.as_ref().map_or_else(|wrong| wrong.placed, |read| read.placed);
+                let position = read
+                    .as_ref()
+                    .map_or_else(|wrong| wrong.placed, |read| read.placed);
                 while let Some(run) = left.next_if(|run| run.position == position.position) {
                     goes_on = goes_on && each(run, &read);
                 }
@@ -93,7 +106,12 @@ impl Inner {
         }
     }
 
-    pub(super) fn verify(&self, stream: StreamId, from: u64, bytes: u64) -> Result<Verified, Error> {
+    pub(super) fn verify(
+        &self,
+        stream: StreamId,
+        from: u64,
+        bytes: u64,
+    ) -> Result<Verified, Error> {
         let mut last = None;
         for _ in 0..TRIES_MAX {
             let (stream, plan) = self.plan(stream, &[(from, u64::MAX)], bytes)?;
@@ -214,7 +232,10 @@ impl Reading {
             expected += 1;
         }
         if expected < run.end() {
-            self.damaged(expected, problem_at(placed(run), "the record is not in the frame"));
+            self.damaged(
+                expected,
+                problem_at(placed(run), "the record is not in the frame"),
+            );
             return false;
         }
         true
@@ -240,7 +261,9 @@ fn records<'r>(
     let mut all = head::records(read.kind, &read.head).unwrap_or_default();
     // Where records were moved to, they stand in the order in which they were found.
     all.sort_unstable_by_key(|(record, _)| record.seq);
-    let wanted = all.into_iter().filter(|(record, _)| (run.seq..run.end()).contains(&record.seq));
+    let wanted = all
+        .into_iter()
+        .filter(|(record, _)| (run.seq..run.end()).contains(&record.seq));
     wanted.map(|(record, from)| {
         let damaged = |what: &str| Damaged {
             seq: record.seq,
@@ -310,7 +333,10 @@ impl Verifying {
             }
         }
         for seq in left {
-            self.problem(Some(seq), problem_at(placed(run), "the record is not in the frame"));
+            self.problem(
+                Some(seq),
+                problem_at(placed(run), "the record is not in the frame"),
+            );
         }
         true
     }

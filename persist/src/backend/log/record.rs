@@ -160,7 +160,11 @@ impl<'a> Record<'a> {
         let time = unzigzag(expected.time, cursor.number()?);
         let key = if has(KEY) { Some(cursor.text()?) } else { None };
         let id = if has(ID) { Some(cursor.text()?) } else { None };
-        let ttl = if has(TTL) { Some(cursor.number()?) } else { None };
+        let ttl = if has(TTL) {
+            Some(cursor.number()?)
+        } else {
+            None
+        };
         let encoding = if has(ENCODING) { cursor.byte()? } else { 0 };
         let headers_len = if has(HEADERS) {
             Some(cursor.len()?)
@@ -280,20 +284,27 @@ mod tests {
         ];
         let text = || prop::option::of(".{0,12}");
         (
-            (1..u64::from(u32::MAX), any::<u64>(), any::<u8>(), prop::option::of(any::<u64>())),
+            (
+                1..u64::from(u32::MAX),
+                any::<u64>(),
+                any::<u8>(),
+                prop::option::of(any::<u64>()),
+            ),
             (text(), text(), text(), payload),
         )
-            .prop_map(|((seq, time, encoding, ttl), (key, id, headers, payload))| Append {
-                seq,
-                time,
-                key: key.map(Arc::from),
-                encoding,
-                headers: headers.map(Bytes::from),
-                ttl,
-                id: id.map(Arc::from),
-                payload: Bytes::from(payload),
-                replaced: Vec::new(),
-            })
+            .prop_map(
+                |((seq, time, encoding, ttl), (key, id, headers, payload))| Append {
+                    seq,
+                    time,
+                    key: key.map(Arc::from),
+                    encoding,
+                    headers: headers.map(Bytes::from),
+                    ttl,
+                    id: id.map(Arc::from),
+                    payload: Bytes::from(payload),
+                    replaced: Vec::new(),
+                },
+            )
     }
 
     proptest! {

@@ -76,7 +76,12 @@ mod tests {
         assert_eq!(name(12), "segment-0000000012.log");
         assert_eq!(parse_name("segment-0000000012.log"), Some(12));
         assert_eq!(parse_name(&name(SegmentId::MAX)), Some(SegmentId::MAX));
-        for wrong in ["segment-12.log", "segment-0000000000.log", "segment-0000000012.log~", "lock"] {
+        for wrong in [
+            "segment-12.log",
+            "segment-0000000000.log",
+            "segment-0000000012.log~",
+            "lock",
+        ] {
             assert_eq!(parse_name(wrong), None, "{wrong}");
         }
     }

@@ -77,7 +77,12 @@ fn signed(bytes: u64) -> i64 {
 }
 
 impl Segments {
-    pub(crate) fn new(disk: Arc<dyn Disk>, log: u64, reserve: Option<u64>, open_max: usize) -> Self {
+    pub(crate) fn new(
+        disk: Arc<dyn Disk>,
+        log: u64,
+        reserve: Option<u64>,
+        open_max: usize,
+    ) -> Self {
         Self {
             disk,
             log,

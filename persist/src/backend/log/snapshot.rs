@@ -60,7 +60,9 @@ pub(crate) fn parts(
             len_number(index),
             len_number(chunks.len()),
         ];
-        numbers.iter().for_each(|number| put_number(&mut head, *number));
+        numbers
+            .iter()
+            .for_each(|number| put_number(&mut head, *number));
         head.extend_from_slice(chunk);
         head
     };
@@ -145,7 +147,12 @@ fn decode(cursor: &mut Cursor<'_>) -> Option<(StreamName, Folded)> {
             unzigzag(before.2, cursor.number()?),
         );
         let (seq, time, revision) = before;
-        folded.ids.push_back(MessageId { id, seq, time, revision });
+        folded.ids.push_back(MessageId {
+            id,
+            seq,
+            time,
+            revision,
+        });
     }
     for _ in 0..cursor.number()? {
         let name: Arc<str> = Arc::from(cursor.text()?);
@@ -175,10 +182,14 @@ fn put_records(raw: &mut Vec<u8>, folded: &Folded) {
         put_number(raw, u64::from(run.len));
         put_number(raw, run.records);
         (before, end) = (run.position, run.end());
-        for (seq, size, at) in records.by_ref().take(usize::try_from(run.count).unwrap_or(0)) {
+        for (seq, size, at) in records
+            .by_ref()
+            .take(usize::try_from(run.count).unwrap_or(0))
+        {
             let known = folded.records.get(seq);
             let (key, expires) = known.map_or((None, None), |known| (known.key, known.expires));
-            let flags = if key.is_some() { KEY } else { 0 } | if expires.is_some() { EXPIRES } else { 0 };
+            let flags =
+                if key.is_some() { KEY } else { 0 } | if expires.is_some() { EXPIRES } else { 0 };
             put_number(raw, u64::from(size) << 2 | flags);
             put_number(raw, zigzag(time, at));
             time = at;
@@ -213,8 +224,16 @@ fn read_records(cursor: &mut Cursor<'_>, folded: &mut Folded) -> Option<()> {
             let number = cursor.number()?;
             time = unzigzag(time, cursor.number()?);
             let has = |flag: u64| number & flag != 0;
-            let key = if has(KEY) { Some(Arc::from(cursor.text()?)) } else { None };
-            let expires = if has(EXPIRES) { Some(unzigzag(time, cursor.number()?)) } else { None };
+            let key = if has(KEY) {
+                Some(Arc::from(cursor.text()?))
+            } else {
+                None
+            };
+            let expires = if has(EXPIRES) {
+                Some(unzigzag(time, cursor.number()?))
+            } else {
+                None
+            };
             folded.records.push(RecordMeta {
                 seq,
                 time,

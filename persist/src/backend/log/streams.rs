@@ -197,7 +197,11 @@ impl Streams {
     pub(crate) fn remove(&self, stream: &Stream) {
         let mut table = self.table.write();
         table.ids.remove(&stream.id);
-        if table.names.get(&stream.name).is_some_and(|other| other.id == stream.id) {
+        if table
+            .names
+            .get(&stream.name)
+            .is_some_and(|other| other.id == stream.id)
+        {
             table.names.remove(&stream.name);
         }
     }
@@ -209,7 +213,9 @@ impl Streams {
             _ => std::ops::Bound::Included(prefix),
         };
         let table = self.table.read();
-        let streams = table.names.range::<str, _>((from, std::ops::Bound::Unbounded));
+        let streams = table
+            .names
+            .range::<str, _>((from, std::ops::Bound::Unbounded));
         let streams = streams.take_while(|(name, _)| name.as_str().starts_with(prefix));
         let entry = |(name, stream): (&StreamName, &Arc<Stream>)| {
             let state = stream.state.lock();
@@ -226,7 +232,9 @@ impl Streams {
     pub(crate) fn sum(&self, prefix: &str) -> Sum {
         let table = self.table.read();
         let from = std::ops::Bound::Included(prefix);
-        let streams = table.names.range::<str, _>((from, std::ops::Bound::Unbounded));
+        let streams = table
+            .names
+            .range::<str, _>((from, std::ops::Bound::Unbounded));
         let mut sum = Sum::default();
         for (_, stream) in streams.take_while(|(name, _)| name.as_str().starts_with(prefix)) {
             let state = stream.state.lock();

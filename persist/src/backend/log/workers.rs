@@ -34,7 +34,10 @@ struct State {
 impl std::fmt::Debug for Shared {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let waiting = self.state.lock().jobs.len();
-        formatter.debug_struct("Shared").field("waiting", &waiting).finish()
+        formatter
+            .debug_struct("Shared")
+            .field("waiting", &waiting)
+            .finish()
     }
 }
 

@@ -91,12 +91,16 @@ impl Writer {
             }
             self.unsynced = true;
             write_run(&*self.file, run).map_err(|error| ("write", error))?;
-            let run_len = u32::try_from(run.len).map_err(|error| ("write", io::Error::other(error)))?;
+            let run_len =
+                u32::try_from(run.len).map_err(|error| ("write", io::Error::other(error)))?;
             self.end = Position::new(run.segment, run.offset + run_len);
-            self.segments.grown(run.segment, u64::from(self.end.offset()));
+            self.segments
+                .grown(run.segment, u64::from(self.end.offset()));
         }
         self.counters.groups.fetch_add(1, Ordering::Relaxed);
-        self.counters.frames.fetch_add(group.frames, Ordering::Relaxed);
+        self.counters
+            .frames
+            .fetch_add(group.frames, Ordering::Relaxed);
         let bytes = u64::try_from(group.len).unwrap_or(u64::MAX);
         self.counters.bytes.fetch_add(bytes, Ordering::Relaxed);
         self.queue.advance(self.end, Durability::Os);
@@ -139,7 +143,9 @@ impl Writer {
 
 /// Tells those who wait for no more than this.
 fn tell(group: &mut Group, reached: Durability) {
-    let told = group.waiters.extract_if(.., |waiter| waiter.until <= reached);
+    let told = group
+        .waiters
+        .extract_if(.., |waiter| waiter.until <= reached);
     told.for_each(|waiter| waiter.tell(Ok(())));
 }
 
