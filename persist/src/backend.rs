@@ -4,14 +4,15 @@
 
 use std::sync::Arc;
 
-pub mod memory;
-
 use dialtone_client::persist::StreamName;
 use dialtone_client::persist::wire::{Durability, StoredRecord, VerifyProblem};
 use futures_util::future::BoxFuture;
 
 use crate::core::commit::{Commit, Meta, Remove, Totals};
 use crate::core::records::Records;
+
+pub mod log;
+pub mod memory;
 
 /// A stream within its backend; a number is never given to a second stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -19,6 +19,7 @@ pub mod clock;
 pub mod config;
 pub mod core;
 pub mod counters;
+pub mod disk;
 pub mod placement;
 mod service;
 mod stream;
