@@ -36,6 +36,7 @@ mod options;
 mod outgoing;
 mod payload;
 mod pending;
+pub mod persist;
 mod publish;
 mod queue;
 mod reconnect;

@@ -275,18 +275,17 @@ async fn handle(handler: Arc<Handler>, message: Message) {
                 .await
         }
         Ok(Err(error)) => respond_error(&message, &error).await,
-        Err(_panic) => {
-            tracing::error!(subject = %message.subject(), "the handler of a service panicked");
-            respond_error(
-                &message,
-                &ServiceError::new(Code::Internal.number(), "the handler failed"),
-            )
-            .await
-        }
+        Err(_panic) => respond_panic(&message).await,
     };
     if let Err(error) = answered {
         tracing::warn!(subject = %message.subject(), error = &error as &dyn std::error::Error, "cannot answer");
     }
+}
+
+async fn respond_panic(message: &Message) -> Result<(), RespondError> {
+    tracing::error!(subject = %message.subject(), "the handler of a service panicked");
+    let error = ServiceError::new(Code::Internal.number(), "the handler failed");
+    respond_error(message, &error).await
 }
 
 async fn respond_error(message: &Message, error: &ServiceError) -> Result<(), RespondError> {
