@@ -11,6 +11,9 @@
 pub mod link;
 pub use link::{Link, Manner};
 
+pub mod mesh;
+pub use mesh::Mesh;
+
 pub mod model;
 pub use model::Model;
 
