@@ -8,6 +8,9 @@
 //! Everything takes its time from tokio. In a runtime of one thread whose clock is paused, a run depends on its seed and
 //! on what the broker draws at random, and an hour of waiting takes no time.
 
+pub mod ledger;
+pub use ledger::Ledger;
+
 pub mod link;
 pub use link::{Link, Manner};
 

@@ -299,6 +299,22 @@ impl Mesh {
         }
     }
 
+    /// Every node is told the addresses of all others of its cluster, as by a look-up of names, and is in its cluster
+    /// again if it had left it.
+    pub fn discover(&self) {
+        for (name, node) in &self.nodes {
+            let others = self.nodes.iter().filter(|(other_name, other)| {
+                *other_name != name && other.cluster == node.cluster
+            });
+            let addresses: Vec<Endpoint> = others.map(|(_, other)| other.address.clone()).collect();
+            let cluster = node.broker.cluster().expect("every node has a cluster");
+            cluster.set_seeds(addresses.clone());
+            if let Some(address) = addresses.into_iter().next() {
+                cluster.join(address);
+            }
+        }
+    }
+
     /// From here on nothing that `from` sends arrives at `to`, whoever has dialled; or it does again.
     pub fn hold(&self, from: &str, to: &str, held: bool) {
         let mut state = self.net.state.lock();
