@@ -97,9 +97,9 @@ impl Broker {
             listeners.push(bind(listen.clone(), &shards.handle(shards.of_listener(index))).await?);
         }
         let mut node_listeners = Vec::new();
-        for (index, listen) in cluster::listens(&config).iter().enumerate() {
+        for (index, listen) in cluster::listens(&config).into_iter().enumerate() {
             let shard = shards.handle(shards.of_listener(index));
-            node_listeners.push(bind(listen.clone(), &shard).await?);
+            node_listeners.push(bind(listen, &shard).await?);
         }
         let urls: Vec<String> = listeners
             .iter()

@@ -284,9 +284,13 @@ impl Links {
 }
 
 /// Where other nodes are listened for.
-pub(crate) fn listens(config: &crate::Config) -> &[crate::Listen] {
+pub(crate) fn listens(config: &crate::Config) -> Vec<crate::Listen> {
     let cluster = config.cluster.as_ref();
-    cluster.map_or(&[], |cluster| &cluster.listen)
+    let mut listens = cluster.map_or_else(Vec::new, |cluster| cluster.listen.clone());
+    for listen in &mut listens {
+        listen.options.quic.control_lane = true;
+    }
+    listens
 }
 
 /// Milliseconds since 1970: a run that begins later has a higher number.

@@ -8,14 +8,19 @@
 )]
 
 use dialtone_protocol::codec::{LEN_FIELD, missing, split_frame};
+use dialtone_protocol::frame::handshake::MAGIC;
+use dialtone_protocol::frame::link::{
+    Check, Count, Counted, Destination, GroupInterest, InterestChanges, LinkProof, NodeInfo,
+    PatternInterest, SnapshotPart,
+};
 use dialtone_protocol::frame::message::{
-    PublishView, decode_section, put_deliver, put_deliver_prefix,
+    DeliverView, PublishView, decode_section, put_deliver, put_deliver_prefix,
 };
 use dialtone_protocol::frame::{
     Action, Addresses, Cancel, Close, Credentials, Deliver, Denied, Drain, Dropped, Ended,
-    Fragment, Frame, Hello, Interest, Interested, List, Listed, Message, Pick, Ping, Pong, Publish,
-    Published, Refused, Subscribe, Subscribed, Unsubscribe, Unsubscribed, Wanted, Welcome,
-    handshake,
+    Fragment, Frame, Hello, Interest, Interested, Link, LinkHello, List, Listed, Message, Pick,
+    Ping, Pong, Publish, Published, Refused, Subscribe, Subscribed, Unsubscribe, Unsubscribed,
+    Wanted, Welcome, handshake,
 };
 use dialtone_protocol::limits::{
     GROUP_LEN_MAX, HEAD_LEN_MAX, HEADERS_LEN_MAX, SUBJECT_LEN_MAX, TEXT_LEN_MAX,
@@ -202,9 +207,101 @@ fn notices() -> impl Strategy<Value = Frame<'static>> {
     ]
 }
 
+fn node() -> impl Strategy<Value = NodeInfo> {
+    let said = (any::<u64>(), any::<u32>(), any::<bool>());
+    (text(), said, vec(text(), 0..3), vec(text(), 0..3)).prop_map(
+        |(name, (incarnation, revision, left), addresses, client_addresses)| NodeInfo {
+            name,
+            incarnation,
+            revision,
+            left,
+            addresses,
+            client_addresses,
+        },
+    )
+}
+
+fn interest() -> impl Strategy<Value = PatternInterest> {
+    let group = (text(), subscription(), any::<u32>(), any::<u8>()).prop_map(
+        |(name, number, members, segment)| GroupInterest {
+            name,
+            pick: Pick::Segment(segment),
+            number,
+            members,
+        },
+    );
+    (text(), any::<bool>(), any::<bool>(), vec(group, 0..3)).prop_map(
+        |(pattern, plain, tap, groups)| PatternInterest {
+            pattern,
+            plain,
+            tap,
+            groups,
+        },
+    )
+}
+
+fn links() -> impl Strategy<Value = Frame<'static>> {
+    let hello = (text(), text(), node(), any::<[u8; 32]>()).prop_map(
+        |(cluster, to_cluster, node, nonce)| {
+            Link::Hello(Box::new(LinkHello {
+                magic: MAGIC,
+                version_min: 1,
+                version_max: 2,
+                cluster,
+                to_cluster,
+                node,
+                server: "s".to_owned(),
+                nonce,
+            }))
+        },
+    );
+    let link = prop_oneof![
+        hello,
+        any::<Option<[u8; 32]>>().prop_map(|secret| Link::Proof(LinkProof { secret })),
+        vec(node(), 0..3).prop_map(Link::Members),
+        (any::<u64>(), any::<u64>(), vec(interest(), 0..4)).prop_map(
+            |(since, version, changes)| Link::Interest(InterestChanges {
+                since,
+                version,
+                changes
+            })
+        ),
+        (
+            any::<u32>(),
+            any::<u64>(),
+            any::<bool>(),
+            vec(interest(), 0..4)
+        )
+            .prop_map(
+                |(index, version, last, patterns)| Link::Snapshot(SnapshotPart {
+                    index,
+                    version,
+                    last,
+                    patterns
+                })
+            ),
+        any::<[u64; 3]>().prop_map(|[version, hash, patterns]| Link::Check(Check {
+            version,
+            hash,
+            patterns
+        })),
+        Just(Link::Resync),
+        (subscription(), vec(subscription(), 0..5))
+            .prop_map(|(number, groups)| Link::Destination(Destination { number, groups })),
+        (any::<u64>(), any::<Option<u64>>())
+            .prop_map(|(token, fragmented)| Link::Count(Count { token, fragmented })),
+        (any::<u64>(), any::<u32>())
+            .prop_map(|(token, count)| Link::Counted(Counted { token, count })),
+        Just(Link::Leave),
+    ];
+    link.prop_map(Frame::Link)
+}
+
 /// Every kind without a payload.
 fn control() -> impl Strategy<Value = Frame<'static>> {
-    prop_oneof![1 => hello(), 1 => welcome(), 4 => questions(), 4 => answers(), 6 => notices()]
+    prop_oneof![
+        1 => hello(), 1 => welcome(), 4 => questions(), 4 => answers(), 6 => notices(), 4 => links()
+    ]
 }
 
 /// What a message frame borrows from.
@@ -352,7 +449,10 @@ proptest! {
         }
         bytes.push(extra);
         let longer = Frame::decode(&bytes[LEN_FIELD..]);
-        let extensible = matches!(frame, Frame::Hello(_) | Frame::Welcome(_));
+        let extensible = matches!(
+            frame,
+            Frame::Hello(_) | Frame::Welcome(_) | Frame::Link(Link::Hello(_))
+        );
         prop_assert_eq!(longer.is_ok(), extensible);
         prop_assert!(longer.is_err() || longer == Ok(frame));
     }
@@ -385,6 +485,33 @@ proptest! {
         put_deliver_prefix(&mut in_two, around.subscription, around.unreliable, around.fragment, view.section.len());
         in_two.extend_from_slice(view.section);
         prop_assert_eq!(&in_two, &deliver);
+    }
+
+    #[test]
+    fn the_view_of_a_deliver_agrees_with_the_deliver(
+        owned in owned(), around in around(), changes in vec(any::<(usize, u8, u8)>(), 0..4),
+    ) {
+        let message = owned.message();
+        let bytes = Frame::Deliver(around.deliver(message)).to_vec();
+        let mut body = body(&bytes).to_vec();
+        for &(at, with, how) in &changes {
+            disturb(&mut body, at % 48, with, how);
+        }
+        let Ok(view) = DeliverView::decode(&body) else {
+            prop_assert!(!matches!(Frame::decode(&body), Ok(Frame::Deliver(_))));
+            return Ok(());
+        };
+        prop_assert!(DeliverView::is_deliver(&body));
+        // A view leaves it open whether the subject is text; nodes check it before they use it.
+        let Ok(Frame::Deliver(deliver)) = Frame::decode(&body) else {
+            prop_assert!(std::str::from_utf8(view.subject).is_err());
+            return Ok(());
+        };
+        prop_assert_eq!((view.subscription, view.unreliable), (deliver.subscription, deliver.unreliable));
+        prop_assert_eq!(view.fragment, deliver.fragment);
+        prop_assert_eq!(view.subject, deliver.message.subject.as_bytes());
+        prop_assert_eq!(view.payload_len, deliver.message.payload.len());
+        prop_assert_eq!(decode_section(view.section).unwrap(), deliver.message);
     }
 
     #[test]

@@ -10,6 +10,11 @@ pub(crate) use client::{
     ConnectArgs, Interest, PayloadArgs, Publish, Reply, Request, Rtt, Subscribe, TlsArgs, Top,
 };
 
+mod cluster;
+pub(crate) use cluster::{
+    Cluster, ClusterAsk, ClusterForget, ClusterInit, ClusterJoin, ClusterJoinToken, ClusterRenew,
+};
+
 #[expect(clippy::doc_markdown, reason = "help texts are shown as they stand")]
 mod local;
 pub(crate) use local::{
@@ -66,6 +71,9 @@ pub(crate) enum Command {
     Up(Up),
     /// Run a broker
     Broker(Broker),
+    /// Make several brokers act as one, and watch them
+    #[command(subcommand)]
+    Cluster(Box<Cluster>),
     /// Show, check and explain the configuration of a broker
     Config(Config),
     /// Make the hash of a password or token for a users file
@@ -103,7 +111,7 @@ pub(crate) enum Command {
 
 /// The groups of the overview, with the subcommands of each in order.
 const GROUPS: [(&str, &[&str]); 4] = [
-    ("Run", &["up", "broker", "config", "passwd"]),
+    ("Run", &["up", "broker", "cluster", "config", "passwd"]),
     ("Use", &["pub", "sub", "request", "reply", "interest"]),
     ("Watch and measure", &["rtt", "top", "bench"]),
     ("Set up", &["context", "completions", "version"]),
@@ -116,7 +124,7 @@ Try it:
   dialtone pub greet.world hello               in a third
 
 `dialtone COMMAND --help` says more about each, with examples.
-Exit codes: 0 success, 1 failure, 2 usage, 4 no subscriber, 5 timeout, 6 denied.";
+Exit codes: 0 success, 1 failure, 2 usage, 4 no subscriber, 5 timeout, 6 denied, 7 nodes missing.";
 
 /// The command line, with the subcommands of the overview in groups.
 pub(crate) fn command() -> clap::Command {

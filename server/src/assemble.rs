@@ -15,6 +15,7 @@ use dialtone_transport::ListenOptions;
 use dialtone_transport::tls::ServerTls;
 use tokio::runtime::Handle;
 
+use crate::cluster::{Trusted, broker_config};
 use crate::config::{Settings, Size};
 
 /// Who may connect.
@@ -84,8 +85,14 @@ pub(crate) fn limits(settings: &Settings) -> Limits {
     }
 }
 
-/// The broker's configuration. Connections are spread over `shards`.
-pub(crate) fn broker(settings: &Settings, tls: Option<&ServerTls>, shards: Vec<Handle>) -> Config {
+/// The broker's configuration. Connections are spread over `shards`; `trusted` is how a node of a cluster knows others.
+pub(crate) fn broker(
+    settings: &Settings,
+    tls: Option<&ServerTls>,
+    trusted: Option<&Trusted>,
+    shards: Vec<Handle>,
+) -> Config {
+    let cluster = settings.cluster_name.value.as_deref().zip(trusted);
     let options = ListenOptions {
         tls: tls.cloned(),
         handshake_timeout: settings.handshake_max.value.get(),
@@ -97,7 +104,7 @@ pub(crate) fn broker(settings: &Settings, tls: Option<&ServerTls>, shards: Vec<H
         options: options.clone(),
     };
     Config {
-        node: settings.node.value.clone(),
+        node: node(settings, trusted),
         listen: settings.listen.value.iter().map(listen).collect(),
         limits: limits(settings),
         connections_max: settings.connections_max.value,
@@ -118,8 +125,15 @@ pub(crate) fn broker(settings: &Settings, tls: Option<&ServerTls>, shards: Vec<H
             .iter()
             .map(ToString::to_string)
             .collect(),
+        cluster: cluster.map(|(name, trusted)| broker_config(settings, name, trusted)),
         shards,
     }
+}
+
+/// What the settings say, or the node's certificate.
+fn node(settings: &Settings, trusted: Option<&Trusted>) -> Option<String> {
+    let own = trusted.and_then(|trusted| trusted.node.clone());
+    settings.node.value.clone().or(own)
 }
 
 fn outbox(settings: &Settings) -> OutboxConfig {

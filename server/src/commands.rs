@@ -7,6 +7,7 @@ use crate::print::Output;
 use crate::{serve, shards, telemetry};
 
 mod attached;
+pub(crate) mod cluster;
 mod config;
 mod context;
 mod interest;
@@ -29,6 +30,7 @@ pub(crate) fn run(cli: Cli) -> Outcome {
     match command {
         Command::Up(args) => serve::up(args, &log),
         Command::Broker(args) => serve::broker(args, &log),
+        Command::Cluster(args) => cluster::run(*args, &log),
         Command::Config(args) => config::run(args, &log),
         Command::Passwd(args) => passwd::run(&args),
         Command::Context(args) => context::run(args),

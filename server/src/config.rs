@@ -15,6 +15,8 @@ pub(crate) use strings::{Environment, Strings};
 mod value;
 pub(crate) use value::{Raw, Size, Span, Value};
 
+mod gateway;
+
 mod fields;
 pub(crate) use fields::{FIELDS, Field, Format, Layer, Settings};
 
@@ -27,14 +29,17 @@ mod rules;
 pub(crate) use rules::is_loopback;
 
 mod show;
-pub(crate) use show::{resolved, sample};
+pub(crate) use show::{as_file, resolved, sample};
 
 /// What every environment variable of ours begins with.
 const PREFIX: &str = "DIALTONE_";
 
 /// Variables of ours that are no settings of a broker.
-const OTHERS: [&str; 11] = [
+const OTHERS: [&str; 14] = [
     "DIALTONE_CA",
+    "DIALTONE_CLUSTER_DIR",
+    "DIALTONE_CLUSTER_SECRET",
+    "DIALTONE_CLUSTER_TOKEN",
     "DIALTONE_CONFIG",
     "DIALTONE_CONTEXT",
     "DIALTONE_CREDENTIALS",

@@ -21,6 +21,8 @@ pub(crate) enum Exit {
     Timeout,
     /// The credentials were refused, or do not permit it.
     Denied,
+    /// A cluster of which some nodes are missing.
+    Incomplete,
     /// `SIGINT` came before the end.
     Interrupted,
     /// `SIGTERM` came before the end.
@@ -37,6 +39,7 @@ impl Exit {
             Self::NoSubscriber => 4,
             Self::Timeout => 5,
             Self::Denied => 6,
+            Self::Incomplete => 7,
             // What a shell gives for a program that ends by the signal.
             Self::Interrupted => 130,
             Self::Terminated => 143,

@@ -1,10 +1,12 @@
 //! Signals: the first one drains, the second one or the end of the grace period stops hard, and
 //! `SIGHUP` reloads.
 
+use std::future::pending;
 use std::io;
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use crate::exit::Exit;
@@ -15,6 +17,8 @@ pub(crate) struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hangup: Signal,
+    /// Never changes; it is gone when standard input has ended.
+    stdin: Option<oneshot::Receiver<()>>,
 }
 
 /// What a signal asks for.
@@ -33,15 +37,42 @@ impl Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hangup: signal(SignalKind::hangup())?,
+            stdin: None,
         })
+    }
+
+    /// From here on, the end of standard input asks to stop as well: whoever holds its other end has gone.
+    pub(crate) fn watch_stdin(&mut self) -> io::Result<()> {
+        let (open, ended) = oneshot::channel::<()>();
+        // Reading it cannot be cancelled; a thread of its own keeps nobody from ending.
+        std::thread::Builder::new()
+            .name("stdin".to_owned())
+            .spawn(move || {
+                // What is written there, and why it ended, does not matter.
+                drop(io::copy(&mut io::stdin(), &mut io::sink()));
+                drop(open);
+            })?;
+        self.stdin = Some(ended);
+        Ok(())
     }
 
     /// The next signal.
     pub(crate) async fn next(&mut self) -> Asked {
+        let stdin = async {
+            match &mut self.stdin {
+                Some(ended) => drop(ended.await),
+                None => pending().await,
+            }
+        };
         tokio::select! {
             _ = self.terminate.recv() => Asked::Stop,
             _ = self.interrupt.recv() => Asked::Stop,
             _ = self.hangup.recv() => Asked::Reload,
+            () = stdin => {
+                // Once is enough; the next one would end the drain.
+                self.stdin = None;
+                Asked::Stop
+            }
         }
     }
 }

@@ -9,15 +9,19 @@ use std::process::ExitCode;
 
 use clap::FromArgMatches as _;
 
+mod announce;
 mod args;
 mod assemble;
+mod cluster;
 mod commands;
 mod config;
 mod connect;
 mod contexts;
+mod discovery;
 mod exit;
 mod files;
 mod lifecycle;
+mod nodes;
 mod payload;
 mod print;
 mod profile;

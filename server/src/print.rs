@@ -76,6 +76,12 @@ impl Paint {
         }
     }
 
+    /// None, whatever reads it.
+    #[cfg(test)]
+    pub(crate) fn off() -> Self {
+        Self { on: false }
+    }
+
     /// Whether there are any.
     pub(crate) fn is_on(self) -> bool {
         self.on
@@ -127,6 +133,16 @@ pub(crate) fn harmless(text: &str) -> String {
             }
         })
         .collect()
+}
+
+/// The beginning of a text, enough to recognise it.
+pub(crate) fn shortened(text: &str) -> String {
+    const SHOWN_MAX: usize = 40;
+    let mut shown: String = text.chars().take(SHOWN_MAX).collect();
+    if shown.len() < text.len() {
+        shown.push('…');
+    }
+    shown
 }
 
 /// A number with what is counted, of which the plural ends in s.

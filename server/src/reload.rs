@@ -8,6 +8,7 @@ use dialtone_broker::auth::file::FileAuth;
 use dialtone_transport::tls::ServerTls;
 
 use crate::assemble;
+use crate::cluster::{Keys, expiry};
 use crate::config::{Environment, FIELDS, Settings, Sources};
 use crate::telemetry::Logs;
 
@@ -21,6 +22,8 @@ pub(crate) struct Reload {
     pub(crate) tls: Option<ServerTls>,
     /// The users.
     pub(crate) users: Option<Arc<FileAuth>>,
+    /// What a node of a cluster shows to others.
+    pub(crate) keys: Option<Keys>,
     /// The logs.
     pub(crate) logs: Logs,
     /// The broker.
@@ -45,7 +48,8 @@ impl Reload {
     pub(crate) fn run(&mut self) {
         tracing::info!("reloading");
         let (settings, certificate, users) = (self.settings(), self.certificate(), self.users());
-        if settings && certificate && users {
+        let keys = self.keys();
+        if settings && certificate && users && keys {
             tracing::info!("reloaded");
         } else {
             tracing::warn!("not everything could be read again; the rest is in use");
@@ -109,6 +113,28 @@ impl Reload {
                 );
             }
         }
+        used
+    }
+
+    fn keys(&self) -> bool {
+        let Some(keys) = self.keys.as_ref().filter(|keys| keys.files) else {
+            return true;
+        };
+        let before = keys.server.fingerprint();
+        // Both sides or none: a node that is one to some and another one to others would be hard to understand.
+        let read = keys.client.reload().and_then(|()| keys.server.reload());
+        let used = read.is_ok();
+        match read {
+            Ok(()) if keys.server.fingerprint() == before => {
+                tracing::info!("cluster certificate read again, unchanged");
+            }
+            Ok(()) => tracing::info!("cluster certificate replaced; new links use it"),
+            Err(error) => tracing::error!(
+                "{:#}",
+                anyhow::Error::from(error).context("the cluster certificate stays as it was")
+            ),
+        }
+        expiry::tell(&keys.server);
         used
     }
 

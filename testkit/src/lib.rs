@@ -10,6 +10,9 @@
 
 pub mod ledger;
 pub use ledger::Ledger;
+pub mod dns;
+pub mod fleet;
+pub use fleet::Fleet;
 
 pub mod link;
 pub use link::{Link, Manner};

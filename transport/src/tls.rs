@@ -3,6 +3,7 @@
 //! The cryptography provider is always named (aws-lc-rs), so that what another library installs as the process's
 //! default makes no difference.
 
+pub mod authority;
 mod client;
 mod development;
 mod pem;

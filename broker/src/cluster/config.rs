@@ -1,7 +1,7 @@
 //! What can be set about the cluster, as plain data. Every bound of the cluster has its name here.
 
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use dialtone_transport::{DialOptions, Endpoint};
 
@@ -19,7 +19,7 @@ pub const SECRET_LEN_MIN: usize = 16;
 /// The host name that is in every node's certificate of a cluster, whatever its address. Diallers
 /// ask for it, and so a certificate of one cluster is no certificate of another one.
 pub fn server_name(cluster: &str) -> String {
-    format!("{}.cluster.dialtone", cluster.to_ascii_lowercase())
+    dialtone_transport::tls::authority::host_name(cluster)
 }
 
 /// How a node belongs to a cluster.
@@ -202,5 +202,18 @@ impl Config {
                 ..OutboxConfig::default()
             },
         }
+    }
+
+    /// Until when the certificate that is shown to other nodes is valid, in seconds since 1970.
+    pub(crate) fn certificate_ends(&self) -> Option<u64> {
+        if !matches!(self.trust, Trust::Certificates) {
+            return None;
+        }
+        let tls = self
+            .listen
+            .iter()
+            .find_map(|listen| listen.options.tls.as_ref())?;
+        let since = tls.valid_until()?.duration_since(UNIX_EPOCH).ok()?;
+        Some(since.as_secs())
     }
 }

@@ -148,8 +148,4 @@ impl Asked {
     pub(crate) fn into_tokens(self) -> impl Iterator<Item = u64> {
         self.0.into_keys()
     }
-
-    pub(crate) fn next_deadline(&self) -> Option<Instant> {
-        self.0.first_key_value().map(|(_, deadline)| *deadline)
-    }
 }

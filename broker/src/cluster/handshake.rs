@@ -14,11 +14,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use dialtone_protocol::frame::handshake::MAGIC;
-use dialtone_protocol::frame::link::{LinkHello, LinkProof, NODE_ADDRESSES_MAX, NodeInfo};
+use dialtone_protocol::frame::link::{
+    LINK_VERSION, LINK_VERSION_MIN, LinkHello, LinkProof, NODE_ADDRESSES_MAX, NodeInfo,
+};
 use dialtone_protocol::frame::{Close, Link, Refused};
 use dialtone_protocol::limits::{HELLO_LEN_MAX, TEXT_LEN_MAX};
 use dialtone_protocol::session::negotiate;
-use dialtone_protocol::{Code, Frame, VERSION, VERSION_MIN, codec};
+use dialtone_protocol::{Code, Frame, codec};
 use dialtone_transport::{Batch, Connection, Endpoint, Info, Lane, Reader, Writer};
 
 use super::Cluster;
@@ -180,8 +182,8 @@ async fn introduce_listener(
 fn hello(cluster: &Cluster, to: &str) -> LinkHello {
     LinkHello {
         magic: MAGIC,
-        version_min: VERSION_MIN,
-        version_max: VERSION,
+        version_min: LINK_VERSION_MIN,
+        version_max: LINK_VERSION,
         cluster: cluster.config.name.clone(),
         to_cluster: to.to_owned(),
         node: cluster.own_info(),
@@ -193,7 +195,7 @@ fn hello(cluster: &Cluster, to: &str) -> LinkHello {
 fn check_hello(cluster: &Cluster, theirs: &LinkHello) -> Result<(), Failure> {
     let refuse = |refused| Failure::Refused(Some(theirs.node.name.clone()), refused);
     negotiate(
-        (VERSION_MIN, VERSION),
+        (LINK_VERSION_MIN, LINK_VERSION),
         (theirs.version_min, theirs.version_max),
     )
     .map_err(|violation| refuse(Refused::new(violation.code, violation.text)))?;

@@ -49,7 +49,7 @@ pub(crate) async fn run(shared: Arc<Shared>, cluster: Arc<Cluster>, listeners: V
         tell_clients(&shared, &cluster, &mut told_clients);
         end_links_after_leaving(&cluster);
         catch_up(&shared, &cluster, &mut outdated_since);
-        let deadline = cluster.membership.lock().next_deadline();
+        let deadline = cluster.membership.lock().next_deadline(now());
         let gathered = outdated_since.map(|since| since + cluster.config.timing.members_delay);
         let deadline = gathered.map_or(deadline, |gathered| gathered.min(deadline));
         tokio::select! {

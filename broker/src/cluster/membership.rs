@@ -219,7 +219,10 @@ impl Membership {
                 Err(Refused::new(Code::TooMany, text))
             };
         };
-        if member.info.incarnation > info.incarnation {
+        // Of a run that is not linked only hearsay is left: a clock that was set back must not shut
+        // a node out.
+        let is_linked = matches!(member.state, State::Linked(_));
+        if member.info.incarnation > info.incarnation && (is_linked || member.info.left) {
             let text = format!("another run of node {} is newer", info.name);
             return Err(Refused::new(Code::Conflict, text));
         }
@@ -238,11 +241,10 @@ impl Membership {
                 member.turn_to(State::Linked(link), now);
                 member.backoff.succeeded(now);
                 member.error = None;
-                let newer = is_newer(&info, &member.info);
-                if newer {
-                    member.info = info;
-                }
-                newer || member.info.left
+                // What it says itself is believed, whatever others have told.
+                let differs = member.info != info;
+                member.info = info;
+                differs
             }
             None => {
                 let mut member = Member::new(info, now);
@@ -418,8 +420,14 @@ impl Membership {
     }
 
     /// When to call [`poll`](Self::poll) at the latest.
-    pub fn next_deadline(&self) -> Instant {
+    pub fn next_deadline(&self, now: Instant) -> Instant {
         let forget_after = self.bounds.forget_after;
+        if self.own.left {
+            // Nobody is dialled or told anything.
+            let forgotten = self.members.values();
+            let forgotten = forgotten.filter_map(|member| member.forgotten_at(forget_after));
+            return forgotten.fold(now + self.bounds.gossip_interval, Instant::min);
+        }
         let members = self.members.values().filter_map(|member| {
             let forgotten = member.forgotten_at(forget_after);
             let dialled = member

@@ -101,6 +101,7 @@ impl Cluster {
                 .iter()
                 .map(ToString::to_string)
                 .collect(),
+            certificate_ends: self.config.certificate_ends(),
             interest: self.announced.lock().status(),
             members,
             links,

@@ -13,6 +13,8 @@ pub struct Status {
     pub incarnation: u64,
     /// Where it listens for other nodes, as URLs.
     pub listeners: Vec<String>,
+    /// Until when the node's certificate is valid, in seconds since 1970; `None` without certificates.
+    pub certificate_ends: Option<u64>,
     /// The fingerprint (SHA-256) of the interest that the node announces, and its version.
     pub interest: InterestStatus,
     /// All nodes of the cluster that are known, this one included, by name.

@@ -8,6 +8,12 @@ use serde::{Deserialize, Serialize};
 use crate::frame::Pick;
 use crate::id::SubscriptionId;
 
+/// The newest version of links that this crate speaks (§12.1).
+pub const LINK_VERSION: u16 = 1;
+
+/// The oldest version of links that this crate still speaks.
+pub const LINK_VERSION_MIN: u16 = 1;
+
 /// Most entries in one members, interest or snapshot frame.
 pub const LINK_BATCH_MAX: usize = 4_096;
 

@@ -250,6 +250,10 @@ impl Session {
                 Ok(Step::Close(close))
             }
             (State::AwaitsHello, Frame::Hello(hello)) => self.on_hello(hello),
+            (State::AwaitsHello, other @ Frame::Link(_)) => Err(out_of_place(
+                &other,
+                "clients connect here, and the nodes of a cluster elsewhere",
+            )),
             (State::AwaitsHello, other) => {
                 Err(out_of_place(&other, "the first frame must be a hello"))
             }

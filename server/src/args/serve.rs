@@ -32,11 +32,15 @@ on http://127.0.0.1:4490, unless told otherwise. Only this machine is let in.
 Examples:
   dialtone up
   dialtone up --listen ws://127.0.0.1:5000 --monitor 127.0.0.1:5001
-  dialtone up --listen ws://127.0.0.1:0 --json       # any free port, printed as JSON")]
+  dialtone up --listen ws://127.0.0.1:0 --json       # any free port, printed as JSON
+  dialtone up --nodes 3                              # a cluster; n2 listens on ws://127.0.0.1:4580")]
 pub(crate) struct Up {
     /// Folder for what must outlive a restart [env: DIALTONE_DATA] [default: ~/.local/share/dialtone]
     #[arg(long, value_name = "DIR")]
     pub(crate) data: Option<PathBuf>,
+    /// Run a cluster of so many nodes, each a process of its own with ports 100 above those of the one before
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(2..=9))]
+    pub(crate) nodes: Option<u8>,
     /// The rest.
     #[command(flatten)]
     pub(crate) serve: Serve,
@@ -56,8 +60,18 @@ Examples:
   dialtone broker --listen ws://127.0.0.1:4480 --monitor 127.0.0.1:4490
   dialtone broker --config /etc/dialtone/broker.toml
   dialtone broker --listen wss://0.0.0.0:4443 --listen quic://0.0.0.0:4433 \\
-      --tls-cert cert.pem --tls-key key.pem --users users.toml")]
+      --tls-cert cert.pem --tls-key key.pem --users users.toml
+  DIALTONE_CLUSTER_TOKEN=$(cat n2.token) dialtone broker --listen ws://0.0.0.0:4480")]
 pub(crate) struct Broker {
+    /// Join a cluster with this token from `dialtone cluster join-token`, unless that is done; others on this machine may see it, unlike in the environment [env: DIALTONE_CLUSTER_TOKEN]
+    #[arg(long, value_name = "TOKEN", help_heading = "Cluster")]
+    pub(crate) cluster_token: Option<String>,
+    /// With a join token: folder for the certificates in it [env: DIALTONE_CLUSTER_DIR] [default: ~/.local/share/dialtone/cluster]
+    #[arg(long, value_name = "DIR", help_heading = "Cluster")]
+    pub(crate) cluster_dir: Option<PathBuf>,
+    /// Drain when standard input ends: whoever started this broker has gone
+    #[arg(long, hide = true)]
+    pub(crate) stop_with_stdin: bool,
     /// Everything.
     #[command(flatten)]
     pub(crate) serve: Serve,

@@ -8,7 +8,7 @@ use crate::args::{Config, ConfigCheck, ConfigCommand, LogArgs};
 use crate::config::{Environment, Layer, Loaded, resolved, sample};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::print::{Output, Paint, note};
-use crate::{assemble, serve};
+use crate::{assemble, cluster, serve};
 
 /// `dialtone config`
 pub(super) fn run(args: Config, log: &LogArgs) -> Outcome {
@@ -68,6 +68,13 @@ fn problems(loaded: &Loaded) -> Vec<String> {
         && let Err(error) = assemble::tls(settings)
     {
         problems.push(format!("{}: tls.cert: {error:#}", settings.tls_cert.origin));
+    }
+    if let Err(error) = cluster::trusted(settings, &Environment) {
+        let at = [&settings.cluster_cert, &settings.cluster_secret_file]
+            .into_iter()
+            .find(|file| file.value.is_some())
+            .map_or(&settings.cluster_name.origin, |file| &file.origin);
+        problems.push(format!("{at}: cluster: {error:#}"));
     }
     problems
 }

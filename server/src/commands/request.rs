@@ -156,7 +156,9 @@ fn answered(reply: &Message) -> Outcome {
     let exit = code.map_or(Exit::Failure, |code| {
         match Exit::of(Code::from_number(code)) {
             // Those are about this program, which is not what the service complains about.
-            Exit::Usage | Exit::Quiet | Exit::Interrupted | Exit::Terminated => Exit::Failure,
+            Exit::Usage | Exit::Quiet | Exit::Incomplete | Exit::Interrupted | Exit::Terminated => {
+                Exit::Failure
+            }
             exit @ (Exit::Failure | Exit::NoSubscriber | Exit::Timeout | Exit::Denied) => exit,
         }
     });

@@ -5,10 +5,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use dialtone_broker::Config as Broker;
+use dialtone_broker::cluster::{Config as Cluster, Trust};
 use dialtone_transport::Endpoint;
 
+use super::gateway::GatewayUrl;
 use super::value::{Raw, Size, Span, Value};
 use super::{Given, Origin, PREFIX};
+use crate::discovery::{Link, PORT_CLUSTER, Seed};
 
 /// One line of the table, without its type.
 #[derive(Debug, Clone, Copy)]
@@ -193,6 +196,52 @@ settings! {
         "How long its answer may take.";
     ahead_max: Span, "timing.ahead_max", |d: &Broker| Span(d.timing.ahead_max), "24s",
         "A connection this far ahead of limits.messages_per_second_max or limits.bytes_per_second_max is closed; until then it is read more slowly.";
+    cluster_name: Option<String>, "cluster.name", |_: &Broker| None, "prod",
+        "Name of the cluster that this node belongs to; the same on all its nodes. Empty: the node stands alone.";
+    cluster_listen: Vec<Link>, "cluster.listen", |_: &Broker| vec![link_default()], "quic://127.0.0.1:4999",
+        "Where to listen for other nodes: quic://HOST:PORT or wss://HOST:PORT/PATH. Port 0 takes any free port.";
+    cluster_advertise: Vec<Link>, "cluster.advertise", |_: &Broker| Vec::new(), "quic://n7.example.org:4434",
+        "URLs under which other nodes reach this one. Empty: where it listens, at the address that the others see.";
+    cluster_seeds: Vec<Seed>, "cluster.seeds", |_: &Broker| Vec::new(), "dns://dialtone.example.org:4434",
+        "Where to find other nodes, one of which is enough: quic://HOST:PORT, wss://HOST:PORT/PATH, dns://NAME:PORT (all its addresses) or srv://_dialtone._udp.NAME (all its services). Names are looked up again as their answers expire.";
+    cluster_dns_servers: Vec<SocketAddr>, "cluster.dns_servers", |_: &Broker| Vec::new(), "127.0.0.1:53",
+        "Name servers for cluster.seeds. Empty: those of the operating system.";
+    cluster_cert: Option<PathBuf>, "cluster.cert", |_: &Broker| None, "/etc/dialtone/node.pem",
+        "This node's certificate chain, as PEM, for the links to other nodes: made by `dialtone cluster init` or `join`.";
+    cluster_key: Option<PathBuf>, "cluster.key", |_: &Broker| None, "/etc/dialtone/node-key.pem",
+        "Private key of cluster.cert, as PEM.";
+    cluster_ca: Option<PathBuf>, "cluster.ca", |_: &Broker| None, "/etc/dialtone/ca.pem",
+        "Certificates, as PEM, that sign the certificates of nodes; with gateways, those of the other clusters as well.";
+    cluster_secret_file: Option<PathBuf>, "cluster.secret_file", |_: &Broker| None, "/etc/dialtone/secret",
+        "File with a secret that all nodes know, instead of certificates. The environment variable DIALTONE_CLUSTER_SECRET may hold the secret itself.";
+    cluster_gateways: Vec<GatewayUrl>, "cluster.gateways", |_: &Broker| Vec::new(), "west=quic://west.example.org:4434",
+        "Other clusters to exchange messages with: NAME=URL, several for one cluster to fail over, or NAME alone to be reached by it.";
+    cluster_gateway_secret_file: Option<PathBuf>, "cluster.gateway_secret_file", |_: &Broker| None, "/etc/dialtone/gateways",
+        "File with the secret shared with other clusters, where it is another one than cluster.secret_file.";
+    cluster_forget_after: Span, "cluster.forget_after", |_: &Broker| Span(links().timing.forget_after), "31m",
+        "How long a node that cannot be reached is remembered and dialled.";
+    cluster_ping_interval: Span, "cluster.ping_interval", |_: &Broker| Span(links().timing.ping_interval), "24s",
+        "How often each end of a link asks whether the other one is there.";
+    cluster_pong_max: Span, "cluster.pong_max", |_: &Broker| Span(links().timing.pong_max), "25s",
+        "How long its answer may take before the link is lost.";
+    cluster_handshake_max: Span, "cluster.handshake_max", |_: &Broker| Span(links().timing.handshake_max), "26s",
+        "How long a new link may take until both nodes know each other.";
+    cluster_redial_max: Span, "cluster.redial_max", |_: &Broker| Span(links().timing.redial_max), "27s",
+        "Longest wait before a node that could not be reached is dialled again.";
+    cluster_count_max: Span, "cluster.count_max", |_: &Broker| Span(links().timing.count_max), "28s",
+        "How long the acknowledgement of a publish waits for the counts of other nodes.";
+    cluster_members_max: u32, "cluster.members_max", |_: &Broker| count(links().members_max), "29",
+        "Most nodes of the cluster; further ones are not linked with.";
+    cluster_counts_max: u32, "cluster.counts_max", |_: &Broker| count(links().counts_max), "30",
+        "Most acknowledged publishes that wait for counts of other nodes; further ones are answered with what is known.";
+    cluster_changes_max: u32, "cluster.changes_max", |_: &Broker| count(links().changes_max), "32",
+        "Most recent changes of subscriptions kept for nodes that lag; one that lags more is told everything again.";
+    cluster_outbox_high: Size, "cluster.outbox_high", |_: &Broker| size(links().outbox.high_bytes), "5 MiB",
+        "Above this much unsent data for another node, whoever publishes to it is slowed down.";
+    cluster_outbox_low: Size, "cluster.outbox_low", |_: &Broker| size(links().outbox.low_bytes), "3 MiB",
+        "Below this much unsent data, they go on at full speed.";
+    cluster_outbox_max: Size, "cluster.outbox_max", |_: &Broker| size(links().outbox.max_bytes), "256 MiB",
+        "A link with more unsent data than this is closed and made anew.";
     log_level: String, "log.level", |_: &Broker| "info".to_owned(), "debug",
         "What is logged: error, warn, info, debug or trace, or directives such as info,dialtone_broker=debug.";
     log_format: Format, "log.format", |_: &Broker| Format::Text, "json",
@@ -201,6 +250,23 @@ settings! {
 
 fn size(bytes: usize) -> Size {
     Size(bytes as u64)
+}
+
+fn count(number: usize) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}
+
+/// The broker's own defaults for a cluster.
+fn links() -> Cluster {
+    Cluster::new("", Trust::Anyone)
+}
+
+/// The default listener for other nodes. They prove who they are, so that it may be open to all.
+fn link_default() -> Link {
+    Link(Endpoint::Quic {
+        host: "0.0.0.0".to_owned(),
+        port: PORT_CLUSTER,
+    })
 }
 
 /// The default listener: WebSocket on this machine only.

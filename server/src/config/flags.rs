@@ -95,6 +95,7 @@ fn heading(table: &str) -> &'static str {
         "limits" => "Limits of a connection",
         "outbox" => "Slow consumers",
         "timing" => "Timing",
+        "cluster" => "Cluster",
         _ => "Broker",
     }
 }

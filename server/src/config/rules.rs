@@ -5,6 +5,8 @@ use dialtone_transport::Endpoint;
 
 use super::{Origin, Problem, Settings};
 
+mod cluster;
+
 /// Most threads: far more than there are cores in machines.
 const THREADS_MAX: u16 = 1024;
 
@@ -52,6 +54,7 @@ pub(super) fn check(settings: &Settings, problems: &mut Vec<Problem>, warnings: 
         );
     }
     access(s, &mut wrong);
+    cluster::check(s, &mut wrong);
     if let Err(error) = crate::telemetry::parse(&s.log_level.value) {
         wrong(&s.log_level.origin, "log.level", format!("{error:#}"));
     }
@@ -127,10 +130,28 @@ fn sizes(s: &Settings, wrong: &mut impl FnMut(&Origin, &str, String)) {
             "must be below outbox.max".to_owned(),
         );
     }
+    if s.cluster_outbox_low.value.0 >= s.cluster_outbox_high.value.0 {
+        wrong(
+            given(&s.cluster_outbox_low.origin, &s.cluster_outbox_high.origin),
+            "cluster.outbox_low",
+            "must be below cluster.outbox_high".to_owned(),
+        );
+    }
+    if s.cluster_outbox_high.value.0 >= s.cluster_outbox_max.value.0 {
+        wrong(
+            given(&s.cluster_outbox_high.origin, &s.cluster_outbox_max.origin),
+            "cluster.outbox_high",
+            "must be below cluster.outbox_max".to_owned(),
+        );
+    }
     for (given, key) in [
         (&s.handshake_max, "timing.handshake_max"),
         (&s.ping_interval, "timing.ping_interval"),
         (&s.pong_max, "timing.pong_max"),
+        (&s.cluster_ping_interval, "cluster.ping_interval"),
+        (&s.cluster_pong_max, "cluster.pong_max"),
+        (&s.cluster_handshake_max, "cluster.handshake_max"),
+        (&s.cluster_redial_max, "cluster.redial_max"),
     ] {
         if given.value.get().is_zero() {
             wrong(&given.origin, key, "must not be 0".to_owned());

@@ -54,6 +54,16 @@ pub(crate) fn resolved(settings: &Settings) -> String {
     out
 }
 
+/// Every setting as a file that says all, whatever the defaults are.
+pub(crate) fn as_file(settings: &Settings) -> String {
+    let (mut out, mut table) = (String::new(), "");
+    for (field, (value, _)) in FIELDS.iter().zip(settings.shown()) {
+        enter(&mut out, &mut table, field.table());
+        append(&mut out, format_args!("{} = {value}\n", field.leaf()));
+    }
+    out
+}
+
 struct Place<'a>(&'a Origin);
 
 impl std::fmt::Display for Place<'_> {

@@ -8,6 +8,8 @@ use std::time::Duration;
 use dialtone_transport::Endpoint;
 use toml::de::DeValue;
 
+use crate::discovery::{Link, Seed};
+
 /// What a source says about a setting.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Raw<'a> {
@@ -302,6 +304,24 @@ impl Value for Endpoint {
         self.to_string().into()
     }
 }
+
+macro_rules! parsed {
+    ($($type:ty),+) => {$(
+        impl Value for $type {
+            const NAME: &'static str = "URL";
+
+            fn from_text(text: &str) -> Result<Self, String> {
+                text.parse()
+            }
+
+            fn to_toml(&self) -> toml::Value {
+                self.to_string().into()
+            }
+        }
+    )+};
+}
+
+parsed!(Link, Seed);
 
 impl Value for SocketAddr {
     const NAME: &'static str = "ADDRESS";

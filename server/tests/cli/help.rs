@@ -16,10 +16,23 @@ fn the_overview() {
 #[test]
 fn the_subcommands() {
     for name in [
-        "up", "broker", "config", "passwd", "pub", "sub", "request", "reply", "interest", "rtt",
-        "top", "context",
+        "up", "broker", "cluster", "config", "passwd", "pub", "sub", "request", "reply",
+        "interest", "rtt", "top", "context",
     ] {
         help(name, &[name]);
+    }
+    for name in [
+        "init",
+        "join-token",
+        "join",
+        "renew",
+        "status",
+        "nodes",
+        "links",
+        "leave",
+        "forget",
+    ] {
+        help(&format!("cluster-{name}"), &["cluster", name]);
     }
     help("config-check", &["config", "check"]);
     help("context-add", &["context", "add"]);

@@ -7,8 +7,11 @@
 mod configuration;
 mod contexts;
 mod exit_codes;
+mod founding;
 mod help;
 mod messaging;
+mod nodes;
 mod process;
+mod rolling;
 mod signals;
 mod watching;

@@ -11,12 +11,14 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
+mod cluster;
 mod determinism;
 mod drain;
 mod fragments;
 mod garbage;
 mod interest;
 mod limits;
+mod mesh;
 mod permissions;
 mod pubsub;
 mod queue_groups;

@@ -32,6 +32,8 @@ pub enum Roots {
 pub struct ClientCertificate {
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
+    /// Where they came from, and come from again on reload.
+    files: (PathBuf, PathBuf),
 }
 
 impl ClientCertificate {
@@ -43,7 +45,15 @@ impl ClientCertificate {
         Ok(Self {
             chain: pem::certificates(certificates)?,
             key: pem::private_key(key)?,
+            files: (certificates.to_owned(), key.to_owned()),
         })
+    }
+
+    /// What the files hold now, if certificate and key belong together.
+    fn again(&self) -> Result<Self, TlsError> {
+        let (certificates, key) = &self.files;
+        pem::certified_key(certificates, key)?;
+        Self::from_pem_files(certificates, key)
     }
 }
 
@@ -54,7 +64,7 @@ pub struct ClientTls(Arc<Inner>);
 #[derive(Debug, Default)]
 struct Inner {
     roots: Roots,
-    certificate: Option<ClientCertificate>,
+    certificate: Mutex<Option<ClientCertificate>>,
     tcp: Mutex<Option<Arc<rustls::ClientConfig>>>,
     quic: Mutex<Option<Arc<rustls::ClientConfig>>>,
 }
@@ -69,10 +79,27 @@ impl ClientTls {
     pub fn with_certificate(roots: Roots, certificate: Option<ClientCertificate>) -> Self {
         Self(Arc::new(Inner {
             roots,
-            certificate,
+            certificate: Mutex::new(certificate),
             tcp: Mutex::new(None),
             quic: Mutex::new(None),
         }))
+    }
+
+    /// Reads the files of the certificate and of the roots again, for all clones and without disturbing connections;
+    /// those made from here on use what was read.
+    ///
+    /// # Errors
+    /// If they cannot be used; what was in use stays then.
+    pub fn reload(&self) -> Result<(), TlsError> {
+        let mut certificate = self.0.certificate.lock();
+        let fresh = certificate.as_ref().map(ClientCertificate::again);
+        let fresh = fresh.transpose()?;
+        verifier(&self.0.roots)?;
+        *certificate = fresh;
+        drop(certificate);
+        *self.0.tcp.lock() = None;
+        *self.0.quic.lock() = None;
+        Ok(())
     }
 
     pub(crate) fn tcp_config(&self) -> Result<Arc<rustls::ClientConfig>, TlsError> {
@@ -94,7 +121,7 @@ impl ClientTls {
             .with_protocol_versions(versions)?
             .dangerous()
             .with_custom_certificate_verifier(verifier(&self.0.roots)?);
-        let mut config = match &self.0.certificate {
+        let mut config = match &*self.0.certificate.lock() {
             Some(own) => builder.with_client_auth_cert(own.chain.clone(), own.key.clone_key())?,
             None => builder.with_no_client_auth(),
         };

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use parking_lot::RwLock;
 use quinn::crypto::rustls::QuicServerConfig;
@@ -14,7 +15,7 @@ use rustls::version::TLS13;
 
 use sha2::{Digest as _, Sha256};
 
-use super::{Fingerprint, TlsError, development, pem, provider};
+use super::{Fingerprint, TlsError, authority, development, pem, provider};
 use crate::ALPN;
 
 /// A certificate with its key, and whose certificates are asked for. Clones share all of it.
@@ -38,6 +39,7 @@ enum Source {
 /// What new handshakes use. All of it is replaced at once.
 struct Current {
     fingerprint: Fingerprint,
+    valid_until: Option<SystemTime>,
     tcp: Arc<rustls::ServerConfig>,
     quic: Arc<QuicServerConfig>,
 }
@@ -110,6 +112,11 @@ impl ServerTls {
         self.0.current.read().fingerprint
     }
 
+    /// Until when the leaf certificate in use is valid; `None` if it cannot be told.
+    pub fn valid_until(&self) -> Option<SystemTime> {
+        self.0.current.read().valid_until
+    }
+
     /// Reads the files again, that of the client CA among them (or renews a development certificate that nears its
     /// end); for all clones and listeners, without disturbing connections.
     ///
@@ -155,7 +162,9 @@ impl Current {
             Some(path) => client_verifier(path)?,
             None => WebPkiClientVerifier::no_client_auth(),
         };
-        let fingerprint = Fingerprint::of(certificate.end_entity_cert()?);
+        let leaf = certificate.end_entity_cert()?;
+        let fingerprint = Fingerprint::of(leaf);
+        let valid_until = authority::lifetime(leaf).ok().map(|(_, end)| end);
         let resolver = Arc::new(SingleCertAndKey::from(certificate));
         let tcp = config(
             Arc::clone(&resolver),
@@ -167,6 +176,7 @@ impl Current {
         let quic = QuicServerConfig::try_from(quic).map_err(|_no_suite| TlsError::NoQuicSuite)?;
         Ok(Self {
             fingerprint,
+            valid_until,
             tcp,
             quic: Arc::new(quic),
         })

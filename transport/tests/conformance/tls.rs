@@ -214,3 +214,31 @@ fn errors_name_the_file() {
         "{empty}"
     );
 }
+
+#[tokio::test]
+async fn reloaded_certificate_is_shown_by_the_same_dialler() {
+    let files = Files::new();
+    files.issue("server");
+    let tls = files.server(Some(&files.path("ca.pem")));
+    for over in [Over::Wss, Over::Quic] {
+        let mut link = link(over, &tls).await;
+        files.issue("client");
+        let certificate =
+            ClientCertificate::from_pem_files(&files.path("client.pem"), &files.path("client.key"))
+                .unwrap();
+        let dialler =
+            ClientTls::with_certificate(Roots::Pem(files.path("ca.pem")), Some(certificate));
+        link.dialling.tls = dialler.clone();
+        let before = link.pair().await;
+        let new = files.issue("client");
+        dialler.reload().unwrap();
+        let (_client, server) = link.pair().await;
+        assert_eq!(Fingerprint::of(&server.info.client_certificates[0]), new);
+        drop(before);
+
+        fs::write(files.path("client.pem"), "nonsense").unwrap();
+        assert!(dialler.reload().is_err());
+        let (_client, server) = link.pair().await;
+        assert_eq!(Fingerprint::of(&server.info.client_certificates[0]), new);
+    }
+}

@@ -1,0 +1,171 @@
+//! `up --nodes`: processes that start, end and are ended together.
+
+use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+use serde_json::Value;
+
+use crate::process::{Home, Running};
+
+const FREE: [&str; 9] = [
+    "up",
+    "--json",
+    "--listen",
+    "ws://127.0.0.1:0",
+    "--monitor",
+    "127.0.0.1:0",
+    "--cluster-listen",
+    "quic://127.0.0.1:0",
+    "--nodes",
+];
+
+/// A cluster on free ports, and what it said when it was ready.
+fn up(home: &Home, count: &str) -> (Running, Value) {
+    let running = home.start(&[&FREE[..], &[count]].concat());
+    let ready = running.json();
+    (running, ready)
+}
+
+fn pid(node: &Value) -> Pid {
+    let pid = i32::try_from(node["pid"].as_i64().unwrap()).unwrap();
+    Pid::from_raw(pid).unwrap()
+}
+
+fn is_gone(pid: Pid) -> bool {
+    test_kill_process(pid).is_err()
+}
+
+#[test]
+fn all_nodes_drain_with_one_signal() {
+    let home = Home::new();
+    let (up, ready) = up(&home, "3");
+    let nodes = ready["nodes"].as_array().unwrap().clone();
+    let names: Vec<_> = nodes
+        .iter()
+        .map(|node| node["node"].as_str().unwrap())
+        .collect();
+    assert_eq!(names, ["n1", "n2", "n3"]);
+    for node in &nodes {
+        let url = node["urls"][0].as_str().unwrap();
+        let said = home
+            .run(&["rtt", "--url", url, "--count", "1", "--json"])
+            .ok();
+        assert_eq!(said.json()["node"], node["node"]);
+        assert_eq!(node["cluster"]["name"], "local");
+    }
+    up.signal(Signal::INT);
+    up.until("draining 3 nodes, at most 1 s; press Ctrl-C again to stop at once");
+    up.end().ok();
+    assert!(nodes.iter().all(|node| is_gone(pid(node))));
+    let data = home.path().join(".local/share/dialtone/nodes");
+    for node in ["n1", "n2", "n3"] {
+        assert!(data.join(node).join("broker.toml").is_file());
+    }
+}
+
+#[test]
+fn a_node_that_is_killed_is_told_and_the_others_go_on() {
+    let home = Home::new();
+    let (up, ready) = up(&home, "2");
+    let (first, second) = (&ready["nodes"][0], &ready["nodes"][1]);
+    kill_process(pid(first), Signal::KILL).unwrap();
+    up.until("n1 was ended by signal 9; one node goes on.");
+    let start = up.until("dialtone broker --config ");
+    let url = second["urls"][0].as_str().unwrap();
+    home.run(&["rtt", "--url", url, "--count", "1"]).ok();
+
+    let config = start.trim().rsplit_once(' ').unwrap().1;
+    let again = crate::process::Broker::new(home.start(&["broker", "--json", "--config", config]));
+    assert_eq!(again.ready["node"], "n1");
+
+    kill_process(pid(second), Signal::KILL).unwrap();
+    up.end().exits(1).says("all nodes have ended");
+}
+
+#[test]
+fn nodes_end_when_whoever_started_them_is_killed() {
+    let home = Home::new();
+    let (up, ready) = up(&home, "2");
+    let nodes = ready["nodes"].as_array().unwrap();
+    let urls: Vec<_> = nodes
+        .iter()
+        .map(|node| node["urls"][0].as_str().unwrap())
+        .collect();
+    let subs: Vec<_> = urls
+        .iter()
+        .map(|url| home.start(&["sub", "a", "--url", url]))
+        .collect();
+    for sub in &subs {
+        sub.until("subscribed");
+    }
+    up.signal(Signal::KILL);
+    for sub in subs {
+        sub.until("disconnected: ");
+    }
+}
+
+#[test]
+fn a_node_that_cannot_start_ends_all() {
+    let home = Home::new();
+    let bind = |port| std::net::TcpListener::bind(("127.0.0.1", port));
+    // The port of the first node is free, that of the second one is taken.
+    let (port, _taken) = std::iter::repeat_with(|| bind(0).unwrap())
+        .find_map(|free| {
+            let port = free.local_addr().unwrap().port();
+            Some((port, bind(port.checked_add(100)?).ok()?))
+        })
+        .unwrap();
+    let first = format!("ws://127.0.0.1:{port}");
+    let more = ["--listen", &first, "--monitor", "off", "--cluster-listen"];
+    let args = [
+        &["up", "--json", "--nodes", "2"],
+        &more[..],
+        &["quic://127.0.0.1:0"],
+    ];
+    home.run(&args.concat())
+        .exits(1)
+        .says("n2: error: cannot listen on ws://127.0.0.1:")
+        .says("n2 did not start: it failed with exit code 1");
+}
+
+#[test]
+fn what_each_node_has_of_its_own_cannot_be_chosen() {
+    let home = Home::new();
+    for (flag, value) in [
+        ("--node", "a"),
+        ("--cluster-name", "a"),
+        ("--cluster-secret-file", "a"),
+    ] {
+        home.run(&["up", "--nodes", "2", flag, value]).exits(2);
+    }
+    home.run(&["up", "--nodes", "2", "--node", "a"])
+        .exits(2)
+        .says("node (flag --node) cannot be chosen with --nodes");
+    home.run(&["up", "--nodes", "1"]).exits(2);
+}
+
+#[test]
+fn an_invitation_says_what_to_try_and_what_to_kill() {
+    let home = Home::new();
+    let args: Vec<_> = FREE
+        .iter()
+        .filter(|arg| **arg != "--json")
+        .copied()
+        .collect();
+    let up = home.start(&[&args[..], &["2"]].concat());
+    assert!(
+        up.line()
+            .contains("Dialtone cluster local is ready: 2 nodes")
+    );
+    let lines: Vec<_> =
+        std::iter::from_fn(|| Some(up.line()).filter(|line| !line.contains("Ctrl-C"))).collect();
+    let said = lines.join("\n");
+    for part in [
+        "  dialtone sub 'greet.>' --url ws://127.0.0.1:",
+        "  dialtone pub greet.world hello --url ws://127.0.0.1:",
+        "  dialtone cluster nodes --url ws://127.0.0.1:",
+        "  dialtone top --cluster --monitor http://127.0.0.1:",
+        "  kill -9 ",
+        "  dialtone broker --config ",
+    ] {
+        assert!(said.contains(part), "{part:?} is missing:\n{said}");
+    }
+}
