@@ -23,6 +23,7 @@ use tokio::time::Sleep;
 
 use crate::auth::Principal;
 use crate::broker::Shared;
+use crate::chance;
 use crate::peer::{Order, Peer};
 use crate::router::Entry;
 use crate::router::group::Dice;
@@ -142,7 +143,7 @@ impl Conn {
             idle_max: FRAGMENT_IDLE_MAX,
         };
         Self {
-            dice: Dice::new(rand::random()),
+            dice: Dice::new(chance::number()),
             shared,
             peer,
             principal,

@@ -17,6 +17,7 @@ use super::handshake::{self, Failure, Introduced};
 use super::membership::{Dialled, Dialling};
 use super::{Cluster, link, now};
 use crate::broker::Shared;
+use crate::chance;
 use crate::outbox::{Lanes, Outbox};
 use crate::peer::{About, Order, Peer};
 use crate::router::Scope;
@@ -300,7 +301,7 @@ async fn dial_member(shared: Arc<Shared>, cluster: Arc<Cluster>, dialling: Diall
     };
     let is_news = {
         let mut membership = cluster.membership.lock();
-        membership.on_dialled(&dialling, &end, rand::random(), now())
+        membership.on_dialled(&dialling, &end, chance::share(), now())
     };
     if is_news && let Dialled::Failed(why) = &end {
         let (node, endpoint) = (dialling.node.as_deref(), &dialling.endpoint);
