@@ -75,6 +75,10 @@ impl Cluster {
         }
     }
 
+    fn is_linked(&self, node: &str) -> bool {
+        self.links.read().members.contains_key(node)
+    }
+
     /// A link has ended: it leaves its place, unless another one has taken it.
     pub(super) fn unlink(&self, shared: &Shared, peer: &Arc<Peer>, why: String) {
         let Some(end) = &peer.link else { return };
@@ -289,13 +293,15 @@ async fn dial_member(shared: Arc<Shared>, cluster: Arc<Cluster>, dialling: Diall
             let node = introduced.node.name.clone();
             match take_place(&shared, &cluster, introduced, true).await {
                 Ok(placed) => (Dialled::Node(node), Some(placed)),
-                Err(refused) if refused.text == ALREADY_LINKED => (Dialled::Node(node), None),
+                Err(_) if cluster.is_linked(&node) => (Dialled::Node(node), None),
                 Err(refused) => (Dialled::Failed(explain(&refused)), None),
             }
         }
         Err(failure) => {
-            let end = outcome(&failure);
-            note_failure(&cluster, failure, Some(dialling.endpoint.to_string()));
+            let end = outcome(&cluster, &failure);
+            if let Dialled::Failed(_) = end {
+                note_failure(&cluster, failure, Some(dialling.endpoint.to_string()));
+            }
             (end, None)
         }
     };
@@ -313,11 +319,13 @@ async fn dial_member(shared: Arc<Shared>, cluster: Arc<Cluster>, dialling: Diall
     }
 }
 
-fn outcome(failure: &Failure) -> Dialled {
+fn outcome(cluster: &Cluster, failure: &Failure) -> Dialled {
     match failure {
         Failure::Itself => Dialled::Itself,
-        Failure::RefusedUs(_, refused) if refused.text == "this node itself" => Dialled::Itself,
-        Failure::RefusedUs(Some(node), refused) if refused.text == ALREADY_LINKED => {
+        // Both have dialled, and the other one's link is there already.
+        Failure::RefusedUs(Some(node), refused)
+            if refused.code == Code::Conflict && cluster.is_linked(node) =>
+        {
             Dialled::Node(node.clone())
         }
         Failure::Refused(_, refused) | Failure::RefusedUs(_, refused) => {
@@ -330,9 +338,6 @@ fn outcome(failure: &Failure) -> Dialled {
 fn explain(refused: &Refused) -> String {
     format!("{} ({})", refused.text, refused.code.number())
 }
-
-/// What the dialler of a link that is not needed is told.
-const ALREADY_LINKED: &str = "there is a link already";
 
 /// Reaches a node and performs the handshake.
 pub(super) async fn dial(
@@ -370,7 +375,7 @@ async fn take_place(
     let joining = cluster.joining.lock().await;
     if let Err(refused) = may_join(cluster, &introduced, has_dialled) {
         drop(joining);
-        if refused.text != ALREADY_LINKED {
+        if !cluster.is_linked(&introduced.node.name) {
             let remote = introduced.info.remote.map(|remote| remote.to_string());
             let node = Some(introduced.node.name.clone());
             cluster.on_refusal(node, remote, "refused", &refused);
@@ -505,7 +510,7 @@ fn may_join(cluster: &Cluster, introduced: &Introduced, has_dialled: bool) -> Re
         // Whoever dials has no link, or none yet: this one may be dead.
         end.probe.store(true, Release);
         current.outbox.wake_owner();
-        return Err(Refused::new(Code::Conflict, ALREADY_LINKED));
+        return Err(Refused::new(Code::Conflict, "there is a link already"));
     }
     Ok(())
 }
