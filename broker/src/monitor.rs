@@ -7,6 +7,7 @@
 //! | `/metrics` | counters and gauges in the Prometheus text format, version 0.0.4 |
 //! | `/varz` | the same as JSON |
 //! | `/connz` | connections: `offset`, `limit`, `sort`, `identity` |
+//! | `/routez` | the cluster: members, links, interest; 404 on a node that stands alone |
 //! | `/subsz` | subscriptions: `offset`, `limit`, `match`, `identity`, `connection` |
 //!
 //! Everything is read-only. There are no credentials: whoever can reach the address may read, so it
@@ -28,6 +29,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::cluster;
 use crate::status::{ConnectionStatus, Status, SubscriptionStatus};
 
 mod answer;
@@ -64,6 +66,9 @@ const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 pub trait Source: Send + Sync + 'static {
     /// The broker as a whole.
     fn status(&self) -> Status;
+
+    /// The node's cluster; `None` where it stands alone.
+    fn cluster(&self) -> Option<cluster::status::Status>;
 
     /// Some of the connections; [`ConnectionQuery::page`] sorts and cuts.
     fn connections(&self, query: &ConnectionQuery) -> Page<ConnectionStatus>;

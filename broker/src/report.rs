@@ -17,6 +17,10 @@ impl Source for Handle {
         Self::status(self)
     }
 
+    fn cluster(&self) -> Option<crate::cluster::status::Status> {
+        Self::cluster(self).map(|cluster| cluster.status())
+    }
+
     fn connections(&self, query: &ConnectionQuery) -> Page<ConnectionStatus> {
         query.page(self.shared.registry.all().iter().map(describe))
     }

@@ -34,6 +34,7 @@ const GENERATIONS: usize = 1_024;
 /// The table of subscriptions of a node, for receivers of type `P`.
 #[derive(Debug)]
 pub struct Router<P> {
+    id: u64,
     literals: DashMap<Key<P>, (), RandomState>,
     wildcards: RwLock<Trie<P>>,
     wildcard_count: AtomicUsize,
@@ -48,8 +49,9 @@ pub struct Router<P> {
 #[derive(Debug, Clone)]
 pub struct Route<P> {
     parts: SmallVec<[Part<P>; 1]>,
-    /// Other nodes with plain subscribers or taps, each once; `None` when there are none.
-    links: Option<Arc<[Linked<P>]>>,
+    /// Other nodes with plain subscribers or taps, each once; `None` when there are none. One word,
+    /// because routes are kept where every byte counts.
+    links: Option<Arc<Box<[Linked<P>]>>>,
     literal_generation: u64,
     wildcard_generation: u64,
 }
@@ -95,7 +97,7 @@ impl<P> Route<P> {
     /// Other nodes with plain subscribers or taps, each once, in the order of their numbers.
     #[inline]
     pub fn links(&self) -> &[Linked<P>] {
-        self.links.as_deref().unwrap_or_default()
+        self.links.as_ref().map_or(&[], |links| &***links)
     }
 
     /// Whether nobody gets anything, here or elsewhere.
@@ -113,7 +115,9 @@ impl<P> Route<P> {
 
 impl<P> Default for Router<P> {
     fn default() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
         Self {
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
             literals: DashMap::with_hasher(RandomState::new()),
             wildcards: RwLock::new(Trie::default()),
             wildcard_count: AtomicUsize::new(0),
@@ -127,6 +131,12 @@ impl<P> Default for Router<P> {
 }
 
 impl<P: Clone> Router<P> {
+    /// A number that no other router of the process has; never 0.
+    #[inline]
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
     /// The hash of a subject, which [`resolve`](Self::resolve) and caches of routes use.
     #[inline]
     pub fn hash(&self, subject: &[u8]) -> u64 {
@@ -311,19 +321,22 @@ impl<P: Clone> Router<P> {
 }
 
 /// A node behind several patterns gets a message once.
-fn distinct_links<P: Clone>(parts: &[Part<P>]) -> Option<Arc<[Linked<P>]>> {
+fn distinct_links<P: Clone>(parts: &[Part<P>]) -> Option<Arc<Box<[Linked<P>]>>> {
     if parts.iter().all(|part| part.links().is_empty()) {
         return None;
     }
     let mut links: Vec<Linked<P>> = parts.iter().flat_map(Part::links).cloned().collect();
     links.sort_by_key(|linked| (linked.link.id, !linked.counts));
     links.dedup_by_key(|linked| linked.link.id);
-    Some(links.into())
+    Some(Arc::new(links.into_boxed_slice()))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use dialtone_protocol::frame::Pick;
+    use dialtone_protocol::frame::link::GroupInterest;
     use dialtone_protocol::{Subject, SubscriptionId};
     use proptest::prelude::*;
 
@@ -421,12 +434,112 @@ mod tests {
         *cached = Some(route);
     }
 
+    /// What another node is interested in, in any of a few patterns.
+    fn told() -> impl Strategy<Value = (u64, PatternInterest)> {
+        let groups = proptest::collection::btree_set(0..3_u32, 0..3);
+        (1..4_u64, pattern(), any::<bool>(), any::<bool>(), groups).prop_map(
+            |(link, pattern, plain, tap, groups)| {
+                let group = |name: u32| GroupInterest {
+                    name: format!("g{name}"),
+                    pick: Pick::Any,
+                    number: SubscriptionId(name + 1),
+                    members: name + 1,
+                };
+                let interest = PatternInterest {
+                    pattern: pattern.as_str().to_owned(),
+                    plain,
+                    tap,
+                    groups: groups.into_iter().map(group).collect(),
+                };
+                (link, interest)
+            },
+        )
+    }
+
+    fn link(id: u64) -> Link<u64> {
+        Link {
+            id,
+            peer: id,
+            node: id,
+            is_gateway: id == 3,
+        }
+    }
+
+    type Told = BTreeMap<(u64, String), PatternInterest>;
+
+    /// A node behind several patterns is in a route once, and the members of groups where they are.
+    fn check_links(router: &Router<u64>, told: &Told, subject: &Subject) {
+        let route = router.resolve(subject.as_str(), router.hash(subject.as_str().as_bytes()));
+        let matching = || {
+            let matches = |interest: &PatternInterest| {
+                Pattern::new(&interest.pattern).unwrap().matches(subject)
+            };
+            told.iter().filter(move |(_, interest)| matches(interest))
+        };
+        let mut expected: BTreeMap<u64, bool> = BTreeMap::new();
+        let mut groups: Vec<(&str, &str, u64, u32)> = Vec::new();
+        for ((link, pattern), interest) in matching() {
+            if interest.plain || interest.tap {
+                *expected.entry(*link).or_default() |= interest.plain;
+            }
+            for group in &interest.groups {
+                groups.push((pattern, &group.name, *link, group.members));
+            }
+        }
+        let links = route.links().iter();
+        let found: Vec<(u64, bool)> = links
+            .map(|linked| (linked.link.id, linked.counts))
+            .collect();
+        assert_eq!(found, expected.into_iter().collect::<Vec<_>>());
+        let found = route.parts().iter().flat_map(Part::groups);
+        let count: usize = found.map(|group| group.remotes.len()).sum();
+        assert_eq!(count, groups.len());
+        let counts = matching().any(|(_, interest)| interest.plain || !interest.groups.is_empty());
+        assert_eq!(route.is_interested(), counts);
+        assert_eq!(route.count(), 0, "nobody subscribes here");
+    }
+
     proptest! {
+        #[test]
+        fn interest_of_other_nodes_is_replaced_and_withdrawn_without_a_trace(
+            ops in proptest::collection::vec(told(), 0..60),
+            subjects in proptest::collection::vec(subject(), 5),
+        ) {
+            let router = Router::<u64>::default();
+            let mut told = Told::new();
+            for (id, interest) in ops {
+                router.set_link(&link(id), &interest);
+                let key = (id, interest.pattern.clone());
+                if interest.is_none() {
+                    told.remove(&key);
+                } else {
+                    told.insert(key, interest.clone());
+                }
+                for subject in &subjects {
+                    check_links(&router, &told, subject);
+                }
+                // Other clusters are told of what members ask for, and never of gateways.
+                let own = told.values().filter(|known| known.pattern == interest.pattern);
+                let own = router.interest(&interest.pattern, Scope::Node).is_none() && own.count() < 4;
+                prop_assert!(own, "nobody subscribes here");
+                let cluster = router.interest(&interest.pattern, Scope::Cluster);
+                let members = (1..3).filter_map(|id| told.get(&(id, interest.pattern.clone())));
+                let plain = members.clone().any(|known| known.plain);
+                prop_assert_eq!(cluster.plain, plain);
+                prop_assert_eq!(cluster.is_none(), members.count() == 0);
+            }
+            prop_assert_eq!(router.len(), 0);
+            for (id, pattern) in told.into_keys() {
+                router.set_link(&link(id), &PatternInterest::none(pattern));
+            }
+            prop_assert_eq!(router.patterns(), 0);
+        }
+
         #[test]
         fn the_table_agrees_with_the_definition(ops in proptest::collection::vec(op(), 1..80)) {
             let router = Router::<()>::default();
             let mut held: Vec<Held> = Vec::new();
-            let mut cached: std::collections::BTreeMap<Subject, Option<Route<()>>> = std::collections::BTreeMap::new();
+            let mut cached: BTreeMap<Subject, Option<Route<()>>> = BTreeMap::new();
             for (id, op) in (1..).zip(ops) {
                 match op {
                     Op::Subscribe(pattern, group, tap) => {

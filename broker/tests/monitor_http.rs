@@ -5,6 +5,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use dialtone_broker::cluster::status::{InterestStatus, LinkStatus, Status as ClusterStatus};
 use dialtone_broker::monitor::{ConnectionQuery, Monitor, Page, Source, SubscriptionQuery};
 use dialtone_broker::status::{ConnectionStatus, Status, SubscriptionStatus};
 use serde_json::{Value, json};
@@ -17,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 #[derive(Clone)]
 struct Still {
     status: Status,
+    cluster: Option<ClusterStatus>,
 }
 
 impl Still {
@@ -35,7 +37,51 @@ impl Still {
             messages_in_total: u64::MAX,
             ..Status::default()
         };
-        Self { status }
+        Self {
+            status,
+            cluster: None,
+        }
+    }
+
+    /// In a cluster, with a link.
+    fn linked() -> Self {
+        let link = LinkStatus {
+            node: "n2".to_owned(),
+            gateway: None,
+            direction: "dialled",
+            transport: "quic",
+            encrypted: true,
+            remote: None,
+            server: "dialtone".to_owned(),
+            age_s: 9,
+            round_trip_us: Some(1_500),
+            pending_bytes: 0,
+            messages_out: 7,
+            bytes_out: 700,
+            messages_in: 8,
+            bytes_in: 800,
+            control_bytes_out: 5,
+            control_bytes_in: 6,
+            interest: InterestStatus {
+                patterns: 3,
+                version: 4,
+                hash: 5,
+            },
+            announced_version: 2,
+            resyncs: 1,
+            snapshots: 1,
+            dropped_in: 0,
+        };
+        let cluster = ClusterStatus {
+            cluster: "east".to_owned(),
+            node: "n1".to_owned(),
+            links: vec![link],
+            ..ClusterStatus::default()
+        };
+        Self {
+            cluster: Some(cluster),
+            ..Self::new()
+        }
     }
 }
 
@@ -60,6 +106,10 @@ fn connection(id: u64) -> ConnectionStatus {
 }
 
 impl Source for Still {
+    fn cluster(&self) -> Option<ClusterStatus> {
+        self.cluster.clone()
+    }
+
     fn status(&self) -> Status {
         self.status.clone()
     }
@@ -213,6 +263,25 @@ async fn metrics_are_as_prometheus_reads_them() {
         .collect();
     let golden: Vec<&str> = include_str!("monitor_metrics.txt").lines().collect();
     assert_eq!(ours, golden);
+}
+
+#[tokio::test]
+async fn the_cluster_is_shown_where_there_is_one() {
+    let alone = World::new(Still::new()).await;
+    assert_eq!(alone.get("/routez").await.status(), 404);
+    let world = World::new(Still::linked()).await;
+    let routez: Value = serde_json::from_str(&world.get("/routez").await.body).unwrap();
+    assert_eq!(routez["cluster"], "east");
+    assert_eq!(routez["links"][0]["round_trip_us"], 1_500);
+    let metrics = world.get("/metrics").await.body;
+    let labels = r#"{node="n2",gateway="",direction="dialled"}"#;
+    for line in [
+        format!("dialtone_link_round_trip_seconds{labels} 0.0015"),
+        format!("dialtone_link_messages_out_total{labels} 7"),
+        r#"dialtone_cluster_members{state="linked"} 0"#.to_owned(),
+    ] {
+        assert!(metrics.lines().any(|found| found == line), "{line}");
+    }
 }
 
 #[cfg(target_os = "linux")]

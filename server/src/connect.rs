@@ -24,6 +24,17 @@ pub(crate) async fn connect(args: &ConnectArgs) -> Result<Client, Failure> {
         .map_err(|error| explain(error, &urls))
 }
 
+/// Connects elsewhere, as the same and with the same trust.
+pub(crate) async fn connect_to(args: &ConnectArgs, urls: Vec<String>) -> Result<Client, Failure> {
+    let mut options = options(args, &Environment)?;
+    options.urls = urls;
+    let urls = options.urls.join(", ");
+    options
+        .connect()
+        .await
+        .map_err(|error| explain(error, &urls))
+}
+
 fn options(args: &ConnectArgs, strings: &dyn Strings) -> Result<Options, Failure> {
     let profile = merge(
         args,

@@ -105,6 +105,11 @@ impl Failure {
         self
     }
 
+    /// What went wrong with its causes, in one line.
+    pub(crate) fn cause(&self) -> String {
+        format!("{:#}", self.error)
+    }
+
     /// Says what went wrong on standard error, and how the process ends.
     pub(crate) fn report(&self) -> ExitCode {
         let silent = matches!(

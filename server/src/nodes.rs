@@ -128,13 +128,17 @@ impl Nodes {
         &mut self,
         line: impl Future<Output = std::io::Result<String>>,
     ) -> Result<String, Failure> {
-        tokio::select! {
-            line = line => Ok(line?),
-            Some((index, status)) = self.watchers.next() => {
-                let name = self.ended(index);
-                Err(anyhow::anyhow!("{name} did not start: it {}", how(&status)).into())
-            }
-        }
+        let ended = tokio::select! {
+            line = line => match line? {
+                // Its output is over, and so is it.
+                line if line.is_empty() => self.watchers.next().await,
+                line => return Ok(line),
+            },
+            ended = self.watchers.next() => ended,
+        };
+        let (index, status) = ended.context("no node runs")?;
+        let name = self.ended(index);
+        Err(anyhow::anyhow!("{name} did not start: it {}", how(&status)).into())
     }
 
     /// Goes on until a signal asks to stop, or no node is left.

@@ -270,16 +270,19 @@ impl Ledger {
         let Some(id) = owner.pending.remove(&published.request) else {
             return Err(format!("client {client} did not ask for {published:?}"));
         };
-        let count = *published
-            .outcome
-            .as_ref()
-            .map_err(|refused| format!("message {id} of client {client} was refused: {refused:?}"))?;
+        let count = *published.outcome.as_ref().map_err(|refused| {
+            format!("message {id} of client {client} was refused: {refused:?}")
+        })?;
         let message = self.messages.get_mut(&id).expect("it was published");
         message.count = Some(count);
         Ok(())
     }
 
-    fn on_delivery(&mut self, client: ClientId, delivered: &Delivered) -> Result<Option<Asked>, String> {
+    fn on_delivery(
+        &mut self,
+        client: ClientId,
+        delivered: &Delivered,
+    ) -> Result<Option<Asked>, String> {
         let head = delivered.payload.first_chunk::<8>();
         let id = u64::from_le_bytes(*head.ok_or("a payload has no number")?);
         let to = format!("message {id} ({}) to client {client}", delivered.subject);
@@ -303,7 +306,10 @@ impl Ledger {
                 .ok_or_else(|| format!("{to}: it never subscribed as {:?}", key.1))?;
             let subject = Subject::new(&delivered.subject).map_err(|error| error.to_string())?;
             if !subscription.pattern.matches(&subject) {
-                return Err(format!("{to}: it asked for {}", subscription.wanted.pattern));
+                return Err(format!(
+                    "{to}: it asked for {}",
+                    subscription.wanted.pattern
+                ));
             }
             // What travels on the bulk lane already may arrive (docs/protocol.md §4).
             if subscription.ended && delivered.fragment.is_none() {
@@ -315,7 +321,10 @@ impl Ledger {
             Some(part) => {
                 let parts = owner.parts.entry((key.1, id)).or_default();
                 if part.index != *parts {
-                    return Err(format!("{to}: fragment {} after {parts} of them", part.index));
+                    return Err(format!(
+                        "{to}: fragment {} after {parts} of them",
+                        part.index
+                    ));
                 }
                 *parts += 1;
                 part.index == 0
@@ -329,11 +338,15 @@ impl Ledger {
                 return Err(format!("{to}: after message {last} of the same publisher"));
             }
         }
-        let whole = delivered.fragment.is_none_or(|part| part.index + 1 == message.fragments);
+        let whole = delivered
+            .fragment
+            .is_none_or(|part| part.index + 1 == message.fragments);
         if whole && !message.got.insert(key) {
             return Err(format!("{to}: twice on {:?}", key.1));
         }
-        let asked = (whole && message.reply).then(|| delivered.reply.clone()).flatten();
+        let asked = (whole && message.reply)
+            .then(|| delivered.reply.clone())
+            .flatten();
         Ok(asked.map(|reply| Asked { client, reply }))
     }
 
@@ -345,7 +358,10 @@ impl Ledger {
         let mut seen = Seen::default();
         for (id, client) in &self.clients {
             if client.lost.is_none() && !client.pending.is_empty() {
-                return Err(format!("client {id} of {} waits for {:?}", client.node, client.pending));
+                return Err(format!(
+                    "client {id} of {} waits for {:?}",
+                    client.node, client.pending
+                ));
             }
         }
         for (id, message) in &self.messages {
@@ -356,9 +372,10 @@ impl Ledger {
             seen.acknowledged += usize::from(message.count.is_some());
             seen.calm += usize::from(message.calm.is_some());
             let from = self.clients.get(&message.from).map(|client| &client.node);
-            let crossed = message.got.iter().filter(|(client, _)| {
-                self.clients.get(client).map(|client| &client.node) != from
-            });
+            let crossed = message
+                .got
+                .iter()
+                .filter(|(client, _)| self.clients.get(client).map(|client| &client.node) != from);
             seen.crossed += crossed.count();
         }
         Ok(seen)
@@ -380,7 +397,10 @@ impl Ledger {
             upper += u32::from(got || self.was_lost(message, key.0));
         }
         for ((pattern, group), members) in &audience.groups {
-            let got = members.iter().filter(|(key, _)| message.got.contains(key)).count();
+            let got = members
+                .iter()
+                .filter(|(key, _)| message.got.contains(key))
+                .count();
             if got > 1 {
                 return Err(format!("{got} members of {group} ({pattern}) get it"));
             }
@@ -394,12 +414,12 @@ impl Ledger {
             upper += u32::from(got == 1 || lost);
         }
         match message.count {
-            Some(count) if count > upper => {
-                Err(format!("{count} deliveries were counted, at most {upper} can have been made"))
-            }
-            Some(count) if count < required => {
-                Err(format!("{count} deliveries were counted, {required} must have been made"))
-            }
+            Some(count) if count > upper => Err(format!(
+                "{count} deliveries were counted, at most {upper} can have been made"
+            )),
+            Some(count) if count < required => Err(format!(
+                "{count} deliveries were counted, {required} must have been made"
+            )),
             None if message.acknowledged && self.stays(message.from) => {
                 Err("it was not acknowledged".to_owned())
             }
@@ -410,7 +430,11 @@ impl Ledger {
     /// Who may get a message: whose subscription matches and had not ended before.
     fn audience(&self, message: &Message) -> Result<Audience<'_>, String> {
         let mut audience = Audience::default();
-        if let Some((_, client)) = self.clients.iter().find(|(_, client)| message.subject.starts_with(&client.inbox)) {
+        if let Some((_, client)) = self
+            .clients
+            .iter()
+            .find(|(_, client)| message.subject.starts_with(&client.inbox))
+        {
             let got = !message.got.is_empty();
             let calm = message.calm.and_then(|calm| self.calms.get(calm));
             let must = calm.is_some_and(|calm| {

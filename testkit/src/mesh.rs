@@ -303,9 +303,10 @@ impl Mesh {
     /// again if it had left it.
     pub fn discover(&self) {
         for (name, node) in &self.nodes {
-            let others = self.nodes.iter().filter(|(other_name, other)| {
-                *other_name != name && other.cluster == node.cluster
-            });
+            let others = self
+                .nodes
+                .iter()
+                .filter(|(other_name, other)| *other_name != name && other.cluster == node.cluster);
             let addresses: Vec<Endpoint> = others.map(|(_, other)| other.address.clone()).collect();
             let cluster = node.broker.cluster().expect("every node has a cluster");
             cluster.set_seeds(addresses.clone());

@@ -70,7 +70,6 @@ mod tests {
 
     #[test]
     fn waits_double_up_to_their_bound_and_begin_again_after_a_success() {
-        #[expect(clippy::disallowed_methods, reason = "a test may begin at any time")]
         let start = Instant::now();
         let waits = Waits {
             min: Duration::from_secs(1),

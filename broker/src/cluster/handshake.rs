@@ -312,17 +312,21 @@ impl Wire {
     }
 
     async fn read_hello(&mut self) -> Result<LinkHello, Failure> {
-        match self.read(None).await? {
-            Link::Hello(hello) if hello.magic == MAGIC => Ok(*hello),
-            other => Err(out_of_place(None, &other)),
+        let said = self.read(None).await?;
+        if let Link::Hello(hello) = &said
+            && hello.magic == MAGIC
+        {
+            return Ok(LinkHello::clone(hello));
         }
+        Err(out_of_place(None, &said))
     }
 
     async fn read_proof(&mut self, node: Option<String>) -> Result<LinkProof, Failure> {
-        match self.read(node.clone()).await? {
-            Link::Proof(proof) => Ok(proof),
-            other => Err(out_of_place(node, &other)),
+        let said = self.read(node.clone()).await?;
+        if let Link::Proof(proof) = said {
+            return Ok(proof);
         }
+        Err(out_of_place(node, &said))
     }
 
     /// The next frame of the other end.

@@ -237,7 +237,7 @@ async fn establish(
         }
     };
     drop(permit);
-    if let Some((peer, reader, rest)) = take_place(&shared, &cluster, introduced, false).await {
+    if let Ok((peer, reader, rest)) = take_place(&shared, &cluster, introduced, false).await {
         link::serve(shared, cluster, peer, reader, rest).await;
     }
 }
@@ -284,24 +284,28 @@ async fn dial_member(shared: Arc<Shared>, cluster: Arc<Cluster>, dialling: Diall
         () = cluster.stopping.cancelled() => return,
         dialled = dial(&cluster, &to, options, &dialling.endpoint) => dialled,
     };
-    let (end, introduced) = match dialled {
-        Ok(introduced) => (
-            Dialled::Node(introduced.node.name.clone()),
-            Some(introduced),
-        ),
-        Err(failure) => (outcome(&failure), {
-            let remote = Some(dialling.endpoint.to_string());
-            note_failure(&cluster, failure, remote);
-            None
-        }),
+    let (end, placed) = match dialled {
+        Ok(introduced) => {
+            let node = introduced.node.name.clone();
+            match take_place(&shared, &cluster, introduced, true).await {
+                Ok(placed) => (Dialled::Node(node), Some(placed)),
+                Err(refused) if refused.text == ALREADY_LINKED => (Dialled::Node(node), None),
+                Err(refused) => (Dialled::Failed(explain(&refused)), None),
+            }
+        }
+        Err(failure) => {
+            let end = outcome(&failure);
+            note_failure(&cluster, failure, Some(dialling.endpoint.to_string()));
+            (end, None)
+        }
     };
-    let placed = match introduced {
-        Some(introduced) => take_place(&shared, &cluster, introduced, true).await,
-        None => None,
-    };
-    {
+    let is_news = {
         let mut membership = cluster.membership.lock();
-        membership.on_dialled(&dialling, &end, chance::share(), now());
+        membership.on_dialled(&dialling, &end, chance::share(), now())
+    };
+    if is_news && let Dialled::Failed(why) = &end {
+        let (node, endpoint) = (dialling.node.as_deref(), &dialling.endpoint);
+        tracing::warn!(node, %endpoint, why, "a node cannot be reached, and is tried again");
     }
     cluster.changed.notify_one();
     if let Some((peer, reader, rest)) = placed {
@@ -317,10 +321,14 @@ fn outcome(failure: &Failure) -> Dialled {
             Dialled::Node(node.clone())
         }
         Failure::Refused(_, refused) | Failure::RefusedUs(_, refused) => {
-            Dialled::Failed(format!("{} ({})", refused.text, refused.code.number()))
+            Dialled::Failed(explain(refused))
         }
         Failure::Gone(why) => Dialled::Failed(why.clone()),
     }
+}
+
+fn explain(refused: &Refused) -> String {
+    format!("{} ({})", refused.text, refused.code.number())
 }
 
 /// What the dialler of a link that is not needed is told.
@@ -347,25 +355,28 @@ pub(super) async fn dial(
         .unwrap_or_else(|_elapsed| Err(Failure::Gone("the handshake took too long".to_owned())))
 }
 
+/// A link in its place, for its task.
+type Placed = (Arc<Peer>, Reader, Vec<u8>);
+
 /// Gives a link its place, if it may have one: another link to the same node is ended before, and
-/// nothing that it brings is processed after anything that this one brings.
+/// nothing that it brings is processed after anything that this one brings. The other end is told
+/// of a refusal.
 async fn take_place(
     shared: &Arc<Shared>,
     cluster: &Arc<Cluster>,
-    introduced: Introduced,
+    mut introduced: Introduced,
     has_dialled: bool,
-) -> Option<(Arc<Peer>, Reader, Vec<u8>)> {
+) -> Result<Placed, Refused> {
     let joining = cluster.joining.lock().await;
     if let Err(refused) = may_join(cluster, &introduced, has_dialled) {
-        let mut introduced = introduced;
+        drop(joining);
         if refused.text != ALREADY_LINKED {
             let remote = introduced.info.remote.map(|remote| remote.to_string());
             let node = Some(introduced.node.name.clone());
             cluster.on_refusal(node, remote, "refused", &refused);
         }
-        drop(joining);
         handshake::refuse(&mut introduced.writer, &refused).await;
-        return None;
+        return Err(refused);
     }
     if let Some(old) = current(cluster, &introduced) {
         old.order(Order::Close(Close {
@@ -376,6 +387,19 @@ async fn take_place(
             end.ended.cancelled().await;
         }
     }
+    let placed = put_in_place(shared, cluster, introduced, has_dialled);
+    drop(joining);
+    cluster.links_total.add(1);
+    cluster.changed.notify_one();
+    Ok(placed)
+}
+
+fn put_in_place(
+    shared: &Shared,
+    cluster: &Cluster,
+    introduced: Introduced,
+    has_dialled: bool,
+) -> Placed {
     let Introduced {
         info,
         reader,
@@ -386,8 +410,9 @@ async fn take_place(
         rest,
         accept,
     } = introduced;
+    let name: Arc<str> = node.name.as_str().into();
     let about = About {
-        identity: format!("node {}", node.name).into(),
+        identity: format!("node {name}").into(),
         client: server.clone(),
         inbox_secret: String::new(),
         kind: info.kind,
@@ -395,10 +420,9 @@ async fn take_place(
         remote: info.remote,
         since: now(),
     };
-    let own = shared.node.as_ref();
-    let candidate = Candidate::new(own, &node.name, node.incarnation, has_dialled);
+    let candidate = Candidate::new(&shared.node, &name, node.incarnation, has_dialled);
     let end = End::new(
-        node.name.as_str().into(),
+        Arc::clone(&name),
         role.clone(),
         candidate,
         has_dialled,
@@ -407,32 +431,24 @@ async fn take_place(
     let outbox = Outbox::new(writer, Lanes::of(&reader), &cluster.config.outbox);
     let peer = Arc::new(Peer::node(shared.next_connection(), about, outbox, end));
     begin(cluster, &peer, accept);
+    let remote = info.remote.map(tracing::field::display);
+    let gateway = role.gateway().map(tracing::field::display);
+    tracing::info!(node = %name, remote, gateway, has_dialled, "linked");
     let mut links = cluster.links.write();
     match &role {
         Role::Member => {
-            let name = node.name.as_str().into();
-            links.members.insert(name, Arc::clone(&peer));
-            let mut membership = cluster.membership.lock();
-            let remote = info.remote.map(tracing::field::display);
-            tracing::info!(node = node.name, remote, has_dialled, "linked");
-            membership.on_linked(node, peer.id.0, now());
+            links.members.insert((&*name).into(), Arc::clone(&peer));
+            cluster.membership.lock().on_linked(node, peer.id.0, now());
         }
         Role::GatewayTo(other) => {
-            tracing::info!(node = node.name, cluster = %other, "linked with another cluster");
             links
                 .gateways_to
                 .insert((&**other).into(), Arc::clone(&peer));
         }
-        Role::GatewayFrom(other) => {
-            tracing::info!(node = node.name, cluster = %other, "another cluster has linked");
-            links.gateways_from.push(Arc::clone(&peer));
-        }
+        Role::GatewayFrom(_) => links.gateways_from.push(Arc::clone(&peer)),
     }
     drop(links);
-    drop(joining);
-    cluster.links_total.add(1);
-    cluster.changed.notify_one();
-    Some((peer, reader, rest))
+    (peer, reader, rest)
 }
 
 /// The first frames: the proof that the dialler waits for, and what nodes there are.

@@ -24,7 +24,7 @@ use dialtone_transport::Endpoint;
 
 use super::backoff::{Backoff, Waits};
 use super::handle::ForgetError;
-use super::status::{MemberState, MemberStatus};
+use super::status::{MemberState, MemberStatus, SeedStatus};
 
 /// The bounds of a [`Membership`].
 #[derive(Debug, Clone, Copy)]
@@ -80,6 +80,7 @@ struct Seed {
     /// Who answered there last.
     node: Option<String>,
     backoff: Backoff,
+    error: Option<String>,
 }
 
 /// Whom to dial.
@@ -310,11 +311,10 @@ impl Membership {
         info.addresses.truncate(NODE_ADDRESSES_MAX);
         info.client_addresses.truncate(NODE_ADDRESSES_MAX);
         let Some(member) = self.members.get_mut(&info.name) else {
-            if self.members.len() < self.bounds.members_max {
+            // Of those who left only who knew them need know: else nodes would remind each other of
+            // them for ever.
+            if !info.left && self.members.len() < self.bounds.members_max {
                 let mut member = Member::new(info, now);
-                if member.info.left {
-                    member.state = State::Left;
-                }
                 let due = first_dial(&self.own, &member.info.name, self.bounds.redial, now);
                 member.backoff = Backoff::new(due);
                 self.members.insert(member.info.name.clone(), member);
@@ -338,12 +338,19 @@ impl Membership {
         }
     }
 
-    /// Dialling has ended. `jitter` is from 0 to 1.
-    pub fn on_dialled(&mut self, target: &Dialling, end: &Dialled, jitter: f64, now: Instant) {
+    /// Dialling has ended. `jitter` is from 0 to 1. Whether it has failed for another reason than
+    /// the last time.
+    pub fn on_dialled(
+        &mut self,
+        target: &Dialling,
+        end: &Dialled,
+        jitter: f64,
+        now: Instant,
+    ) -> bool {
         let waits = self.bounds.redial;
         let (backoff, error) = if let Some(node) = &target.node {
             let Some(member) = self.members.get_mut(node) else {
-                return;
+                return false;
             };
             member.turn = member.turn.wrapping_add(1);
             (&mut member.backoff, &mut member.error)
@@ -352,31 +359,37 @@ impl Membership {
                 .seeds
                 .iter_mut()
                 .find(|seed| seed.endpoint == target.endpoint);
-            let Some(seed) = found else { return };
+            let Some(seed) = found else { return false };
             if let Dialled::Node(node) = end {
                 seed.node = Some(node.clone());
             }
             if *end == Dialled::Itself {
                 seed.node = Some(self.own.name.clone());
             }
-            (&mut seed.backoff, &mut None)
+            (&mut seed.backoff, &mut seed.error)
         };
+        let before = error.clone();
         match end {
             // Who has been reached is dialled no more while it is linked. When another node than
             // the expected one has answered, that is a failure of the address.
             Dialled::Node(found) if target.node.as_ref().is_none_or(|node| node == found) => {
+                *error = None;
                 backoff.succeeded(now + waits.min);
             }
             Dialled::Node(found) => {
                 *error = Some(format!("node {found} answers at {}", target.endpoint));
                 backoff.failed(now, waits, jitter);
             }
-            Dialled::Itself => backoff.failed(now, waits, jitter),
+            Dialled::Itself => {
+                *error = None;
+                backoff.failed(now, waits, jitter);
+            }
             Dialled::Failed(why) => {
                 *error = Some(why.clone());
                 backoff.failed(now, waits, jitter);
             }
         }
+        error.is_some() && *error != before
     }
 
     /// Forgets who is due to be forgotten, and says whom to dial.
@@ -492,6 +505,16 @@ impl Membership {
             .collect()
     }
 
+    /// The seeds, as they were given.
+    pub fn seeds(&self) -> Vec<SeedStatus> {
+        let seeds = self.seeds.iter().map(|seed| SeedStatus {
+            url: seed.endpoint.to_string(),
+            node: seed.node.clone(),
+            error: seed.error.clone(),
+        });
+        seeds.collect()
+    }
+
     /// All nodes, this one included, by name.
     pub fn status(&self, now: Instant) -> Vec<MemberStatus> {
         let own = MemberStatus {
@@ -524,6 +547,7 @@ impl Seed {
             endpoint,
             node: None,
             backoff: Backoff::new(now),
+            error: None,
         }
     }
 }

@@ -123,9 +123,9 @@ impl Mirror {
     pub fn on_check(&mut self, check: &Check) -> Verdict {
         let same = self.hash == check.hash && self.patterns.len() as u64 == check.patterns;
         match self.state {
-            State::Awaits(_) => Verdict::Fine,
             State::At(version) if version == check.version && same => Verdict::Fine,
-            State::At(_) => self.resync(),
+            // Who compares has told everything, so that nothing more would come.
+            State::Awaits(_) | State::At(_) => self.resync(),
         }
     }
 
@@ -171,12 +171,7 @@ impl Mirror {
 
     /// Takes some of the patterns out, to be withdrawn; empty when none is left.
     pub fn take_some(&mut self, count: usize) -> Vec<Box<str>> {
-        let names: Vec<Box<str>> = {
-            #[expect(clippy::iter_over_hash_type, reason = "all go, in whatever order")]
-            let mut names = Vec::with_capacity(count.min(self.patterns.len()));
-            names.extend(self.patterns.keys().take(count).cloned());
-            names
-        };
+        let names: Vec<Box<str>> = self.patterns.keys().take(count).cloned().collect();
         for name in &names {
             if let Some(held) = self.patterns.remove(name) {
                 self.hash = self.hash.wrapping_sub(held.hash);
@@ -281,6 +276,7 @@ mod tests {
     }
 
     impl Both {
+        #[expect(clippy::wildcard_enum_match_arm, reason = "nothing else is told")]
         fn hear(&mut self, told: &Link) {
             let applied = &mut self.applied;
             let apply = |interest: &PatternInterest| {
@@ -296,7 +292,7 @@ mod tests {
                 Link::Interest(changes) => self.mirror.on_changes(changes, apply),
                 Link::Snapshot(part) => self.mirror.on_snapshot(part, apply),
                 Link::Check(check) => Ok(self.mirror.on_check(check)),
-                other => panic!("{other:?}"),
+                _ => panic!("{told:?}"),
             };
             if verdict.unwrap() == Verdict::Resync {
                 self.cursor = Cursor::Start;
@@ -318,8 +314,8 @@ mod tests {
             }
         }
 
-        fn step(&mut self, op: Op) {
-            match op {
+        fn step(&mut self, op: &Op) {
+            match *op {
                 Op::Set(p, plain, tap, group) => {
                     let interest = interest(p, plain, tap, group);
                     if interest.is_none() {
@@ -370,7 +366,7 @@ mod tests {
                 applied: BTreeMap::new(),
             };
             for op in ops {
-                both.step(op);
+                both.step(&op);
             }
             both.catch_up();
             // One comparison finds whatever is wrong, and one snapshot mends it.

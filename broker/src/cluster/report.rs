@@ -74,10 +74,10 @@ impl Cluster {
 
     pub(super) fn status(&self) -> Status {
         let now = now();
-        let (node, incarnation, members) = {
+        let (own, members, seeds) = {
             let membership = self.membership.lock();
-            let own = membership.own();
-            (own.name.clone(), own.incarnation, membership.status(now))
+            let own = membership.own().clone();
+            (own, membership.status(now), membership.seeds())
         };
         let mut links: Vec<LinkStatus> =
             self.links.read().all().filter_map(describe_link).collect();
@@ -93,8 +93,8 @@ impl Cluster {
         });
         Status {
             cluster: self.config.name.clone(),
-            node,
-            incarnation,
+            node: own.name,
+            incarnation: own.incarnation,
             listeners: self
                 .listeners
                 .read()
@@ -104,6 +104,7 @@ impl Cluster {
             certificate_ends: self.config.certificate_ends(),
             interest: self.announced.lock().status(),
             members,
+            seeds,
             links,
             counts_waiting: self.counts.len() as u64,
             links_total: self.links_total.get(),

@@ -19,6 +19,8 @@ pub struct Status {
     pub interest: InterestStatus,
     /// All nodes of the cluster that are known, this one included, by name.
     pub members: Vec<MemberStatus>,
+    /// The seeds, as they were given.
+    pub seeds: Vec<SeedStatus>,
     /// All links, to nodes of this cluster and of others, by name.
     pub links: Vec<LinkStatus>,
     /// Acknowledged publishes that wait for counts of other nodes.
@@ -60,6 +62,17 @@ pub struct MemberStatus {
     /// Seconds since its state changed.
     pub since_s: u64,
     /// Why the last link ended or could not be made, for people.
+    pub error: Option<String>,
+}
+
+/// An address at which a node is looked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SeedStatus {
+    /// The URL.
+    pub url: String,
+    /// Who answered there last.
+    pub node: Option<String>,
+    /// Why nobody is reached there, for people.
     pub error: Option<String>,
 }
 

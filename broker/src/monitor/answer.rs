@@ -23,7 +23,7 @@ const JSON: &str = "application/json";
 const HTML: &str = "text/html; charset=utf-8";
 
 /// What there is to read, and what it is.
-const PAGES: [(&str, &str); 6] = [
+const PAGES: [(&str, &str); 7] = [
     ("/healthz", "200 while the process answers"),
     (
         "/readyz",
@@ -34,6 +34,10 @@ const PAGES: [(&str, &str); 6] = [
     (
         "/connz?pretty",
         "connections (offset, limit, sort, identity)",
+    ),
+    (
+        "/routez?pretty",
+        "the cluster: members, links, interest (404 on a node that stands alone)",
     ),
     (
         "/subsz?pretty",
@@ -125,11 +129,16 @@ impl Asked {
         let made = match self.path.as_str() {
             "/readyz" => Ok(readiness(&source.status())),
             "/metrics" => {
-                let metrics = metrics::render(&source.status(), &Process::read());
+                let metrics = metrics::render(
+                    &source.status(),
+                    &Process::read(),
+                    source.cluster().as_ref(),
+                );
                 Ok(respond(StatusCode::OK, metrics::CONTENT_TYPE, metrics))
             }
             "/varz" => self.varz(source),
             "/connz" => self.connz(source),
+            "/routez" => self.routez(source),
             "/subsz" => self.subsz(source),
             _ => Ok(index(&source.status())),
         };
@@ -168,6 +177,14 @@ impl Asked {
                 connections: items,
             },
             pretty,
+        ))
+    }
+
+    fn routez(&self, source: &dyn Source) -> Result<Answer, BadQuery> {
+        let pretty = self.params(&[])?.pretty()?;
+        Ok(source.cluster().map_or_else(
+            || text(StatusCode::NOT_FOUND, "the node belongs to no cluster\n"),
+            |cluster| json(&cluster, pretty),
         ))
     }
 

@@ -3,20 +3,35 @@
 use std::fmt::{self, Display, Write as _};
 
 use super::process::Process;
+use crate::cluster::status as cluster;
 use crate::status::Status;
+
+mod links;
 
 /// The content type of the format.
 pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// All metrics.
-pub(super) fn render(status: &Status, process: &Process) -> String {
+pub(super) fn render(
+    status: &Status,
+    process: &Process,
+    cluster: Option<&cluster::Status>,
+) -> String {
     let mut out = Exposition(String::with_capacity(8 << 10));
-    write_all(&mut out, status, process).expect("writing to a String cannot fail");
+    write_all(&mut out, status, process, cluster).expect("writing to a String cannot fail");
     out.0
 }
 
-fn write_all(out: &mut Exposition, status: &Status, process: &Process) -> fmt::Result {
+fn write_all(
+    out: &mut Exposition,
+    status: &Status,
+    process: &Process,
+    cluster: Option<&cluster::Status>,
+) -> fmt::Result {
     write_status(out, status)?;
+    if let Some(cluster) = cluster {
+        links::write_cluster(out, cluster)?;
+    }
     write_process(out, process)
 }
 

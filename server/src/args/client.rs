@@ -337,14 +337,15 @@ Keys: q ends; s or the arrow keys choose the column to sort by; p pauses.
 Examples:
   dialtone top
   dialtone top --monitor http://10.0.0.5:4490 --interval 5s
-  dialtone top --json                                # once, for scripts")]
+  dialtone top --json                                # once, for scripts
+  dialtone top --cluster --url ws://10.0.0.5:4480    # all nodes, and the links between them")]
 pub(crate) struct Top {
     /// Where the broker's monitoring server is.
     #[arg(long, short = 'm', value_name = "URL", help = MONITOR_HELP)]
     pub(crate) monitor: Option<String>,
-    /// Take the address from this context [env: DIALTONE_CONTEXT]
-    #[arg(long, value_name = "NAME")]
-    pub(crate) context: Option<String>,
+    /// Watch all nodes of the cluster and their links instead, asked as --url says
+    #[arg(long, conflicts_with_all = ["monitor", "connections"])]
+    pub(crate) cluster: bool,
     /// Time between looks
     #[arg(long, short = 'i', value_name = "TIME", default_value = "1s")]
     pub(crate) interval: Span,
@@ -354,4 +355,7 @@ pub(crate) struct Top {
     /// Print one look as JSON, with rates over one interval, and end
     #[arg(long)]
     pub(crate) json: bool,
+    /// Which broker, for --cluster.
+    #[command(flatten)]
+    pub(crate) connect: ConnectArgs,
 }

@@ -10,9 +10,9 @@ use crate::exit::{Failure, Outcome};
 mod authority;
 mod join;
 
-mod ask;
+pub(crate) mod ask;
 mod table;
-mod view;
+pub(crate) mod view;
 
 /// `dialtone cluster …`
 pub(super) fn run(args: Cluster, log: &LogArgs) -> Outcome {

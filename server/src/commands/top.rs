@@ -12,6 +12,8 @@ use crate::config::Environment;
 use crate::exit::{Failure, Outcome};
 use crate::print::Output;
 
+mod cluster;
+
 mod look;
 use look::{Look, Monitor, Rates, Sort};
 
@@ -22,10 +24,13 @@ const MONITOR_DEFAULT: &str = "http://127.0.0.1:4490";
 
 /// `dialtone top`
 pub(super) async fn run(args: Top) -> Outcome {
+    if args.cluster {
+        return cluster::run(&args).await;
+    }
     let address = match &args.monitor {
         Some(address) => address.clone(),
         None => {
-            let context = crate::connect::context(args.context.as_deref(), &Environment)?;
+            let context = crate::connect::context(args.connect.context.as_deref(), &Environment)?;
             context
                 .and_then(|profile| profile.monitor)
                 .unwrap_or_else(|| MONITOR_DEFAULT.to_owned())

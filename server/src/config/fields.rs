@@ -215,7 +215,7 @@ settings! {
     cluster_secret_file: Option<PathBuf>, "cluster.secret_file", |_: &Broker| None, "/etc/dialtone/secret",
         "File with a secret that all nodes know, instead of certificates. The environment variable DIALTONE_CLUSTER_SECRET may hold the secret itself.";
     cluster_gateways: Vec<GatewayUrl>, "cluster.gateways", |_: &Broker| Vec::new(), "west=quic://west.example.org:4434",
-        "Other clusters to exchange messages with: NAME=URL, several for one cluster to fail over, or NAME alone to be reached by it.";
+        "Other clusters that messages are sent to: NAME=URL, several of one cluster to fail over; NAME alone for one that only sends to this one. For both ways, each names the other's URLs.";
     cluster_gateway_secret_file: Option<PathBuf>, "cluster.gateway_secret_file", |_: &Broker| None, "/etc/dialtone/gateways",
         "File with the secret shared with other clusters, where it is another one than cluster.secret_file.";
     cluster_forget_after: Span, "cluster.forget_after", |_: &Broker| Span(links().timing.forget_after), "31m",

@@ -9,7 +9,6 @@ use serde_json::{Value, json};
 use super::plan::{CLUSTER, Plan};
 use crate::exit::Outcome;
 use crate::print::{Output, Paint};
-use crate::serve::UP_MONITOR;
 
 /// Who is told.
 #[derive(Debug)]
@@ -69,14 +68,7 @@ fn invitation(ready: &[Value], plans: &[Plan], paint: Paint) -> String {
     lines.push(format!("  dialtone sub 'greet.>'{at_last}"));
     lines.push(format!("  dialtone pub greet.world hello{at_first}"));
     lines.push(format!("  dialtone cluster nodes{at_first}"));
-    if let Some(monitor) = first.and_then(|node| node["monitor"].as_str()) {
-        let flag = if monitor.ends_with(UP_MONITOR) {
-            String::new()
-        } else {
-            format!(" --monitor {monitor}")
-        };
-        lines.push(format!("  dialtone top --cluster{flag}"));
-    }
+    lines.push(format!("  dialtone top --cluster{at_first}"));
     if let (Some(last), Some(plan)) = (last, plans.last()) {
         lines.push(format!(
             "\nLose a node, and see its subscriber move to another one; then start it again:\n  kill -9 {}\n  dialtone \

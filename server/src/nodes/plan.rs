@@ -10,7 +10,7 @@ use dialtone_transport::tls::authority::Authority;
 use crate::cluster::Folder;
 use crate::cluster::expiry::WARN_BEFORE;
 use crate::cluster::folder::left;
-use crate::config::{Given, Origin, Settings, as_file};
+use crate::config::{Given, Origin, Settings, Span, as_file};
 use crate::discovery::{Link, PORT_CLUSTER};
 
 /// The cluster's name.
@@ -18,6 +18,10 @@ pub(super) const CLUSTER: &str = "local";
 
 /// Each node's ports are this far above those of the one before.
 const PORT_STEP: u16 = 100;
+
+/// How often the links ask whether the other end is there, and how long it may take to answer.
+const PING_INTERVAL: Span = Span(Duration::from_secs(1));
+const PONG_MAX: Span = Span(Duration::from_secs(2));
 
 /// How long certificates are valid; they are renewed at a start long before that.
 const VALIDITY: Duration = Duration::from_hours(365 * 24);
@@ -142,6 +146,13 @@ fn node_settings(
         addr.set_port(port(addr.port(), number)?);
     }
     node.monitor = own(monitor);
+    // Whoever kills a node here wants to see at once what that means.
+    if settings.cluster_ping_interval.origin == Origin::Default {
+        node.cluster_ping_interval = own(PING_INTERVAL);
+    }
+    if settings.cluster_pong_max.origin == Origin::Default {
+        node.cluster_pong_max = own(PONG_MAX);
+    }
     node.cluster_name = own(Some(CLUSTER.to_owned()));
     node.cluster_listen = own(links.to_vec());
     node.cluster_cert = own(Some(folder.certificate()));

@@ -4,11 +4,13 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod cluster;
 mod configuration;
 mod contexts;
 mod exit_codes;
 mod founding;
 mod help;
+mod linked;
 mod messaging;
 mod nodes;
 mod process;

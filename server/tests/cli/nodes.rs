@@ -162,7 +162,7 @@ fn an_invitation_says_what_to_try_and_what_to_kill() {
         "  dialtone sub 'greet.>' --url ws://127.0.0.1:",
         "  dialtone pub greet.world hello --url ws://127.0.0.1:",
         "  dialtone cluster nodes --url ws://127.0.0.1:",
-        "  dialtone top --cluster --monitor http://127.0.0.1:",
+        "  dialtone top --cluster --url ws://127.0.0.1:",
         "  kill -9 ",
         "  dialtone broker --config ",
     ] {

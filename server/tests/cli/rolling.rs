@@ -8,24 +8,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dialtone_client::{Client, Options};
-use rustix::process::Signal;
 use tokio::runtime::Runtime;
 use tokio::sync::{Mutex, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::process::{Broker, Home};
+use crate::cluster::Cluster;
 
 const NODES: usize = 3;
 const PUBLISHERS: usize = 3;
-const SUBSCRIBERS: usize = 3;
+const SUBSCRIBERS: u32 = 3;
 
 /// Acknowledged messages that must come about between two steps.
 const PROGRESS: u64 = 200;
 
 /// A message that is on its way between nodes while its subscriber moves may come to it at both of them. Publishers have
 /// one message on its way each, and subscribers move once for each restart at most.
-const AGAIN_MAX: usize = PUBLISHERS * SUBSCRIBERS * NODES;
+const AGAIN_MAX: u32 = 3 * SUBSCRIBERS * 3;
 
 /// How long anything may take; far more than is ever needed.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -36,115 +35,9 @@ type Id = (usize, u64);
 /// What publishers know: how many subscribers got each acknowledged message.
 type Acked = Arc<Mutex<BTreeMap<Id, u32>>>;
 
-/// A cluster of processes that can be restarted one by one.
-struct Cluster {
-    home: Home,
-    nodes: Vec<Option<Broker>>,
-}
-
-impl Cluster {
-    fn new() -> Self {
-        let home = Home::new();
-        home.run(&["cluster", "init", "--dir", "n0", "--node", "n0"])
-            .ok();
-        let mut cluster = Self {
-            home,
-            nodes: Vec::new(),
-        };
-        for index in 0..NODES {
-            let seeds = cluster.seeds();
-            if index > 0 {
-                let name = format!("n{index}");
-                let args = [
-                    &[
-                        "cluster",
-                        "join-token",
-                        "--dir",
-                        "n0",
-                        "--node",
-                        &name,
-                        "--seed",
-                    ],
-                    &[seeds[0].as_str()][..],
-                ];
-                let token = cluster.home.run(&args.concat()).ok().text();
-                cluster
-                    .home
-                    .run(&["cluster", "join", token.trim(), "--dir", &name])
-                    .ok();
-            }
-            let node = cluster.start(index, "ws://127.0.0.1:0", "quic://127.0.0.1:0", &seeds);
-            cluster.nodes.push(Some(node));
-        }
-        cluster.wait_until_complete();
-        cluster
-    }
-
-    fn start(&self, index: usize, listen: &str, links: &str, seeds: &[String]) -> Broker {
-        let config = format!("n{index}/broker.toml");
-        let seeds = seeds.join(",");
-        Broker::new(self.home.start(&[
-            "broker",
-            "--json",
-            "--config",
-            &config,
-            "--listen",
-            listen,
-            "--cluster-listen",
-            links,
-            "--cluster-seeds",
-            &seeds,
-        ]))
-    }
-
-    fn running(&self) -> impl Iterator<Item = &Broker> {
-        self.nodes.iter().flatten()
-    }
-
-    fn seeds(&self) -> Vec<String> {
-        self.running().map(link_of).collect()
-    }
-
-    /// Asks every node until it is linked with all others.
-    fn wait_until_complete(&self) {
-        const ASKED_MAX: usize = 1_000;
-        for node in self.running() {
-            let url = node.ws();
-            let complete = (0..ASKED_MAX).any(|_| {
-                let status = self
-                    .home
-                    .run(&["cluster", "status", "--json", "--url", &url])
-                    .json();
-                let members = status["members"].as_array().unwrap();
-                let linked = members.iter().filter(|member| member["state"] == "linked");
-                linked.count() == NODES - 1
-            });
-            assert!(complete, "{url} is not linked with all nodes");
-        }
-    }
-
-    /// Drains a node and starts it again at the same addresses.
-    fn restart(&mut self, index: usize) {
-        let node = self.nodes[index].take().unwrap();
-        let (listen, links) = (node.ws(), link_of(&node));
-        node.running.signal(Signal::TERM);
-        node.running.end().ok().says("stopped");
-        let seeds = self.seeds();
-        self.nodes[index] = Some(self.start(index, &listen, &links, &seeds));
-        self.wait_until_complete();
-    }
-
-    async fn client(&self, index: usize) -> Client {
-        let url = self.nodes[index % NODES].as_ref().unwrap().ws();
-        Options::new(url).connect().await.unwrap()
-    }
-}
-
-fn link_of(node: &Broker) -> String {
-    node.ready["cluster"]["urls"][0]
-        .as_str()
-        .unwrap()
-        .to_owned()
+async fn client(cluster: &Cluster, index: usize) -> Client {
+    let url = cluster.node(index % NODES).ws();
+    Options::new(url).connect().await.unwrap()
 }
 
 /// Publishes one message after the other, waiting for each acknowledgement, until `stop`. What fails is not
@@ -173,7 +66,7 @@ async fn publish_last(client: &Client, publisher: usize) {
     loop {
         let payload = format!("{publisher} last");
         if let Ok(count) = client.publish_acked("load.a", payload.as_str()).await
-            && count as usize == SUBSCRIBERS
+            && count == SUBSCRIBERS
         {
             return;
         }
@@ -232,12 +125,12 @@ impl Load {
             subscribers: Vec::new(),
             runtime,
         };
-        for index in 0..SUBSCRIBERS {
-            let client = load.runtime.block_on(cluster.client(index));
+        for index in 0..SUBSCRIBERS as usize {
+            let client = load.runtime.block_on(client(cluster, index));
             load.subscribers.push(load.runtime.spawn(collect(client)));
         }
         for index in 0..PUBLISHERS {
-            let client = load.runtime.block_on(cluster.client(index + 1));
+            let client = load.runtime.block_on(client(cluster, index + 1));
             let publisher = publish(
                 client,
                 index,
@@ -282,8 +175,8 @@ impl Load {
                 .await
                 .expect("what was acknowledged arrives");
             let acked = acked.lock().await;
-            let again: u32 = got.values().map(|count| count.saturating_sub(SUBSCRIBERS as u32)).sum();
-            assert!(again as usize <= AGAIN_MAX, "{again} messages came again");
+            let again: u32 = got.values().map(|count| count.saturating_sub(SUBSCRIBERS)).sum();
+            assert!(again <= AGAIN_MAX, "{again} messages came again");
             let mut total = 0;
             for (id, promised) in acked.iter() {
                 let arrived = got.get(id).copied().unwrap_or(0);
@@ -299,8 +192,9 @@ impl Load {
 }
 
 #[test]
+#[expect(clippy::print_stdout, reason = "how much was tried is worth knowing")]
 fn no_acknowledged_message_is_lost_while_all_nodes_are_restarted() {
-    let mut cluster = Cluster::new();
+    let mut cluster = Cluster::new(NODES);
     let mut load = Load::start(&cluster);
     load.make_progress();
     for index in 0..NODES {

@@ -150,7 +150,7 @@ impl LinkConn {
     }
 
     /// Answers how many got a message, once the nodes that it was passed on to have answered.
-    fn on_count(&mut self, asked: Count, effects: &mut Effects) {
+    fn on_count(&self, asked: Count, effects: &mut Effects) {
         let none = Counted::default();
         let counted = match asked.fragmented {
             None => &self.last,

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
@@ -11,7 +12,6 @@ use dialtone_protocol::frame::link::DESTINATION_SETS;
 use dialtone_protocol::frame::message::DeliverView;
 use dialtone_protocol::{Frame, SubscriptionId, Violation, codec, subject};
 use dialtone_transport::Lane;
-use std::sync::atomic::Ordering::Relaxed;
 
 use super::{Counted, Ending, LinkConn, Turn, now};
 use crate::connection::cache::Verdict;
@@ -209,7 +209,6 @@ impl LinkConn {
     fn look_up(&mut self, subject: &[u8]) -> Found {
         match self.shared.find_inbox(subject) {
             Inbox::No => {}
-            Inbox::Gone => return Found::Nobody,
             Inbox::Of(peer) => return Found::Inbox(peer),
             // A message that a member has sent goes no further.
             Inbox::Elsewhere(peer) if self.reach == onward::Reach::Cluster => {
@@ -220,7 +219,7 @@ impl LinkConn {
                     Found::Nobody
                 };
             }
-            Inbox::Elsewhere(_) => return Found::Nobody,
+            Inbox::Elsewhere(_) | Inbox::Gone => return Found::Nobody,
         }
         let router = &self.shared.router;
         let hash = router.hash(subject);
@@ -251,7 +250,7 @@ impl LinkConn {
         now: Instant,
     ) {
         let first = (fragment.index == 0).then(|| self.choose_receivers(view));
-        let begin = || first.unwrap_or_else(|| Kept::nobody());
+        let begin = || first.unwrap_or_else(Kept::nobody);
         let accepted = self
             .fragments
             .accept(fragment, view.payload_len, now, begin);

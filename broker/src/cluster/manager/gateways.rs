@@ -50,7 +50,8 @@ async fn reach(shared: Arc<Shared>, cluster: Arc<Cluster>, gateway: Gateway) {
             dialled = dial(&cluster, &gateway.name, options.clone(), endpoint) => dialled,
         };
         let placed = match dialled {
-            Ok(introduced) => take_place(&shared, &cluster, introduced, true).await,
+            // A refusal is noted where it is made.
+            Ok(introduced) => take_place(&shared, &cluster, introduced, true).await.ok(),
             Err(failure) => {
                 note_failure(&cluster, failure, Some(endpoint.to_string()));
                 None

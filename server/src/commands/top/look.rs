@@ -294,7 +294,7 @@ impl Rates {
     clippy::cast_precision_loss,
     reason = "rates are rounded for people anyway"
 )]
-fn per_second(before: u64, after: u64, secs: f64) -> f64 {
+pub(super) fn per_second(before: u64, after: u64, secs: f64) -> f64 {
     if secs > 0.0 {
         after.saturating_sub(before) as f64 / secs
     } else {

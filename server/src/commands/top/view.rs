@@ -143,7 +143,7 @@ fn row(connection: &Connection, flow: Flow) -> Row<'static> {
 }
 
 /// A rate in at most six characters.
-fn count(rate: f64) -> String {
+pub(super) fn count(rate: f64) -> String {
     match rate {
         rate if rate >= 999_500.0 => format!("{:.1}M", rate / 1e6),
         rate if rate >= 9_999.5 => format!("{:.0}k", rate / 1e3),
@@ -156,7 +156,7 @@ fn count(rate: f64) -> String {
     clippy::cast_sign_loss,
     reason = "rates are not negative, and far smaller"
 )]
-fn whole(rate: f64) -> u64 {
+pub(super) fn whole(rate: f64) -> u64 {
     rate as u64
 }
 
