@@ -117,6 +117,8 @@ impl Player {
         let took = self.mesh.rest(REST_MAX).await?;
         self.longest_rest = self.longest_rest.max(took);
         self.until_quiet().await?;
+        // A handshake that began before may give another link the place of one that there is.
+        self.listen(seconds(12)).await?;
         // What was still under way may have begun or ended subscriptions.
         self.mesh.rest(REST_MAX).await?;
         if self.plan.clusters.len() > 1 {
