@@ -11,7 +11,6 @@ use std::sync::atomic::Ordering::{AcqRel, Relaxed};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use ahash::RandomState;
 use dialtone_protocol::fragment::{Bounds, Table};
 use dialtone_protocol::frame::{Close, Link, Ping};
 use dialtone_protocol::{Code, Frame, SubscriptionId, Violation};
@@ -25,7 +24,7 @@ use super::end::{End, Role};
 use super::interest::{Announced, Cursor};
 use super::mirror::Mirror;
 use crate::broker::Shared;
-use crate::chance;
+use crate::chance::{self, RandomState};
 use crate::connection::cache::RouteCache;
 use crate::connection::onward::{Onward, Reach};
 use crate::connection::publish::Kept;

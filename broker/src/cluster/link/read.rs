@@ -14,6 +14,7 @@ use dialtone_protocol::{Frame, SubscriptionId, Violation, codec, subject};
 use dialtone_transport::Lane;
 
 use super::{Counted, Ending, LinkConn, Turn, now};
+use crate::chance::RandomState;
 use crate::connection::cache::Verdict;
 use crate::connection::onward::{self, Choice, Groups, Onward, Send};
 use crate::connection::publish::{Kept, deliver, inbox_target};
@@ -303,7 +304,7 @@ impl LinkConn {
 fn choice<'a>(
     shared: &crate::broker::Shared,
     reach: onward::Reach,
-    sets: &'a hashbrown::HashMap<u32, Box<[SubscriptionId]>, ahash::RandomState>,
+    sets: &'a hashbrown::HashMap<u32, Box<[SubscriptionId]>, RandomState>,
     view: &'a DeliverView<'_>,
 ) -> Choice<'a> {
     let number = &view.subscription;
