@@ -8,12 +8,15 @@ use dialtone_protocol::frame::{Addresses, Close, Drain};
 use dialtone_protocol::{Code, ConnectionId, Frame, Limits};
 use dialtone_transport::{Connection, Endpoint, Listener};
 use parking_lot::RwLock;
+use rand::SeedableRng as _;
+use rand::rngs::StdRng;
 use rand::seq::SliceRandom as _;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::accept;
 use crate::auth::Authenticate;
+use crate::chance;
 use crate::cluster::{self, Cluster};
 use crate::config::{Config, Listen};
 use crate::connection;
@@ -348,7 +351,7 @@ impl Shared {
             let mut others = cluster.client_addresses();
             // In another order for each client, so that those of a node that dies spread over the
             // others.
-            others.shuffle(&mut rand::rng());
+            others.shuffle(&mut StdRng::seed_from_u64(chance::number()));
             others.retain(|other| !addresses.contains(other));
             addresses.append(&mut others);
         }

@@ -112,7 +112,7 @@ impl Cluster {
         };
         let own = NodeInfo {
             name: node.to_owned(),
-            incarnation: time_of_day(),
+            incarnation: config.incarnation.unwrap_or_else(time_of_day),
             revision: 0,
             left: false,
             addresses: told.iter().map(ToString::to_string).collect(),
@@ -159,7 +159,8 @@ impl Cluster {
     }
 
     fn join(&self, endpoint: Endpoint) {
-        self.membership.lock().join(endpoint, time_of_day(), now());
+        let time = self.config.incarnation.unwrap_or_else(time_of_day);
+        self.membership.lock().join(endpoint, time, now());
         self.changed.notify_one();
     }
 

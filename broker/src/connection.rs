@@ -23,6 +23,7 @@ use tokio::time::Sleep;
 
 use crate::auth::Principal;
 use crate::broker::Shared;
+use crate::chance;
 use crate::peer::{Order, Peer};
 use crate::router::Entry;
 use crate::router::group::Dice;
@@ -31,9 +32,11 @@ use crate::shards::Seat;
 pub(crate) mod cache;
 pub(crate) mod effects;
 mod handshake;
+mod memo;
 pub(crate) use handshake::server_name;
 pub(crate) mod onward;
 mod permission;
+mod prefetch;
 pub(crate) mod publish;
 mod questions;
 pub(crate) mod read;
@@ -140,7 +143,7 @@ impl Conn {
             idle_max: FRAGMENT_IDLE_MAX,
         };
         Self {
-            dice: Dice::new(rand::random()),
+            dice: Dice::new(chance::number()),
             shared,
             peer,
             principal,

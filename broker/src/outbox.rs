@@ -13,25 +13,27 @@
 //!                    owned by the connection's task ───────┘
 //! ```
 
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use dialtone_protocol::frame::{Fragment, message};
 use dialtone_protocol::{Code, Frame, SubscriptionId};
 use dialtone_transport::{Lane, Reader, Writer};
-use futures_util::task::AtomicWaker;
-use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::config::OutboxConfig;
 
 mod latest;
+#[cfg(all(test, feature = "loom"))]
+mod model;
 mod queue;
+mod sync;
 mod write;
 
 use latest::Latest;
 use queue::Queue;
+use sync::{AtomicBool, AtomicU64, AtomicUsize, AtomicWaker, Mutex};
 use write::Writing;
 
 /// Sections at least this long are shared by their receivers instead of copied for each. Copying

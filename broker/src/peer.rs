@@ -107,3 +107,19 @@ impl Load for Arc<Peer> {
         self.id
     }
 }
+
+#[cfg(test)]
+impl About {
+    /// About somebody of whom nothing matters.
+    pub(crate) fn for_tests() -> Self {
+        Self {
+            identity: Arc::from("test"),
+            client: String::new(),
+            inbox_secret: String::new(),
+            kind: Kind::Memory,
+            encrypted: false,
+            remote: None,
+            since: Instant::now(),
+        }
+    }
+}

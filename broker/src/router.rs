@@ -34,6 +34,7 @@ const GENERATIONS: usize = 1_024;
 /// The table of subscriptions of a node, for receivers of type `P`.
 #[derive(Debug)]
 pub struct Router<P> {
+    id: u64,
     literals: DashMap<Key<P>, (), RandomState>,
     wildcards: RwLock<Trie<P>>,
     wildcard_count: AtomicUsize,
@@ -48,8 +49,9 @@ pub struct Router<P> {
 #[derive(Debug, Clone)]
 pub struct Route<P> {
     parts: SmallVec<[Part<P>; 1]>,
-    /// Other nodes with plain subscribers or taps, each once; `None` when there are none.
-    links: Option<Arc<[Linked<P>]>>,
+    /// Other nodes with plain subscribers or taps, each once; `None` when there are none. One word,
+    /// because routes are kept where every byte counts.
+    links: Option<Arc<Box<[Linked<P>]>>>,
     literal_generation: u64,
     wildcard_generation: u64,
 }
@@ -95,7 +97,7 @@ impl<P> Route<P> {
     /// Other nodes with plain subscribers or taps, each once, in the order of their numbers.
     #[inline]
     pub fn links(&self) -> &[Linked<P>] {
-        self.links.as_deref().unwrap_or_default()
+        self.links.as_ref().map_or(&[], |links| &***links)
     }
 
     /// Whether nobody gets anything, here or elsewhere.
@@ -113,7 +115,9 @@ impl<P> Route<P> {
 
 impl<P> Default for Router<P> {
     fn default() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
         Self {
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
             literals: DashMap::with_hasher(RandomState::new()),
             wildcards: RwLock::new(Trie::default()),
             wildcard_count: AtomicUsize::new(0),
@@ -127,6 +131,12 @@ impl<P> Default for Router<P> {
 }
 
 impl<P: Clone> Router<P> {
+    /// A number that no other router of the process has; never 0.
+    #[inline]
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
     /// The hash of a subject, which [`resolve`](Self::resolve) and caches of routes use.
     #[inline]
     pub fn hash(&self, subject: &[u8]) -> u64 {
@@ -311,14 +321,14 @@ impl<P: Clone> Router<P> {
 }
 
 /// A node behind several patterns gets a message once.
-fn distinct_links<P: Clone>(parts: &[Part<P>]) -> Option<Arc<[Linked<P>]>> {
+fn distinct_links<P: Clone>(parts: &[Part<P>]) -> Option<Arc<Box<[Linked<P>]>>> {
     if parts.iter().all(|part| part.links().is_empty()) {
         return None;
     }
     let mut links: Vec<Linked<P>> = parts.iter().flat_map(Part::links).cloned().collect();
     links.sort_by_key(|linked| (linked.link.id, !linked.counts));
     links.dedup_by_key(|linked| linked.link.id);
-    Some(links.into())
+    Some(Arc::new(links.into_boxed_slice()))
 }
 
 #[cfg(test)]

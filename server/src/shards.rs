@@ -22,6 +22,7 @@ impl Shards {
             0 => std::thread::available_parallelism()?.get(),
             given => given.into(),
         };
+        without_huge_pages();
         let mut shards = Self {
             handles: Vec::new(),
             threads: Vec::new(),
@@ -53,6 +54,15 @@ impl Shards {
                 tracing::error!("a shard thread panicked");
             }
         }
+    }
+}
+
+/// Has the kernel give memory in small pages. Where it gives two megabytes at once, it clears them
+/// first, and whoever happens to need the next byte waits for it: a queue that grows for one slow
+/// consumer would hold up everybody else on the thread for ten milliseconds again and again.
+fn without_huge_pages() {
+    if let Err(error) = rustix::thread::disable_transparent_huge_pages(true) {
+        tracing::debug!(%error, "huge pages stay on");
     }
 }
 

@@ -25,6 +25,7 @@ use super::end::{End, Role};
 use super::interest::{Announced, Cursor};
 use super::mirror::Mirror;
 use crate::broker::Shared;
+use crate::chance;
 use crate::connection::cache::RouteCache;
 use crate::connection::onward::{Onward, Reach};
 use crate::connection::publish::Kept;
@@ -162,7 +163,7 @@ impl LinkConn {
                 Role::Member | Role::GatewayTo(_) => Reach::Here,
             },
             cache: RouteCache::default(),
-            dice: Dice::new(rand::random()),
+            dice: Dice::new(chance::number()),
             fragments,
             sets: HashMap::default(),
             last: Counted::default(),
@@ -318,7 +319,7 @@ impl LinkConn {
         if now >= self.next_ping {
             self.next_ping = now + timing.ping_interval;
             if self.awaits_pong.is_none() {
-                let token = rand::random();
+                let token = chance::number();
                 self.awaits_pong = Some((token, now));
                 self.say_frame(&Frame::Ping(Ping { token }));
             }

@@ -12,6 +12,7 @@ use dialtone_protocol::{Frame, Violation};
 use dialtone_transport::Lane;
 
 use super::effects::Effects;
+use super::memo;
 use super::run::Run;
 use super::{Conn, Ending, Turn, now};
 use crate::broker::Shared;
@@ -190,9 +191,12 @@ impl Conn {
     }
 
     fn process(&mut self, bytes: &[u8], work: &mut Work, now: Instant) -> (usize, Flow) {
-        let mut consumed = 0;
+        let (mut consumed, mut warmed) = (0, 0);
         let frame_len_max = self.session.frame_len_max();
         while let Some(rest) = bytes.get(consumed..) {
+            if consumed >= warmed {
+                warmed = consumed + memo::warm(&self.shared.router, rest, frame_len_max);
+            }
             let flow = match codec::split_frame(rest, frame_len_max) {
                 Ok(None) => break,
                 Err(error) => Err(error.into()),

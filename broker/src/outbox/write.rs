@@ -1,11 +1,10 @@
 //! Writing what waits: by whoever holds the claim, and by the owner where the socket was full.
 
 use std::sync::atomic::Ordering;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use dialtone_protocol::Code;
 use dialtone_transport::{Batch, Lane, Writer};
-use futures_util::task::noop_waker_ref;
 
 use super::{Lanes, Outbox, Queued, now};
 
@@ -39,7 +38,7 @@ struct Control {
 impl Outbox {
     /// Writes until nothing waits or the socket is full. To be called by the holder of the claim.
     pub(crate) fn flush(&self) {
-        let mut cx = Context::from_waker(noop_waker_ref());
+        let mut cx = Context::from_waker(Waker::noop());
         if self.poll_write(&mut cx).is_pending() {
             self.owner_turn.store(true, Ordering::Release);
             self.owner.wake();
@@ -60,7 +59,11 @@ impl Outbox {
     fn write_as_owner(&self, cx: &mut Context<'_>) {
         // The turn is over before the claim is given up: after that, somebody else may already have
         // claimed the outbox, found the socket full and begun the owner's next turn.
-        if self.owner_turn.swap(false, Ordering::AcqRel) && self.poll_write(cx).is_pending() {
+        if !self.owner_turn.load(Ordering::Acquire) {
+            return;
+        }
+        self.owner_turn.store(false, Ordering::Relaxed);
+        if self.poll_write(cx).is_pending() {
             self.owner_turn.store(true, Ordering::Release);
         }
     }
