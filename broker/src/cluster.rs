@@ -14,7 +14,6 @@
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use ahash::RandomState;
 use dialtone_protocol::frame::link::NodeInfo;
 use dialtone_transport::Endpoint;
 use hashbrown::HashMap;
@@ -62,6 +61,7 @@ use membership::{Bounds, Membership};
 use report::Refusals;
 
 use crate::broker::Shared;
+use crate::chance::RandomState;
 use crate::peer::Peer;
 use crate::registry::Inbox;
 use crate::router::Scope;
@@ -112,7 +112,7 @@ impl Cluster {
         };
         let own = NodeInfo {
             name: node.to_owned(),
-            incarnation: time_of_day(),
+            incarnation: config.incarnation.unwrap_or_else(time_of_day),
             revision: 0,
             left: false,
             addresses: told.iter().map(ToString::to_string).collect(),
@@ -159,7 +159,8 @@ impl Cluster {
     }
 
     fn join(&self, endpoint: Endpoint) {
-        self.membership.lock().join(endpoint, time_of_day(), now());
+        let time = self.config.incarnation.unwrap_or_else(time_of_day);
+        self.membership.lock().join(endpoint, time, now());
         self.changed.notify_one();
     }
 

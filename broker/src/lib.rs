@@ -27,6 +27,7 @@ pub mod broker;
 pub use broker::{Broker, Handle};
 
 pub mod auth;
+pub mod chance;
 pub mod cluster;
 pub mod error;
 pub mod monitor;

@@ -220,7 +220,7 @@ fn deliver_answer(shared: &Shared, reply: &str, delivery: Delivery<'_>, effects:
                 reach: Reach::Everywhere,
                 groups: Groups::All,
             };
-            let (mut dice, mut onward) = (Dice::new(rand::random()), Onward::new());
+            let (mut dice, mut onward) = (Dice::new(crate::chance::number()), Onward::new());
             choice.each_receiver(&route, &mut dice, &mut onward, |target| {
                 effects.deliver(target, delivery);
             });

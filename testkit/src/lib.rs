@@ -8,12 +8,17 @@
 //! Everything takes its time from tokio. In a runtime of one thread whose clock is paused, a run depends on its seed and
 //! on what the broker draws at random, and an hour of waiting takes no time.
 
+pub mod ledger;
+pub use ledger::Ledger;
 pub mod dns;
 pub mod fleet;
 pub use fleet::Fleet;
 
 pub mod link;
 pub use link::{Link, Manner};
+
+pub mod mesh;
+pub use mesh::Mesh;
 
 pub mod model;
 pub use model::Model;

@@ -87,12 +87,16 @@ pub struct Link {
 impl Link {
     /// The two ends of a new link, and the hand on it.
     pub fn new(manner: &Manner, seed: u64) -> (Connection, Connection, Self) {
-        let ways = [0, 1].map(|way| {
-            Arc::new(Mutex::new(Way::new(
-                manner.clone(),
-                seed.wrapping_mul(2) + way,
-            )))
-        });
+        Self::with_ways(manner, manner, seed)
+    }
+
+    /// As [`new`](Self::new), with a manner for what the first end writes and one for what the second writes.
+    pub fn with_ways(there: &Manner, back: &Manner, seed: u64) -> (Connection, Connection, Self) {
+        let way = |manner: &Manner, number| {
+            let seed = seed.wrapping_mul(2).wrapping_add(number);
+            Arc::new(Mutex::new(Way::new(manner.clone(), seed)))
+        };
+        let ways = [way(there, 0), way(back, 1)];
         let link = Self { ways };
         let [there, back] = &link.ways;
         let one = link.end(back, there);
@@ -119,6 +123,24 @@ impl Link {
         }
     }
 
+    /// Lets nothing arrive of what the first end writes, or of what the second one writes, until it is to arrive again:
+    /// as a network whose ways are lost one by one, and where what was lost is sent again.
+    pub fn hold(&self, there: bool, back: bool) {
+        for (way, held) in self.ways.iter().zip([there, back]) {
+            let mut way = way.lock();
+            way.held = held;
+            way.wake();
+        }
+    }
+
+    /// Whether an end has closed or failed, so that the link is of no use any more.
+    pub fn is_over(&self) -> bool {
+        self.ways.iter().any(|way| {
+            let way = way.lock();
+            way.cut || way.unread || way.ended
+        })
+    }
+
     /// Whether the link was cut.
     pub fn is_cut(&self) -> bool {
         self.ways.iter().any(|way| way.lock().cut)
@@ -143,6 +165,7 @@ struct Way {
     arrival: Instant,
     ended: bool,
     cut: bool,
+    held: bool,
     unread: bool,
     reader: Option<Waker>,
     writer: Option<Waker>,
@@ -159,6 +182,7 @@ impl Way {
             arrival: Instant::now(),
             ended: false,
             cut: false,
+            held: false,
             unread: false,
             reader: None,
             writer: None,
@@ -229,6 +253,10 @@ impl AsyncRead for ReadEnd {
         loop {
             if way.cut {
                 return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+            }
+            if way.held {
+                way.reader = Some(cx.waker().clone());
+                return Poll::Pending;
             }
             let Some(&(arrival, _)) = way.chunks.front() else {
                 if way.ended {

@@ -33,6 +33,8 @@ pub struct Config {
     /// Addresses that other nodes are told, when they differ from where the node listens. A host of
     /// all zeros is replaced by the address that the other node sees.
     pub advertise: Vec<Endpoint>,
+    /// Names this run of the node; higher than that of every earlier run. `None` is the time of day.
+    pub incarnation: Option<u64>,
     /// Nodes to begin with. [`Handle::set_seeds`](super::Handle::set_seeds) changes them.
     pub seeds: Vec<Endpoint>,
     /// How to reach other nodes: with [`Trust::Certificates`], `tls` trusts the cluster's CA and
@@ -179,6 +181,7 @@ impl Config {
             name: name.into(),
             listen: Vec::new(),
             advertise: Vec::new(),
+            incarnation: None,
             seeds: Vec::new(),
             dial: DialOptions::default(),
             trust,

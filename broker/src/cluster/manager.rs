@@ -1,7 +1,7 @@
 //! Dials who is to be dialled, listens for others, and puts links in their places.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Release;
+use std::sync::atomic::Ordering::{Acquire, Release};
 use std::time::{Duration, Instant};
 
 use dialtone_protocol::frame::link::LinkProof;
@@ -17,6 +17,7 @@ use super::handshake::{self, Failure, Introduced};
 use super::membership::{Dialled, Dialling};
 use super::{Cluster, link, now};
 use crate::broker::Shared;
+use crate::chance;
 use crate::outbox::{Lanes, Outbox};
 use crate::peer::{About, Order, Peer};
 use crate::router::Scope;
@@ -74,6 +75,10 @@ impl Cluster {
         }
     }
 
+    fn is_linked(&self, node: &str) -> bool {
+        self.links.read().members.contains_key(node)
+    }
+
     /// A link has ended: it leaves its place, unless another one has taken it.
     pub(super) fn unlink(&self, shared: &Shared, peer: &Arc<Peer>, why: String) {
         let Some(end) = &peer.link else { return };
@@ -94,7 +99,7 @@ impl Cluster {
         }
         drop(links);
         if end.role.is_member() {
-            let why = (!shared.draining.load(std::sync::atomic::Ordering::Acquire)).then_some(why);
+            let why = (!shared.draining.load(Acquire)).then_some(why);
             let mut membership = self.membership.lock();
             membership.on_unlinked(&end.node, peer.id.0, why, now());
         }
@@ -288,19 +293,21 @@ async fn dial_member(shared: Arc<Shared>, cluster: Arc<Cluster>, dialling: Diall
             let node = introduced.node.name.clone();
             match take_place(&shared, &cluster, introduced, true).await {
                 Ok(placed) => (Dialled::Node(node), Some(placed)),
-                Err(refused) if refused.text == ALREADY_LINKED => (Dialled::Node(node), None),
+                Err(_) if cluster.is_linked(&node) => (Dialled::Node(node), None),
                 Err(refused) => (Dialled::Failed(explain(&refused)), None),
             }
         }
         Err(failure) => {
-            let end = outcome(&failure);
-            note_failure(&cluster, failure, Some(dialling.endpoint.to_string()));
+            let end = outcome(&cluster, &failure);
+            if let Dialled::Failed(_) = end {
+                note_failure(&cluster, failure, Some(dialling.endpoint.to_string()));
+            }
             (end, None)
         }
     };
     let is_news = {
         let mut membership = cluster.membership.lock();
-        membership.on_dialled(&dialling, &end, rand::random(), now())
+        membership.on_dialled(&dialling, &end, chance::share(), now())
     };
     if is_news && let Dialled::Failed(why) = &end {
         let (node, endpoint) = (dialling.node.as_deref(), &dialling.endpoint);
@@ -312,11 +319,13 @@ async fn dial_member(shared: Arc<Shared>, cluster: Arc<Cluster>, dialling: Diall
     }
 }
 
-fn outcome(failure: &Failure) -> Dialled {
+fn outcome(cluster: &Cluster, failure: &Failure) -> Dialled {
     match failure {
         Failure::Itself => Dialled::Itself,
-        Failure::RefusedUs(_, refused) if refused.text == "this node itself" => Dialled::Itself,
-        Failure::RefusedUs(Some(node), refused) if refused.text == ALREADY_LINKED => {
+        // Both have dialled, and the other one's link is there already.
+        Failure::RefusedUs(Some(node), refused)
+            if refused.code == Code::Conflict && cluster.is_linked(node) =>
+        {
             Dialled::Node(node.clone())
         }
         Failure::Refused(_, refused) | Failure::RefusedUs(_, refused) => {
@@ -329,9 +338,6 @@ fn outcome(failure: &Failure) -> Dialled {
 fn explain(refused: &Refused) -> String {
     format!("{} ({})", refused.text, refused.code.number())
 }
-
-/// What the dialler of a link that is not needed is told.
-const ALREADY_LINKED: &str = "there is a link already";
 
 /// Reaches a node and performs the handshake.
 pub(super) async fn dial(
@@ -369,7 +375,7 @@ async fn take_place(
     let joining = cluster.joining.lock().await;
     if let Err(refused) = may_join(cluster, &introduced, has_dialled) {
         drop(joining);
-        if refused.text != ALREADY_LINKED {
+        if !cluster.is_linked(&introduced.node.name) {
             let remote = introduced.info.remote.map(|remote| remote.to_string());
             let node = Some(introduced.node.name.clone());
             cluster.on_refusal(node, remote, "refused", &refused);
@@ -500,11 +506,12 @@ fn may_join(cluster: &Cluster, introduced: &Introduced, has_dialled: bool) -> Re
     let Some(end) = &current.link else {
         return Ok(());
     };
-    if !end.ended.is_cancelled() && !end.candidate.yields_to(newer) {
+    let is_mutual = end.mutual.load(Acquire);
+    if !end.ended.is_cancelled() && !end.candidate.yields_to(newer, is_mutual) {
         // Whoever dials has no link, or none yet: this one may be dead.
         end.probe.store(true, Release);
         current.outbox.wake_owner();
-        return Err(Refused::new(Code::Conflict, ALREADY_LINKED));
+        return Err(Refused::new(Code::Conflict, "there is a link already"));
     }
     Ok(())
 }

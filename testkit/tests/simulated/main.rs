@@ -18,6 +18,7 @@ mod fragments;
 mod garbage;
 mod interest;
 mod limits;
+mod mesh;
 mod permissions;
 mod pubsub;
 mod queue_groups;

@@ -6,6 +6,7 @@ use super::super::backoff::{Backoff, Waits};
 use super::super::config::Gateway;
 use super::{Cluster, dial, link, note_failure, now, take_place};
 use crate::broker::Shared;
+use crate::chance;
 
 /// Begins to reach every cluster that is configured with URLs.
 pub(super) fn spawn(shared: &Arc<Shared>, cluster: &Arc<Cluster>) {
@@ -41,7 +42,7 @@ async fn reach(shared: Arc<Shared>, cluster: Arc<Cluster>, gateway: Gateway) {
         }
         if !cluster.membership.lock().is_active() {
             // It has left its own cluster, and comes back to this with it.
-            backoff.failed(now(), waits, rand::random());
+            backoff.failed(now(), waits, chance::share());
             continue;
         }
         let dialled = tokio::select! {
@@ -67,9 +68,9 @@ async fn reach(shared: Arc<Shared>, cluster: Arc<Cluster>, gateway: Gateway) {
                     rest,
                 )
                 .await;
-                backoff.failed(now(), waits, rand::random());
+                backoff.failed(now(), waits, chance::share());
             }
-            None => backoff.failed(now(), waits, rand::random()),
+            None => backoff.failed(now(), waits, chance::share()),
         }
     }
 }

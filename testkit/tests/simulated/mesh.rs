@@ -1,0 +1,128 @@
+//! Clusters under faults, against what must hold: see `dialtone_testkit::ledger`.
+//!
+//! `DIALTONE_SEEDS=1000 cargo nextest run -p dialtone-testkit mesh` plays a thousand seeds of each.
+
+use dialtone_broker::Config;
+use dialtone_broker::cluster::{self, Trust};
+use dialtone_testkit::recorder::{Event, difference};
+use dialtone_testkit::world::patient;
+use dialtone_testkit::{Manner, Mesh, Recorder};
+use parking_lot::Mutex;
+use rand::rngs::StdRng;
+use rand::seq::IndexedRandom as _;
+use rand::{RngExt as _, SeedableRng as _};
+
+use crate::{millis, seconds, simulate};
+
+mod player;
+use player::{Plan, Player};
+
+/// Ways between nodes of all kinds, each direction with a manner of its own.
+fn roads(seed: u64) -> (Manner, Manner) {
+    let rng = &mut StdRng::seed_from_u64(seed);
+    (road(rng), road(rng))
+}
+
+fn road(rng: &mut StdRng) -> Manner {
+    if rng.random_ratio(1, 3) {
+        return Manner::ideal();
+    }
+    let chunk_max = *[200, 1_500, 64 << 10].choose(rng).expect("some");
+    Manner {
+        delay_max: millis(*[0, 1, 40, 250].choose(rng).expect("some")),
+        chunk_max,
+        capacity: 256 << 10,
+        bandwidth: *[None, None, Some(40_000)].choose(rng).expect("some"),
+        stall_every: if chunk_max < 1_500 { 0 } else { 30 },
+        stall: millis(rng.random_range(1..900)),
+        cut_after: None,
+    }
+}
+
+/// Nodes that remember few changes of interest, some of them.
+fn forgetful(seed: u64) -> Config {
+    let mut part = cluster::Config::new("c", Trust::Anyone);
+    part.changes_max = [1, 3, 1 << 17][seed as usize % 3];
+    Config {
+        cluster: Some(part),
+        drain_grace: seconds(1),
+        ..patient()
+    }
+}
+
+async fn player(seed: u64, plan: Plan) -> Player {
+    let mesh = Mesh::with(seed, forgetful);
+    if !seed.is_multiple_of(3) {
+        mesh.set_ways(roads);
+    }
+    Player::new(seed, mesh, plan).await
+}
+
+async fn play(seed: u64, plan: Plan) {
+    let mut player = player(seed, plan).await;
+    let (seen, _) = player
+        .play()
+        .await
+        .unwrap_or_else(|wrong| panic!("{wrong}"));
+    assert!(
+        seen.calm > 20 && seen.crossed > 20 && seen.acknowledged > 20,
+        "next to nothing happens: {seen:?}"
+    );
+}
+
+fn plan(nodes: usize) -> Plan {
+    Plan {
+        clusters: vec![("c", nodes)],
+        clients: 2,
+        rounds: 2,
+        faults: 60,
+        calm: 40,
+    }
+}
+
+#[test]
+fn a_few_nodes_under_faults_agree_with_what_must_hold() {
+    simulate(60, async |seed| {
+        play(seed, plan(3 + seed as usize % 5)).await;
+    });
+}
+
+#[test]
+fn many_nodes_under_faults_agree_with_what_must_hold() {
+    simulate(2, async |seed| {
+        let plan = Plan {
+            clients: 1,
+            rounds: 1,
+            ..plan(if seed.is_multiple_of(2) { 20 } else { 50 })
+        };
+        play(seed, plan).await;
+    });
+}
+
+async fn scene(seed: u64) -> Vec<Event> {
+    let recorder = Recorder::new();
+    let mut player = player(seed, plan(4)).await;
+    player.record(&recorder);
+    player
+        .play()
+        .await
+        .unwrap_or_else(|wrong| panic!("{wrong}"));
+    recorder.events()
+}
+
+#[test]
+fn the_same_seed_plays_the_same_faults_and_leaves_the_same_record() {
+    let records: Mutex<Vec<Vec<Event>>> = Mutex::default();
+    let run = async |seed| {
+        let record = scene(seed).await;
+        records.lock().push(record);
+    };
+    simulate(4, run);
+    simulate(4, run);
+    let records = records.into_inner();
+    let half = records.len() / 2;
+    for (seed, (one, other)) in records[..half].iter().zip(&records[half..]).enumerate() {
+        assert!(one.len() > 100, "seed {seed} records next to nothing");
+        assert_eq!(difference(one, other), None, "seed {seed}");
+    }
+}
