@@ -255,6 +255,8 @@ pub(super) fn chain(error: &dyn std::error::Error) -> String {
 
 fn note_failure(cluster: &Cluster, failure: Failure, remote: Option<String>) {
     match failure {
+        Failure::RefusedUs(_, refused) if handshake::is_already_linked(&refused) => {}
+        Failure::Linked(_) => {}
         Failure::Refused(node, refused) => {
             cluster.on_refusal(node, remote, "refused", &refused);
         }
@@ -289,7 +291,9 @@ async fn dial_member(shared: Arc<Shared>, cluster: Arc<Cluster>, dialling: Diall
             let node = introduced.node.name.clone();
             match take_place(&shared, &cluster, introduced, true).await {
                 Ok(placed) => (Dialled::Node(node), Some(placed)),
-                Err(refused) if refused.text == ALREADY_LINKED => (Dialled::Node(node), None),
+                Err(refused) if handshake::is_already_linked(&refused) => {
+                    (Dialled::Node(node), None)
+                }
                 Err(refused) => (Dialled::Failed(explain(&refused)), None),
             }
         }
@@ -317,9 +321,10 @@ fn outcome(failure: &Failure) -> Dialled {
     match failure {
         Failure::Itself => Dialled::Itself,
         Failure::RefusedUs(_, refused) if refused.text == "this node itself" => Dialled::Itself,
-        Failure::RefusedUs(Some(node), refused) if refused.text == ALREADY_LINKED => {
+        Failure::RefusedUs(Some(node), refused) if handshake::is_already_linked(refused) => {
             Dialled::Node(node.clone())
         }
+        Failure::Linked(node) => Dialled::Node(node.clone()),
         Failure::Refused(_, refused) | Failure::RefusedUs(_, refused) => {
             Dialled::Failed(explain(refused))
         }
@@ -330,9 +335,6 @@ fn outcome(failure: &Failure) -> Dialled {
 fn explain(refused: &Refused) -> String {
     format!("{} ({})", refused.text, refused.code.number())
 }
-
-/// What the dialler of a link that is not needed is told.
-const ALREADY_LINKED: &str = "there is a link already";
 
 /// Reaches a node and performs the handshake.
 pub(super) async fn dial(
@@ -370,7 +372,7 @@ async fn take_place(
     let joining = cluster.joining.lock().await;
     if let Err(refused) = may_join(cluster, &introduced, has_dialled) {
         drop(joining);
-        if refused.text != ALREADY_LINKED {
+        if !handshake::is_already_linked(&refused) {
             let remote = introduced.info.remote.map(|remote| remote.to_string());
             let node = Some(introduced.node.name.clone());
             cluster.on_refusal(node, remote, "refused", &refused);
@@ -409,6 +411,7 @@ fn put_in_place(
         role,
         rest,
         accept,
+        claim,
     } = introduced;
     let name: Arc<str> = node.name.as_str().into();
     let about = About {
@@ -448,6 +451,8 @@ fn put_in_place(
         Role::GatewayFrom(_) => links.gateways_from.push(Arc::clone(&peer)),
     }
     drop(links);
+    // From here on the link itself says that there is one.
+    drop(claim);
     (peer, reader, rest)
 }
 
@@ -494,6 +499,10 @@ fn may_join(cluster: &Cluster, introduced: &Introduced, has_dialled: bool) -> Re
         membership.admit(&introduced.node)?;
         (membership.own().name.clone(), &introduced.node)
     };
+    if !has_dialled && own < node.name && cluster.claims.contains(&node.name) {
+        // Both have dialled, and of the two links that of the smaller name stays.
+        return Err(handshake::already_linked());
+    }
     let newer = Candidate::new(&own, &node.name, node.incarnation, has_dialled);
     let Some(current) = current(cluster, introduced) else {
         return Ok(());
@@ -505,7 +514,7 @@ fn may_join(cluster: &Cluster, introduced: &Introduced, has_dialled: bool) -> Re
         // Whoever dials has no link, or none yet: this one may be dead.
         end.probe.store(true, Release);
         current.outbox.wake_owner();
-        return Err(Refused::new(Code::Conflict, ALREADY_LINKED));
+        return Err(handshake::already_linked());
     }
     Ok(())
 }

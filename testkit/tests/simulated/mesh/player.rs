@@ -108,7 +108,9 @@ impl Player {
             self.ledger.calm_ends();
             let after = self.faults_seen();
             if before != after {
-                return Err(format!("a calm is none: {before:?} before, {after:?} after"));
+                return Err(format!(
+                    "a calm is none: {before:?} before, {after:?} after"
+                ));
             }
         }
         Ok((self.ledger.check()?, self.longest_rest))
