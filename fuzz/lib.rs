@@ -35,6 +35,9 @@ pub use upgrade::{http_upgrade, websocket};
 mod broker;
 pub use broker::connection;
 
+mod link;
+pub use link::link;
+
 /// A target: its name, which is also the name of its corpus, and what it does with an input.
 pub type Target = (&'static str, fn(&[u8]));
 
@@ -49,6 +52,7 @@ pub const TARGETS: &[Target] = &[
     ("websocket", websocket),
     ("http_upgrade", http_upgrade),
     ("connection", connection),
+    ("link", link),
 ];
 
 /// The `main` of a target's binary: libFuzzer's under `cargo fuzz`, else one that replays the files

@@ -67,8 +67,8 @@ impl BuildHasher for RandomState {
     }
 
     #[inline]
-    fn hash_one<T: Hash>(&self, key: T) -> u64 {
-        self.0.hash_one(key)
+    fn hash_one<T: Hash>(&self, x: T) -> u64 {
+        self.0.hash_one(x)
     }
 }
 

@@ -395,24 +395,24 @@ impl Wire {
                 )
                 .await;
             }
-            Failure::Linked(_) => refuse(&mut self.writer, &already_linked()).await,
+            Failure::Linked(_) => refuse(&mut self.writer, &not_needed()).await,
             Failure::Gone(_) | Failure::RefusedUs(..) => {}
         }
         failure
     }
 }
 
-/// What the other end of a link that is not needed is told.
-const ALREADY_LINKED: &str = "there is a link already";
-
-/// Why a link is not needed.
-pub(crate) fn already_linked() -> Refused {
-    Refused::new(Code::Conflict, ALREADY_LINKED)
+/// Why a link is ended before it is one, without anything being wrong.
+pub(crate) fn not_needed() -> Refused {
+    Refused::new(
+        Code::Normal,
+        "there is a link already, or one is being made",
+    )
 }
 
-/// Whether a link was refused because it is not needed.
-pub(crate) fn is_already_linked(refused: &Refused) -> bool {
-    refused.text == ALREADY_LINKED
+/// Whether a link was ended because it is not needed.
+pub(crate) fn is_not_needed(refused: &Refused) -> bool {
+    refused.code == Code::Normal
 }
 
 fn out_of_place(node: Option<String>, link: &Link) -> Failure {

@@ -1,7 +1,7 @@
 //! Dials who is to be dialled, listens for others, and puts links in their places.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Release;
+use std::sync::atomic::Ordering::{Acquire, Release};
 use std::time::{Duration, Instant};
 
 use dialtone_protocol::frame::link::LinkProof;
@@ -95,7 +95,7 @@ impl Cluster {
         }
         drop(links);
         if end.role.is_member() {
-            let why = (!shared.draining.load(std::sync::atomic::Ordering::Acquire)).then_some(why);
+            let why = (!shared.draining.load(Acquire)).then_some(why);
             let mut membership = self.membership.lock();
             membership.on_unlinked(&end.node, peer.id.0, why, now());
         }
@@ -255,7 +255,7 @@ pub(super) fn chain(error: &dyn std::error::Error) -> String {
 
 fn note_failure(cluster: &Cluster, failure: Failure, remote: Option<String>) {
     match failure {
-        Failure::RefusedUs(_, refused) if handshake::is_already_linked(&refused) => {}
+        Failure::RefusedUs(_, refused) if handshake::is_not_needed(&refused) => {}
         Failure::Linked(_) => {}
         Failure::Refused(node, refused) => {
             cluster.on_refusal(node, remote, "refused", &refused);
@@ -291,15 +291,15 @@ async fn dial_member(shared: Arc<Shared>, cluster: Arc<Cluster>, dialling: Diall
             let node = introduced.node.name.clone();
             match take_place(&shared, &cluster, introduced, true).await {
                 Ok(placed) => (Dialled::Node(node), Some(placed)),
-                Err(refused) if handshake::is_already_linked(&refused) => {
-                    (Dialled::Node(node), None)
-                }
+                Err(refused) if handshake::is_not_needed(&refused) => (Dialled::Node(node), None),
                 Err(refused) => (Dialled::Failed(explain(&refused)), None),
             }
         }
         Err(failure) => {
             let end = outcome(&failure);
-            note_failure(&cluster, failure, Some(dialling.endpoint.to_string()));
+            if let Dialled::Failed(_) = end {
+                note_failure(&cluster, failure, Some(dialling.endpoint.to_string()));
+            }
             (end, None)
         }
     };
@@ -320,8 +320,7 @@ async fn dial_member(shared: Arc<Shared>, cluster: Arc<Cluster>, dialling: Diall
 fn outcome(failure: &Failure) -> Dialled {
     match failure {
         Failure::Itself => Dialled::Itself,
-        Failure::RefusedUs(_, refused) if refused.text == "this node itself" => Dialled::Itself,
-        Failure::RefusedUs(Some(node), refused) if handshake::is_already_linked(refused) => {
+        Failure::RefusedUs(Some(node), refused) if handshake::is_not_needed(refused) => {
             Dialled::Node(node.clone())
         }
         Failure::Linked(node) => Dialled::Node(node.clone()),
@@ -372,7 +371,7 @@ async fn take_place(
     let joining = cluster.joining.lock().await;
     if let Err(refused) = may_join(cluster, &introduced, has_dialled) {
         drop(joining);
-        if !handshake::is_already_linked(&refused) {
+        if !handshake::is_not_needed(&refused) {
             let remote = introduced.info.remote.map(|remote| remote.to_string());
             let node = Some(introduced.node.name.clone());
             cluster.on_refusal(node, remote, "refused", &refused);
@@ -501,7 +500,7 @@ fn may_join(cluster: &Cluster, introduced: &Introduced, has_dialled: bool) -> Re
     };
     if !has_dialled && own < node.name && cluster.claims.contains(&node.name) {
         // Both have dialled, and of the two links that of the smaller name stays.
-        return Err(handshake::already_linked());
+        return Err(handshake::not_needed());
     }
     let newer = Candidate::new(&own, &node.name, node.incarnation, has_dialled);
     let Some(current) = current(cluster, introduced) else {
@@ -510,11 +509,12 @@ fn may_join(cluster: &Cluster, introduced: &Introduced, has_dialled: bool) -> Re
     let Some(end) = &current.link else {
         return Ok(());
     };
-    if !end.ended.is_cancelled() && !end.candidate.yields_to(newer) {
+    let is_mutual = end.mutual.load(Acquire);
+    if !end.ended.is_cancelled() && !end.candidate.yields_to(newer, is_mutual) {
         // Whoever dials has no link, or none yet: this one may be dead.
         end.probe.store(true, Release);
         current.outbox.wake_owner();
-        return Err(handshake::already_linked());
+        return Err(handshake::not_needed());
     }
     Ok(())
 }

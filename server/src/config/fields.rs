@@ -129,7 +129,7 @@ settings! {
     listen: Vec<Endpoint>, "listen", |_: &Broker| vec![plain()], "ws://127.0.0.1:4999/",
         "Where to listen: quic://HOST:PORT, ws://HOST:PORT/PATH or wss://HOST:PORT/PATH. Port 0 takes any free port.";
     advertise: Vec<Endpoint>, "advertise", |_: &Broker| Vec::new(), "wss://broker.example.org:4443/",
-        "URLs under which clients reach this broker and its neighbours, told to clients when they connect and when the broker drains.";
+        "URLs under which clients reach this broker, told to clients, and to the other nodes of its cluster for theirs. Without a cluster, those of its neighbours as well: where clients go when it drains.";
     monitor: Option<SocketAddr>, "monitor", |_: &Broker| None, "127.0.0.1:4999",
         "Address of the monitoring server (/healthz, /readyz, /metrics, /varz, /connz, /subsz). Empty: none.";
     users: Option<PathBuf>, "users", |_: &Broker| None, "/etc/dialtone/users.toml",

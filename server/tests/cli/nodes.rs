@@ -81,6 +81,19 @@ fn a_node_that_is_killed_is_told_and_the_others_go_on() {
 }
 
 #[test]
+fn all_nodes_reload_with_one_signal() {
+    let home = Home::new();
+    let up = home.start(&[&FREE[..], &["2", "--log-level", "info"]].concat());
+    let ready = up.json();
+    assert_eq!(ready["nodes"].as_array().unwrap().len(), 2);
+    up.signal(Signal::HUP);
+    let first = up.until(": reloaded");
+    let second = up.until(": reloaded");
+    let node = |line: &str| line.split(':').next().unwrap().to_owned();
+    assert_ne!(node(&first), node(&second), "{first} {second}");
+}
+
+#[test]
 fn nodes_end_when_whoever_started_them_is_killed() {
     let home = Home::new();
     let (up, ready) = up(&home, "2");

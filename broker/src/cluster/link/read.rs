@@ -94,6 +94,7 @@ impl LinkConn {
             ),
             Ok(len) => {
                 let now = now();
+                self.link().mutual.store(true, Relaxed);
                 self.heard = now;
                 self.read_len += len;
                 if lane == Lane::Control {
