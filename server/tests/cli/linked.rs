@@ -140,7 +140,7 @@ fn a_node_that_is_killed_is_missing_until_it_is_forgotten() {
     until(home, first, |status| state(status, "n2") == "unlinked");
     home.run(&["cluster", "status", "--url", &first.ws()])
         .exits(7)
-        .says("1 of the nodes of the cluster not linked");
+        .says("1 node not linked");
     home.run(&["cluster", "forget", "n1", "--url", &first.ws()])
         .exits(1)
         .says("node \"n1\" is linked; let it leave, or stop it first");

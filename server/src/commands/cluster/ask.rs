@@ -12,7 +12,7 @@ use super::super::attached::with_client;
 use super::view::View;
 use crate::args::{ClusterAsk, ClusterForget, ConnectArgs};
 use crate::exit::{Exit, Failure, Outcome};
-use crate::print::{Output, Paint, harmless};
+use crate::print::{Output, Paint, counted, harmless};
 
 /// How long a node may take to answer.
 const ANSWER_MAX: Duration = Duration::from_secs(5);
@@ -48,7 +48,7 @@ async fn show(args: ClusterAsk, text: fn(&View, Paint) -> String, judge: bool) -
             _ if !judge => Ok(()),
             missing => Err(Failure::new(
                 Exit::Incomplete,
-                anyhow::anyhow!("{missing} of the nodes of the cluster not linked"),
+                anyhow::anyhow!("{} not linked", counted(missing as u64, "node")),
             )),
         }
     })
