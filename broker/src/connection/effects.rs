@@ -21,6 +21,8 @@ pub(super) struct Effects {
     pub(super) messages_in: u64,
     pub(super) bytes_in: u64,
     pub(super) unrouted: u64,
+    /// Parts of a large message were among what was delivered.
+    pub(super) fragments: bool,
     messages_out: u64,
     bytes_out: u64,
 }
@@ -34,6 +36,7 @@ impl Effects {
             .push(target.subscription, target.drop_oldest, delivery);
         self.messages_out += 1;
         self.bytes_out += delivery.section.len() as u64;
+        self.fragments |= delivery.fragment.is_some();
         self.note(&target.peer, pushed);
     }
 
