@@ -382,10 +382,17 @@ impl Backend for Log {
         let inner = Arc::clone(&self.inner);
         async move {
             let (sender, receiver) = oneshot::channel();
-            // Not on a worker, because those end as well. Whoever asked may not wait any more.
+            let close = move || {
+                let closed = inner.close();
+                // The disk is let go of before anybody hears of it.
+                drop(inner);
+                // Whoever asked may not wait any more.
+                drop(sender.send(closed));
+            };
+            // Not on a worker, because those end as well.
             std::thread::Builder::new()
                 .name("log-close".to_owned())
-                .spawn(move || drop(sender.send(inner.close())))
+                .spawn(close)
                 .map_err(|error| {
                     Error::Unavailable(format!("failed to start a thread: {error}"))
                 })?;

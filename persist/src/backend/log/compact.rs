@@ -106,13 +106,7 @@ impl Inner {
     fn compact_segment(&self, segment: &Segment, work: &mut Work) -> Result<(), Stop> {
         self.leave_frames(segment.id, &mut work.pace)?;
         let result = self.move_records(segment, &mut work.pace);
-        // Streams that nobody uses were looked into.
-        for stream in self.streams.all() {
-            let mut state = stream.state.lock();
-            if !state.used {
-                state.positions = None;
-            }
-        }
+        self.forget_unused();
         result?;
         self.move_tombstones(segment.id, &work.retired)?;
         Ok(())

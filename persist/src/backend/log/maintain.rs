@@ -146,7 +146,19 @@ impl Inner {
         }
     }
 
+    /// Forgets where the records of streams are that nobody uses: they were read once, or looked
+    /// into by compaction.
+    pub(super) fn forget_unused(&self) {
+        for stream in self.streams.all() {
+            let mut state = stream.state.lock();
+            if !state.used {
+                state.positions = None;
+            }
+        }
+    }
+
     fn turn(&self, due: bool) -> Result<(), Error> {
+        self.forget_unused();
         if due {
             self.checkpoint()?;
         }

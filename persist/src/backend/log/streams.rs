@@ -158,10 +158,6 @@ impl Streams {
         all
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.table.read().ids.len()
-    }
-
     /// The next number that a stream gets.
     pub(crate) fn next_id(&self) -> u64 {
         self.table.read().next.max(1)
