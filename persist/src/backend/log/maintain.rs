@@ -18,9 +18,9 @@ use super::streams::{State, Stream};
 use crate::backend::Error;
 
 /// A stream that is used gets a snapshot when so many frames were written since the last one, or
-/// a quarter as many as it has records, if that is more: then writing snapshots costs no more
-/// than a few bytes for each record.
-const TAIL_MAX_USED: usize = 256;
+/// half as many as it has records, if that is more: then a snapshot costs little for each frame.
+/// Loading so many frames, each from another place, takes some ten milliseconds.
+const TAIL_MAX_USED: usize = 4096;
 
 /// One that is not used, so that it takes little memory and is loaded quickly.
 const TAIL_MAX_UNUSED: usize = 4;
@@ -338,8 +338,8 @@ struct Pushed {
 fn is_long(state: &State) -> bool {
     let tail = state.tail().len();
     if state.used {
-        let quarter = usize::try_from(state.totals.messages / 4).unwrap_or(usize::MAX);
-        tail > TAIL_MAX_USED.max(quarter)
+        let half = usize::try_from(state.totals.messages / 2).unwrap_or(usize::MAX);
+        tail > TAIL_MAX_USED.max(half)
     } else {
         tail > TAIL_MAX_UNUSED
     }
