@@ -109,7 +109,7 @@ impl Log {
         let failed =
             |error: std::io::Error| Error::Failed(format!("failed to open the log: {error}"));
         let reserve = config.reserve.then_some(config.segment_len_max);
-        let opened = open::open(&disk, reserve, config.open_segments_max).map_err(failed)?;
+        let opened = open::open(disk, reserve, config.open_segments_max).map_err(failed)?;
         let streams = Streams::default();
         streams.reserve_ids(opened.summary.next_stream);
         let (tombstones, problems) = opened.builder.finish(&streams);
@@ -396,7 +396,7 @@ impl Backend for Log {
                 .map_err(|error| {
                     Error::Unavailable(format!("failed to start a thread: {error}"))
                 })?;
-            receiver.await.map_err(|_| Error::Closed)?
+            receiver.await.unwrap_or(Err(Error::Closed))
         }
         .boxed()
     }

@@ -190,7 +190,9 @@ impl Inner {
         let Some(stream) = self.streams.by_id(id) else {
             return Ok(0);
         };
-        let offset = u32::try_from(frame.offset).map_err(|_| not_understood())?;
+        let offset = u32::try_from(frame.offset)
+            .ok()
+            .ok_or_else(not_understood)?;
         let position = Position::new(segment, offset);
         let records = head::records(frame.fixed.kind, frame.head).ok_or_else(not_understood)?;
         match load::find(&self.frames, &stream) {

@@ -368,8 +368,8 @@ impl Pace {
         let micros = bytes.saturating_mul(1_000_000) / per_second.max(1);
         self.paid = self.paid.max(now) + Duration::from_micros(micros);
         let ahead = self.paid.saturating_duration_since(now);
-        if ahead > BURST {
-            maintenance.sleep(ahead - BURST);
+        if let Some(time) = ahead.checked_sub(BURST) {
+            maintenance.sleep(time);
         }
     }
 }

@@ -178,10 +178,10 @@ impl Streams {
     }
 
     /// Adds a stream, unless there is one of its name.
-    pub(crate) fn add(&self, stream: Stream) -> Result<Arc<Stream>, Stream> {
+    pub(crate) fn add(&self, stream: Stream) -> Result<Arc<Stream>, Box<Stream>> {
         let mut table = self.table.write();
         if table.names.contains_key(&stream.name) {
-            return Err(stream);
+            return Err(Box::new(stream));
         }
         let stream = Arc::new(stream);
         table.names.insert(stream.name.clone(), Arc::clone(&stream));
