@@ -23,7 +23,7 @@ pub(crate) use local::{
 
 #[expect(clippy::doc_markdown, reason = "help texts are shown as they stand")]
 mod serve;
-pub(crate) use serve::{Broker, Serve, Up};
+pub(crate) use serve::{Broker, Persist, Serve, Up};
 
 /// Everything that can stand behind `dialtone`.
 #[derive(Debug, Parser)]
@@ -74,6 +74,8 @@ pub(crate) enum Command {
     /// Make several brokers act as one, and watch them
     #[command(subcommand)]
     Cluster(Box<Cluster>),
+    /// Run a node of the persist service: durable streams
+    Persist(Box<Persist>),
     /// Show, check and explain the configuration of a broker
     Config(Config),
     /// Make the hash of a password or token for a users file
@@ -111,7 +113,7 @@ pub(crate) enum Command {
 
 /// The groups of the overview, with the subcommands of each in order.
 const GROUPS: [(&str, &[&str]); 4] = [
-    ("Run", &["up", "broker", "cluster", "config", "passwd"]),
+    ("Run", &["up", "broker", "cluster", "persist", "config", "passwd"]),
     ("Use", &["pub", "sub", "request", "reply", "interest"]),
     ("Watch and measure", &["rtt", "top", "bench"]),
     ("Set up", &["context", "completions", "version"]),

@@ -12,6 +12,7 @@ mod config;
 mod context;
 mod interest;
 mod passwd;
+mod persist;
 mod publish;
 mod reply;
 mod request;
@@ -31,6 +32,7 @@ pub(crate) fn run(cli: Cli) -> Outcome {
         Command::Up(args) => serve::up(args, &log),
         Command::Broker(args) => serve::broker(args, &log),
         Command::Cluster(args) => cluster::run(*args, &log),
+        Command::Persist(args) => persist::run(args, &log),
         Command::Config(args) => config::run(args, &log),
         Command::Passwd(args) => passwd::run(&args),
         Command::Context(args) => context::run(args),

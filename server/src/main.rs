@@ -23,6 +23,7 @@ mod files;
 mod lifecycle;
 mod nodes;
 mod payload;
+mod persist;
 mod print;
 mod profile;
 mod reload;

@@ -1,12 +1,13 @@
 //! `up` and `broker`: everything is read and checked before anything is bound, then bound, then
 //! announced, and then it runs until a signal comes.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
 use dialtone_broker::Handle;
+use dialtone_broker::auth::Authenticate;
 use dialtone_broker::error::BindError;
 use dialtone_broker::monitor::Monitor;
 use dialtone_transport::tls::ServerTls;
@@ -23,6 +24,7 @@ use crate::config::{
 use crate::discovery::{self, Names, Own, Seed};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::lifecycle::{self, Ended, Signals};
+use crate::persist::{self, Embedded, Inside};
 use crate::print::note;
 use crate::reload::Reload;
 use crate::shards::{self, Shards};
@@ -52,7 +54,7 @@ pub(crate) fn up(args: Up, log: &LogArgs) -> Outcome {
         return crate::nodes::up(count, args.serve, log, &data);
     }
     let preset = up_preset(&data);
-    run(args.serve, log, preset, true, false)
+    run(args.serve, log, preset, Some(data.join(persist::FOLDER)), false)
 }
 
 /// `dialtone broker`
@@ -67,7 +69,7 @@ pub(crate) fn broker(args: Broker, log: &LogArgs) -> Outcome {
         cluster::join(&token, &folder, SystemTime::now())?;
         cluster::preset(&token, &folder, &mut preset)?;
     }
-    run(args.serve, log, preset, false, args.stop_with_stdin)
+    run(args.serve, log, preset, None, args.stop_with_stdin)
 }
 
 /// The defaults of `up`, which go before those of the table.
@@ -140,11 +142,12 @@ pub(crate) fn usable(loaded: Loaded) -> Result<Settings, Failure> {
     Err(failure.hint("`dialtone config check` shows the whole configuration, `dialtone config sample` explains it"))
 }
 
+/// `up` has a folder for streams, and invites to try things.
 fn run(
     args: Serve,
     log: &LogArgs,
     preset: Layer,
-    inviting: bool,
+    streams: Option<PathBuf>,
     stop_with_stdin: bool,
 ) -> Outcome {
     let sources = sources(args.config.as_deref(), args.settings, log, preset);
@@ -167,7 +170,7 @@ fn run(
     let announce = Announce {
         ready_file: args.ready_file,
         json: args.json,
-        inviting,
+        inviting: streams.is_some(),
     };
     let service = Service {
         sources,
@@ -177,6 +180,7 @@ fn run(
         trusted,
         logs,
         announce,
+        streams,
         stop_with_stdin,
     };
     let outcome = runtime.block_on(service.run(&shards));
@@ -193,6 +197,8 @@ struct Service {
     trusted: Option<Trusted>,
     logs: telemetry::Logs,
     announce: Announce,
+    /// Where the persist service of this process keeps its streams, if it has one.
+    streams: Option<PathBuf>,
     stop_with_stdin: bool,
 }
 
@@ -207,7 +213,9 @@ impl Service {
         }
         let trusted = self.trusted.as_ref();
         let config = assemble::broker(&self.settings, self.tls.as_ref(), trusted, shards.handles());
-        let bound = dialtone_broker::Broker::bind(config, Arc::clone(&self.auth.provider)).await;
+        let inside = Arc::new(Inside::new(Arc::clone(&self.auth.provider)));
+        let provider: Arc<dyn Authenticate> = Arc::<Inside>::clone(&inside);
+        let bound = dialtone_broker::Broker::bind(config, provider).await;
         let broker = bound.map_err(|error| explain(error, &self.settings))?;
         let handle = broker.handle();
         let monitor = self.monitor(&handle).await?;
@@ -234,13 +242,13 @@ impl Service {
             logs: self.logs,
             broker: handle,
         };
-        let service = Box::pin(serve(
-            broker,
-            monitor,
-            watch,
-            drain.clone(),
-            CancellationToken::new(),
-        ));
+        let mut streams = None;
+        if let Some(folder) = self.streams {
+            let shards = shards.handles();
+            let shard = shards.first().context("there is no thread for persist")?;
+            streams = Some(Embedded::start(reload.broker.clone(), &inside, folder, shard).await?);
+        }
+        let service = Box::pin(serve(broker, monitor, streams, watch, drain.clone()));
         self.announce.say(&ready)?;
         let supervised = lifecycle::supervise(
             service,
@@ -342,14 +350,28 @@ impl Watch {
     }
 }
 
-/// Runs a broker until it has drained. Monitoring goes on meanwhile, and ends with it.
+/// Runs a broker until it has drained. Persist ends before, so that its answers still arrive; monitoring goes on
+/// meanwhile, and ends with the broker.
 async fn serve(
     broker: dialtone_broker::Broker,
     monitor: Option<Monitor>,
+    streams: Option<Embedded>,
     watch: Watch,
-    drain: CancellationToken,
-    end: CancellationToken,
+    stop: CancellationToken,
 ) {
+    let (drain, end) = (CancellationToken::new(), CancellationToken::new());
+    let draining = async {
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = end.cancelled() => {}
+        }
+        if let Some(streams) = streams
+            && let Err(error) = streams.stop().await
+        {
+            tracing::error!("persist did not stop in good order: {error:#}");
+        }
+        drain.cancel();
+    };
     let monitoring = async {
         let Some(monitor) = monitor else { return };
         let cut = async {
@@ -362,10 +384,10 @@ async fn serve(
         }
     };
     let broker = async {
-        broker.run(drain).await;
+        broker.run(drain.clone()).await;
         end.cancel();
     };
-    tokio::join!(broker, monitoring, watch.run(end.clone()));
+    tokio::join!(broker, monitoring, draining, watch.run(end.clone()));
 }
 
 /// Says what to do about an address that cannot be had.
