@@ -52,6 +52,7 @@ mod position;
 mod positions;
 mod queue;
 mod read;
+mod rebuild;
 mod record;
 mod scan;
 mod segment;

@@ -89,12 +89,12 @@ fn check_crash(run: &Run, crash: Crash, what: &str) {
 
 #[test]
 fn what_is_acknowledged_survives_a_crash_at_every_step() {
-    for seed in 0..3 {
-        let complete = run(seed, 60, &[]);
+    for seed in 0..2 {
+        let complete = run(seed, 45, &[]);
         assert!(complete.doubtful.is_none());
         let operations = complete.disk.operations();
         for step in 0..=operations {
-            let run = run(seed, 60, &[Fault::PowerOff(step)]);
+            let run = run(seed, 45, &[Fault::PowerOff(step)]);
             let what = format!("seed {seed}, step {step} of {operations}");
             for crash in [
                 Crash::Lost,

@@ -281,7 +281,7 @@ impl Inner {
     /// left of it stays as it is.
     fn push_snapshot(&self, stream: &Stream) -> Result<Option<Pushed>, Error> {
         let mut found = match load::read(&self.frames, stream) {
-            Ok(found) if found.problems.is_empty() => found,
+            Ok(found) if found.is_complete => found,
             Ok(_) | Err(Error::NotFound) => return Ok(None),
             Err(error) => {
                 tracing::error!(stream = %stream.name, %error, "a stream cannot be read");
