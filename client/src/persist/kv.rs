@@ -1,0 +1,6 @@
+//! Key-value stores.
+
+mod event;
+mod replica;
+
+pub use event::{Cause, KvEvent};
