@@ -9,6 +9,7 @@ mod handle;
 mod ids;
 pub mod kv;
 pub mod name;
+pub mod object;
 mod read;
 mod record;
 mod stream;

@@ -62,10 +62,6 @@ impl Stream {
         self.inner.name.as_str()
     }
 
-    pub(super) fn caller(&self) -> &Caller {
-        &self.inner.caller
-    }
-
     /// A message id that nobody else gives.
     pub(super) fn next_id(&self) -> String {
         self.inner.ids.next()

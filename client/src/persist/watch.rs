@@ -84,6 +84,8 @@ pub(super) struct Pages {
     stream: Stream,
     options: WatchOptions,
     cursor: Cursor,
+    /// The next question is not to wait.
+    hurry: bool,
     asked: Option<BoxFuture<'static, Result<Watched, CallError>>>,
 }
 
@@ -93,8 +95,21 @@ impl Pages {
             stream,
             options,
             cursor,
+            hurry: false,
             asked: None,
         }
+    }
+
+    /// Has the next answer say what there is at the moment, even if that is nothing.
+    pub(super) fn hurry(&mut self) {
+        self.hurry = true;
+        self.asked = None;
+    }
+
+    /// Begins anew with all that the stream holds.
+    pub(super) fn restart(&mut self) {
+        self.cursor = Cursor::Seq(1);
+        self.asked = None;
     }
 
     /// The first answer, at once, with an end to the patience: it fixes the place and says whether there is a stream.
@@ -115,7 +130,11 @@ impl Pages {
     fn poll_page(&mut self, cx: &mut Context<'_>) -> Poll<Result<Watched, WatchError>> {
         if self.asked.is_none() {
             let wait = u32::try_from(self.options.wait.as_millis()).unwrap_or(WAIT_MS_MAX);
-            let wait = wait.min(WAIT_MS_MAX);
+            let wait = if std::mem::take(&mut self.hurry) {
+                0
+            } else {
+                wait.min(WAIT_MS_MAX)
+            };
             let request = self.request(wait);
             let stream = self.stream.clone();
             let manner = stream.manner(Repeat::Safe).forever();

@@ -18,6 +18,7 @@ mod garbage;
 mod interest;
 mod limits;
 mod permissions;
+mod persist;
 mod pubsub;
 mod queue_groups;
 mod reconnect;

@@ -83,6 +83,17 @@ struct Sent<T> {
     write: Write<T>,
     /// It is to be sent again.
     lost: bool,
+    /// The feed has told something about the key since.
+    touched: bool,
+}
+
+impl<T> Local<T> {
+    fn unblock(&mut self) {
+        self.blocked = false;
+        if let Some(sent) = &mut self.sent {
+            sent.touched = true;
+        }
+    }
 }
 
 /// See the module.
@@ -211,6 +222,7 @@ impl<T: Clone + PartialEq> Replica<T> {
             local.sent = Some(Sent {
                 write: write.clone(),
                 lost: false,
+                touched: false,
             });
             writes.push(write);
         }
@@ -241,7 +253,8 @@ impl<T: Clone + PartialEq> Replica<T> {
                 if fault.kind == FaultKind::WrongLastSequence && self.merge.is_some() =>
             {
                 local.dirty = true;
-                local.blocked = true;
+                // What was in the way may have been told already; otherwise the feed will bring it.
+                local.blocked = !sent.touched;
                 self.meet(key);
             }
             Saved::Refused(fault) => {
@@ -362,7 +375,7 @@ impl<T: Clone + PartialEq> Replica<T> {
     /// What the key was refused for may be this, even if it is gone again.
     fn unblock(&mut self, key: &str) {
         if let Some(local) = self.local.get_mut(key) {
-            local.blocked = false;
+            local.unblock();
         }
     }
 
@@ -440,9 +453,7 @@ impl<T: Clone + PartialEq> Replica<T> {
 
     /// What changed while away is told as if it had been seen.
     fn replace(&mut self, loaded: BTreeMap<String, Confirmed<T>>, events: &mut Vec<KvEvent<T>>) {
-        for local in self.local.values_mut() {
-            local.blocked = false;
-        }
+        self.local.values_mut().for_each(Local::unblock);
         let missing: Vec<String> = self
             .confirmed
             .keys()
