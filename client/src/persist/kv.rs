@@ -445,7 +445,7 @@ fn encoded<T: Serialize>(value: &T) -> Result<Record, EncodeError> {
 }
 
 /// The record that deletes a key.
-fn tombstone(key: &str, ttl: u64) -> Record {
+pub(super) fn tombstone(key: &str, ttl: u64) -> Record {
     Record {
         ttl: Some(ttl),
         ..Record::keyed(key, &[0xc0_u8][..]).headers(&Headers::new().with(TOMBSTONE, true))

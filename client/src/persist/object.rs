@@ -1,12 +1,17 @@
 //! Object stores: large values in chunks, streamed up and down.
 //!
-//! A store is one stream. An object is a key `o/<name>` whose value, an [`ObjectInfo`], names an upload; the chunks of an
-//! upload are keys `c/<upload>/<number>-<digest>`. So an object appears, and is replaced, with the one write of its
-//! info, after all its chunks are there; what it was before can be read until then, and its chunks go afterwards. An
-//! upload that was interrupted leaves chunks under its own name, `u/<name>`, from which it can be
-//! [resumed](ObjectStore::put): chunks that are there with the right digest are not sent again.
+//! A store is one stream. An object is a key `o/<name>` whose value, an [`ObjectInfo`], names an upload. The chunks of an
+//! upload are keys `c/<upload>/<number>-<digest>`, and their digests in order a key `c/<upload>/m-<attempt>`. So an
+//! object appears, and is replaced, with the one write of its info, after all its chunks are there; what it was before
+//! can be read until then.
 //!
-//! At no time is more than [`CHUNKS_AHEAD`] chunks in memory.
+//! A key `u/<name>` is the ledger: which upload is going on, and which ones are obsolete and to be removed. Whoever puts
+//! or removes an object writes the ledger first, and again in the same step as the object, each time expecting what it
+//! wrote before; so of several at the same time one succeeds and the others fail with a conflict, and after a crash the
+//! next one removes what is obsolete, and [resumes](ObjectStore::put) what is not complete: chunks that are there with
+//! the right digest are not sent again.
+//!
+//! At no time are more than [`CHUNKS_AHEAD`] chunks in memory, and one that is being read or written.
 //!
 //! ```no_run
 //! use dialtone_client::persist::Persist;
@@ -26,12 +31,15 @@
 mod download;
 mod upload;
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::error::{AppendError, CallError, OpenError, with_cause};
 use super::handle::Persist;
 use super::read::ReadOptions;
 use super::stream::Stream;
+use super::kv::tombstone;
 use super::wire::{Config, KeyEntry, Record, Select, StoredRecord, What};
 use crate::headers::Headers;
 
@@ -46,6 +54,15 @@ pub const CHUNK_LEN_MAX: u32 = 16 << 20;
 
 /// Most chunks of one object that are on their way.
 pub const CHUNKS_AHEAD: usize = 8;
+
+/// Most records of one removal.
+const REMOVE_MAX: usize = 1_000;
+
+/// Bytes of a chunk's digest: half of its SHA-256, which is plenty against accidents.
+const DIGEST_LEN: usize = 16;
+
+/// How long the trace of a removed object may stay when nobody cleans up, in milliseconds.
+const TOMBSTONE_MS: u64 = 86_400_000;
 
 /// Longest name of an object, in bytes.
 pub const OBJECT_NAME_LEN_MAX: usize = 1_024;
@@ -71,13 +88,33 @@ pub struct ObjectInfo {
     pub metadata: Headers,
     /// Names its chunks.
     pub upload: String,
+    /// Names the list of its chunks' digests.
+    pub attempt: String,
 }
 
-/// An upload that is not complete.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Unfinished {
-    upload: String,
+/// What is going on with a name.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+struct Ledger {
+    /// The upload that is not complete.
+    upload: Option<String>,
+    /// Length of its chunks, in bytes.
     chunk_len: u32,
+    /// Uploads that nobody needs any more.
+    obsolete: Vec<String>,
+}
+
+impl Ledger {
+    /// What is left when the upload that is not complete is given up.
+    fn give_up(self) -> Self {
+        let mut obsolete = self.obsolete;
+        obsolete.extend(self.upload);
+        Self {
+            upload: None,
+            chunk_len: 0,
+            obsolete,
+        }
+    }
 }
 
 /// What can go wrong with objects.
@@ -185,40 +222,76 @@ impl ObjectStore {
     /// Removes an object with what is left of an interrupted upload of it; whether there was one.
     ///
     /// # Errors
-    /// When the service is not reached or refuses.
+    /// When the service is not reached or refuses, or somebody puts the object meanwhile.
     pub async fn remove(&self, name: &str) -> Result<bool, ObjectError> {
         let Some(record) = self.record(name).await? else {
             self.abandon(name).await?;
             return Ok(false);
         };
-        let upload = info(&record)?.upload;
-        // By its number: a new object that comes in between stays.
-        self.stream.remove(What::Seqs(vec![record.seq])).await?;
-        self.remove_chunks(&upload).await?;
-        self.abandon(name).await?;
+        let (known, seq) = self.ledger(name).await?;
+        let mut ledger = known.give_up();
+        ledger.obsolete.push(info(&record)?.upload);
+        let gone = tombstone(&object_key(name), TOMBSTONE_MS).after_key(record.seq);
+        let seqs = self.write(name, vec![gone], &ledger, seq).await?;
+        self.clean(&ledger.obsolete, &seqs).await?;
         Ok(true)
     }
 
-    async fn remove_chunks(&self, upload: &str) -> Result<(), CallError> {
-        // Nobody writes to an upload that is complete or given up, so that a repetition takes nothing else.
-        let keys = self.stream.keys(Some(&chunk_prefix(upload))).await?;
-        for part in keys.chunks(1_000) {
-            let seqs = part.iter().map(|entry| entry.seq).collect();
-            self.stream.remove(What::Seqs(seqs)).await?;
-        }
-        Ok(())
-    }
-
-    /// Forgets an upload of this name that was interrupted.
+    /// Forgets an upload of this name that was interrupted. One that is going on fails.
     ///
     /// # Errors
-    /// When the service is not reached or refuses.
+    /// When the service is not reached or refuses, or somebody puts the object meanwhile.
     pub async fn abandon(&self, name: &str) -> Result<(), ObjectError> {
         check(name)?;
-        if let Some(record) = self.stream.get(Select::Key(upload_key(name))).await? {
-            let unfinished: Unfinished = read(&record)?;
-            self.remove_chunks(&unfinished.upload).await?;
-            self.stream.remove(What::Seqs(vec![record.seq])).await?;
+        let (known, seq) = self.ledger(name).await?;
+        if seq == 0 {
+            return Ok(());
+        }
+        let ledger = known.give_up();
+        let seqs = self.write(name, Vec::new(), &ledger, seq).await?;
+        self.clean(&ledger.obsolete, &seqs).await
+    }
+
+    /// The ledger of a name, and its number.
+    async fn ledger(&self, name: &str) -> Result<(Ledger, u64), ObjectError> {
+        match self.stream.get(Select::Key(ledger_key(name))).await? {
+            Some(record) => Ok((read(&record)?, record.seq)),
+            None => Ok((Ledger::default(), 0)),
+        }
+    }
+
+    /// Writes records and the ledger in one step, if the ledger is the one that was read; their numbers, of which the
+    /// ledger's is the last.
+    async fn write(
+        &self,
+        name: &str,
+        mut records: Vec<Record>,
+        ledger: &Ledger,
+        seq: u64,
+    ) -> Result<Vec<u64>, ObjectError> {
+        records.push(written(ledger)?.key(ledger_key(name)).after_key(seq));
+        match self.stream.append_atomic(records).await {
+            Ok(written) => Ok(written.iter().map(|written| written.seq).collect()),
+            Err(AppendError::WrongLastSequence { .. }) => Err(ObjectError::Conflict {
+                name: name.to_owned(),
+            }),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Removes the chunks of uploads that nobody needs, and then records, of which the last says so.
+    async fn clean(&self, obsolete: &[String], seqs: &[u64]) -> Result<(), ObjectError> {
+        for upload in obsolete {
+            let keys = self.stream.keys(Some(&chunk_prefix(upload))).await?;
+            let chunks: Vec<u64> = keys.iter().map(|entry| entry.seq).collect();
+            self.remove_records(&chunks).await?;
+        }
+        self.remove_records(seqs).await
+    }
+
+    async fn remove_records(&self, seqs: &[u64]) -> Result<(), ObjectError> {
+        for part in seqs.chunks(REMOVE_MAX) {
+            self.stream.remove(What::Seqs(part.to_vec())).await?;
         }
         Ok(())
     }
@@ -237,8 +310,13 @@ fn object_key(name: &str) -> String {
     format!("o/{name}")
 }
 
-fn upload_key(name: &str) -> String {
+fn ledger_key(name: &str) -> String {
     format!("u/{name}")
+}
+
+/// The key of the list of an upload's digests.
+fn manifest_key(upload: &str, attempt: &str) -> String {
+    format!("c/{upload}/m-{attempt}")
 }
 
 fn chunk_prefix(upload: &str) -> String {
@@ -256,10 +334,10 @@ fn chunk_of(key: &str) -> Option<(u64, &str)> {
     Some((u64::from_str_radix(number, 16).ok()?, digest))
 }
 
-/// The first half of the SHA-256 of a chunk, which is plenty against accidents.
-fn chunk_digest(bytes: &[u8]) -> String {
+fn chunk_digest(bytes: &[u8]) -> [u8; DIGEST_LEN] {
     use sha2::Digest as _;
-    hex(&sha2::Sha256::digest(bytes)[..16])
+    let whole = sha2::Sha256::digest(bytes);
+    std::array::from_fn(|at| whole.get(at).copied().unwrap_or_default())
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -291,12 +369,9 @@ fn written<T: Serialize>(value: &T) -> Result<Record, CallError> {
     Ok(Record::msgpack(value)?)
 }
 
-/// The chunks of an upload that are there: their numbers in the stream and digests, by their numbers in the object.
-fn chunks(keys: &[KeyEntry]) -> std::collections::BTreeMap<u64, (u64, &str)> {
+/// The chunks of an upload that are there: their numbers in the stream, by their numbers in the object and digests.
+fn chunks(keys: &[KeyEntry]) -> BTreeMap<(u64, &str), u64> {
     keys.iter()
-        .filter_map(|entry| {
-            let (number, digest) = chunk_of(&entry.key)?;
-            Some((number, (entry.seq, digest)))
-        })
+        .filter_map(|entry| Some((chunk_of(&entry.key)?, entry.seq)))
         .collect()
 }

@@ -119,6 +119,18 @@ impl Stream {
         self.write(records, false, None).await
     }
 
+    /// As [`append_many`](Self::append_many), with a durability other than the stream's.
+    ///
+    /// # Errors
+    /// As [`append_many`](Self::append_many).
+    pub async fn append_many_with(
+        &self,
+        records: Vec<Record>,
+        durability: Option<Durability>,
+    ) -> Result<Appended, AppendError> {
+        self.write(records, false, durability).await
+    }
+
     /// Writes all records or none; at most 10,000, and 64 MiB.
     ///
     /// # Errors

@@ -10,10 +10,11 @@ use sha2::{Digest as _, Sha256};
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 
 use super::{
-    CHUNKS_AHEAD, ObjectError, ObjectInfo, ObjectStore, chunk_digest, chunk_prefix, chunks, hex,
+    CHUNKS_AHEAD, DIGEST_LEN, ObjectError, ObjectInfo, ObjectStore, chunk_digest, chunk_prefix,
+    chunks, hex, manifest_key,
 };
 use crate::persist::error::CallError;
-use crate::persist::wire::{Select, StoredRecord};
+use crate::persist::wire::{KeyEntry, Select, StoredRecord};
 
 type Fetching = BoxFuture<'static, Result<Option<StoredRecord>, CallError>>;
 
@@ -75,6 +76,7 @@ impl ObjectStore {
         let range = bytes(&range, info.size);
         let keys = self.stream.keys(Some(&chunk_prefix(&info.upload))).await?;
         let there = chunks(&keys);
+        let digests = self.manifest(&info, &keys).await?;
         let len = u64::from(info.chunk_len.max(1));
         let numbers = if range.is_empty() {
             0..0
@@ -83,10 +85,14 @@ impl ObjectStore {
         };
         let mut wanted = VecDeque::new();
         for number in numbers {
-            let Some((seq, digest)) = there.get(&number) else {
+            let digest = usize::try_from(number).ok().and_then(|at| digests.get(at));
+            let Some(digest) = digest else {
+                return Err(damaged(name, number, "its digest is missing"));
+            };
+            let Some(seq) = there.get(&(number, digest.as_str())) else {
                 return Err(damaged(name, number, "it is missing"));
             };
-            wanted.push_back((number, *seq, (*digest).to_owned()));
+            wanted.push_back((number, *seq, digest.clone()));
         }
         let whole = (range == (0..info.size)).then(Sha256::new);
         Ok(ObjectReader {
@@ -97,6 +103,27 @@ impl ObjectStore {
             fetching: VecDeque::new(),
             whole,
         })
+    }
+}
+
+impl ObjectStore {
+    /// The digests of an object's chunks.
+    async fn manifest(
+        &self,
+        info: &ObjectInfo,
+        keys: &[KeyEntry],
+    ) -> Result<Vec<String>, ObjectError> {
+        let key = manifest_key(&info.upload, &info.attempt);
+        let entry = keys.iter().find(|entry| entry.key == key);
+        let record = match entry {
+            Some(entry) => self.stream.get(Select::Seq(entry.seq)).await?,
+            None => None,
+        };
+        let record = record.ok_or_else(|| ObjectError::Damaged {
+            name: info.name.clone(),
+            text: "the list of its chunks is missing".to_owned(),
+        })?;
+        Ok(record.payload.chunks(DIGEST_LEN).map(hex).collect())
     }
 }
 
@@ -144,7 +171,7 @@ impl ObjectReader {
             return Err(damaged(&self.info.name, number, text));
         };
         let chunk = record.payload.0;
-        if chunk_digest(&chunk) != digest {
+        if hex(&chunk_digest(&chunk)) != digest {
             let text = "its bytes do not have the digest that was stored";
             return Err(damaged(&self.info.name, number, text));
         }

@@ -1,6 +1,6 @@
 //! Putting an object.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 
 use bytes::{Bytes, BytesMut};
 use futures_util::FutureExt as _;
@@ -9,13 +9,13 @@ use sha2::{Digest as _, Sha256};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
 use super::{
-    CHUNK_LEN, CHUNK_LEN_MAX, CHUNKS_AHEAD, ObjectError, ObjectInfo, ObjectStore, Unfinished,
-    chunk_digest, chunk_key, chunk_prefix, chunks, hex, info, object_key, read, upload_key,
-    written,
+    CHUNK_LEN, CHUNK_LEN_MAX, CHUNKS_AHEAD, DIGEST_LEN, Ledger, ObjectError, ObjectInfo,
+    ObjectStore, chunk_digest, chunk_key, chunk_of, chunk_prefix, hex, info, manifest_key,
+    object_key, written,
 };
 use crate::headers::Headers;
 use crate::persist::error::AppendError;
-use crate::persist::wire::{Expect, Record, Select, What, Written};
+use crate::persist::wire::{Record, Select, StoredRecord, Written};
 
 /// How an object is put.
 pub struct PutOptions {
@@ -58,9 +58,12 @@ struct Upload<'s> {
     store: &'s ObjectStore,
     id: String,
     chunk_len: u32,
-    /// Keys and numbers of what an earlier attempt has left.
-    left: Vec<crate::persist::wire::KeyEntry>,
+    /// The number of the ledger's record that says so.
+    claim: u64,
+    /// What an earlier attempt has left and this one has not used: number and digest, and the number in the stream.
+    left: HashMap<(u64, String), u64>,
     sending: VecDeque<(u64, Sending)>,
+    digests: Vec<u8>,
     stored: u64,
     progress: Option<Box<dyn FnMut(u64) + Send>>,
 }
@@ -82,101 +85,96 @@ impl ObjectStore {
         let before = self.record(name).await?;
         let mut upload = self.begin(name, options.chunk_len, options.resume).await?;
         upload.progress = options.progress;
-        let (size, count, digest) = upload.send_all(source).await?;
-        upload.remove_surplus(count).await?;
+        let (size, digest) = upload.send_all(source).await?;
         let object = ObjectInfo {
             name: name.to_owned(),
             size,
             sha256: hex(&digest),
             chunk_len: upload.chunk_len,
-            chunks: count,
+            chunks: (upload.digests.len() / DIGEST_LEN) as u64,
             time: 0,
             metadata: options.metadata,
             upload: upload.id.clone(),
+            attempt: self.stream.next_id(),
         };
-        let expected = before.as_ref().map_or(0, |record| record.seq);
-        let record = Record {
-            expect: Some(Expect::KeySeq(expected)),
-            ..written(&object)?.key(object_key(name))
-        };
-        match self.stream.append(record).await {
-            Ok(put) => {
-                self.finish(name, before.as_ref().map(info).transpose()?).await?;
-                Ok(ObjectInfo {
-                    time: put.time,
-                    ..object
-                })
-            }
-            Err(AppendError::WrongLastSequence { .. }) => {
-                self.abandon(name).await?;
-                let name = name.to_owned();
-                Err(ObjectError::Conflict { name })
-            }
-            Err(error) => Err(error.into()),
-        }
+        let manifest = manifest_key(&object.upload, &object.attempt);
+        let digests = Record::keyed(manifest, std::mem::take(&mut upload.digests));
+        self.stream.append(digests).await?;
+        self.complete(name, object, before, upload).await
     }
 
+    /// Takes over the ledger, and what an earlier attempt has left.
     async fn begin(
         &self,
         name: &str,
         chunk_len: u32,
         resume: bool,
     ) -> Result<Upload<'_>, ObjectError> {
-        if !resume {
-            self.abandon(name).await?;
+        let (known, seq) = self.ledger(name).await?;
+        let mut ledger = if resume { known } else { known.give_up() };
+        if ledger.upload.is_none() {
+            ledger.chunk_len = chunk_len.clamp(1, CHUNK_LEN_MAX);
         }
-        let known = self.stream.get(Select::Key(upload_key(name))).await?;
-        let (unfinished, left) = match known {
-            Some(record) => {
-                let unfinished: Unfinished = read(&record)?;
-                let prefix = chunk_prefix(&unfinished.upload);
-                let left = self.stream.keys(Some(&prefix)).await?;
-                (unfinished, left)
-            }
-            None => {
-                let unfinished = Unfinished {
-                    upload: self.stream.next_id(),
-                    chunk_len: chunk_len.clamp(1, CHUNK_LEN_MAX),
-                };
-                let record = written(&unfinished)?.key(upload_key(name)).after_key(0);
-                self.stream.append(record).await.map_err(|error| match error {
-                    AppendError::WrongLastSequence { .. } => ObjectError::Conflict {
-                        name: name.to_owned(),
-                    },
-                    error => error.into(),
-                })?;
-                (unfinished, Vec::new())
-            }
-        };
+        let id = ledger
+            .upload
+            .get_or_insert_with(|| self.stream.next_id())
+            .clone();
+        let claims = self.write(name, Vec::new(), &ledger, seq).await?;
+        self.clean(&ledger.obsolete, &[]).await?;
+        let keys = self.stream.keys(Some(&chunk_prefix(&id))).await?;
+        let left = keys.iter().filter_map(|entry| {
+            let (number, digest) = chunk_of(&entry.key)?;
+            Some(((number, digest.to_owned()), entry.seq))
+        });
+        let left = left.collect();
         Ok(Upload {
             store: self,
-            id: unfinished.upload,
-            chunk_len: unfinished.chunk_len,
+            id,
+            chunk_len: ledger.chunk_len,
+            claim: claims.last().copied().unwrap_or_default(),
             left,
             sending: VecDeque::new(),
+            digests: Vec::new(),
             stored: 0,
             progress: None,
         })
     }
 
-    /// The object is there: its upload is no longer unfinished, and what it replaced goes.
-    async fn finish(&self, name: &str, before: Option<ObjectInfo>) -> Result<(), ObjectError> {
-        if let Some(record) = self.stream.get(Select::Key(upload_key(name))).await? {
-            self.stream.remove(What::Seqs(vec![record.seq])).await?;
-        }
-        if let Some(before) = before {
-            self.remove_chunks(&before.upload).await?;
-        }
-        Ok(())
+    /// Makes the object what was sent, in one step, and removes what it was.
+    async fn complete(
+        &self,
+        name: &str,
+        object: ObjectInfo,
+        before: Option<StoredRecord>,
+        upload: Upload<'_>,
+    ) -> Result<ObjectInfo, ObjectError> {
+        let replaced = before.as_ref().map(info).transpose()?;
+        let ledger = Ledger {
+            obsolete: replaced.into_iter().map(|object| object.upload).collect(),
+            ..Ledger::default()
+        };
+        // A trace of a removal may stand where nothing was seen.
+        let there = self.stream.get(Select::Key(object_key(name))).await?;
+        let seq = there
+            .filter(StoredRecord::is_tombstone)
+            .or(before)
+            .map_or(0, |record| record.seq);
+        let record = written(&object)?.key(object_key(name)).after_key(seq);
+        let seqs = self.write(name, vec![record], &ledger, upload.claim).await?;
+        let mut done: Vec<u64> = upload.left.into_values().collect();
+        done.sort_unstable();
+        done.extend(seqs.last());
+        self.clean(&ledger.obsolete, &done).await?;
+        Ok(object)
     }
 }
 
 impl Upload<'_> {
-    /// Sends every chunk that is not there; size, number of chunks, digest.
+    /// Sends every chunk that is not there; size and digest of all.
     async fn send_all(
         &mut self,
         mut source: impl AsyncRead + Send + Unpin,
-    ) -> Result<(u64, u64, Vec<u8>), ObjectError> {
+    ) -> Result<(u64, Vec<u8>), ObjectError> {
         let (mut size, mut number, mut whole) = (0, 0, Sha256::new());
         loop {
             let chunk = next_chunk(&mut source, self.chunk_len).await?;
@@ -191,21 +189,17 @@ impl Upload<'_> {
         while !self.sending.is_empty() {
             self.sent_one().await?;
         }
-        Ok((size, number, whole.finalize().to_vec()))
+        Ok((size, whole.finalize().to_vec()))
     }
 
     async fn send(&mut self, number: u64, chunk: Bytes) -> Result<(), ObjectError> {
         let digest = chunk_digest(&chunk);
+        self.digests.extend(digest);
+        let digest = hex(&digest);
         let len = chunk.len() as u64;
-        let there = chunks(&self.left).get(&number).copied();
-        match there {
-            Some((_, known)) if known == digest => {
-                self.advance(len);
-                return Ok(());
-            }
-            // The source has changed since.
-            Some((seq, _)) => drop(self.store.stream.remove(What::Seqs(vec![seq])).await?),
-            None => {}
+        if self.left.remove(&(number, digest.clone())).is_some() {
+            self.advance(len);
+            return Ok(());
         }
         if self.sending.len() == CHUNKS_AHEAD {
             self.sent_one().await?;
@@ -238,16 +232,6 @@ impl Upload<'_> {
         if let Some(progress) = &mut self.progress {
             progress(self.stored);
         }
-    }
-
-    /// Removes chunks behind the last one, which an earlier attempt with a longer source has left.
-    async fn remove_surplus(&self, count: u64) -> Result<(), ObjectError> {
-        let surplus = chunks(&self.left);
-        let surplus: Vec<u64> = surplus.range(count..).map(|(_, (seq, _))| *seq).collect();
-        for part in surplus.chunks(1_000) {
-            self.store.stream.remove(What::Seqs(part.to_vec())).await?;
-        }
-        Ok(())
     }
 }
 
