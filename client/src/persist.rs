@@ -10,6 +10,7 @@ mod ids;
 pub mod kv;
 pub mod name;
 pub mod object;
+pub mod presence;
 mod read;
 mod record;
 mod stream;

@@ -1,7 +1,7 @@
 //! `dialtone stream export`: a stream as a file.
 
 use std::fs::File;
-use std::io::{BufWriter, Write as _};
+use std::io::BufWriter;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
