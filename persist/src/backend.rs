@@ -11,6 +11,9 @@ use futures_util::future::BoxFuture;
 use crate::core::commit::{Commit, Meta, Remove, Totals};
 use crate::core::records::Records;
 
+pub mod log;
+pub mod memory;
+
 /// A stream within its backend; a number is never given to a second stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StreamId(pub u64);
