@@ -26,9 +26,9 @@ pub(crate) use store::{
 #[expect(clippy::doc_markdown, reason = "help texts are shown as they stand")]
 mod stream;
 pub(crate) use stream::{
-    ConsumerAdd, ConsumerCommand, ConsumerNamed, ConsumerNext, Discard, Durability, LimitArgs, PrintArgs, Stream,
-    StreamAdd, StreamAppend, StreamCommand, StreamEdit, StreamExport, StreamImport, StreamLs,
-    StreamNamed, StreamNodes, StreamRead, StreamRm, StreamTail,
+    ConsumerAdd, ConsumerCommand, ConsumerNamed, ConsumerNext, Discard, Durability, LimitArgs,
+    PrintArgs, Stream, StreamAdd, StreamAppend, StreamCommand, StreamEdit, StreamExport,
+    StreamImport, StreamLs, StreamNamed, StreamNodes, StreamRead, StreamRm, StreamTail,
 };
 
 #[expect(clippy::doc_markdown, reason = "help texts are shown as they stand")]

@@ -79,9 +79,7 @@ impl Streams {
             .group("persist")
             .subscribe()
             .await?;
-        let own = client
-            .subscribe(format!("persist.*.on.{node}"))
-            .await?;
+        let own = client.subscribe(format!("persist.*.on.{node}")).await?;
         for mut requests in [any, own] {
             let (shared, node) = (Arc::clone(&self.shared), node.to_owned());
             self.shared.tasks.spawn(async move {
@@ -170,7 +168,10 @@ impl Shared {
                 written(&Nodes { nodes }, encoding)
             }
             request => {
-                let answer = self.state.lock().simple(request, &scope, self.now(), encoding);
+                let answer = self
+                    .state
+                    .lock()
+                    .simple(request, &scope, self.now(), encoding);
                 self.changed.notify_waiters();
                 answer
             }

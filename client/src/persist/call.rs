@@ -92,7 +92,7 @@ impl Caller {
         manner: Manner,
     ) -> Result<A, CallError> {
         let payload: Bytes = encode(request, Encoding::MessagePack)?.into();
-        let mut attempts = Attempts::new(self, manner);
+        let mut attempts = Attempts::new(manner);
         loop {
             let node = route.0.lock().clone();
             let subject = node.as_deref().unwrap_or(&self.any);
@@ -118,10 +118,7 @@ impl Caller {
             .timeout(limit)
             .request()
             .await
-            .map_err(|error| match error {
-                RequestError::NoSubscribers { subject } => CallError::NoService { subject },
-                error => CallError::Request(error),
-            })?;
+            .map_err(CallError::from)?;
         if message.header_bytes().is_some() {
             let headers = message
                 .headers()
@@ -145,7 +142,7 @@ struct Attempts {
 }
 
 impl Attempts {
-    fn new(_caller: &Caller, manner: Manner) -> Self {
+    fn new(manner: Manner) -> Self {
         Self {
             manner,
             began: Instant::now(),
@@ -179,7 +176,10 @@ impl Attempts {
     ) -> Result<Duration, CallError> {
         let asked_for = match &error {
             CallError::Fault(fault) if fault.kind == FaultKind::Moved => {
-                let node = fault.node.as_ref().map(|node| caller.owner.node_subject(node));
+                let node = fault
+                    .node
+                    .as_ref()
+                    .map(|node| caller.owner.node_subject(node));
                 let known = node.is_some();
                 *route.0.lock() = node.map(Into::into);
                 self.hops += 1;

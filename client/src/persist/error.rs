@@ -20,7 +20,9 @@ pub enum CallError {
         subject: String,
     },
     /// No answer came in time. A write may have happened.
-    #[error("the persist service did not answer within {limit:?}; whether it did what was asked is not known")]
+    #[error(
+        "the persist service did not answer within {limit:?}; whether it did what was asked is not known"
+    )]
     TimedOut {
         /// How long was waited, repetitions included.
         limit: Duration,
@@ -91,14 +93,22 @@ pub(super) fn is_lost(error: &RequestError) -> bool {
 }
 
 /// Whether a refusal says that the node, and not the request, is the reason.
-#[expect(
-    clippy::wildcard_enum_match_arm,
-    reason = "a kind that is not known to pass does not pass"
-)]
 pub(super) fn is_passing(kind: FaultKind) -> bool {
-    match kind {
-        FaultKind::Moved | FaultKind::Busy | FaultKind::Unavailable => true,
-        _ => false,
+    matches!(
+        kind,
+        FaultKind::Moved | FaultKind::Busy | FaultKind::Unavailable
+    )
+}
+
+impl From<RequestError> for CallError {
+    fn from(error: RequestError) -> Self {
+        match error {
+            RequestError::NoSubscribers { subject } => Self::NoService { subject },
+            error @ (RequestError::TimedOut(_)
+            | RequestError::Disconnected
+            | RequestError::Cut(_)
+            | RequestError::Publish(_)) => Self::Request(error),
+        }
     }
 }
 
@@ -147,6 +157,10 @@ pub enum OpenError {
 }
 
 impl OpenError {
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "only some errors have a variant of their own"
+    )]
     pub(super) fn of(stream: &str, error: CallError) -> Self {
         match error {
             CallError::Fault(fault) if fault.kind == FaultKind::NotFound => Self::NotFound {
@@ -187,6 +201,10 @@ pub enum AppendError {
 }
 
 impl From<Fault> for AppendError {
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "only some errors have a variant of their own"
+    )]
     fn from(fault: Fault) -> Self {
         match fault.kind {
             FaultKind::WrongLastSequence => Self::WrongLastSequence {
@@ -203,6 +221,10 @@ impl From<Fault> for AppendError {
 }
 
 impl From<CallError> for AppendError {
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "only some errors have a variant of their own"
+    )]
     fn from(error: CallError) -> Self {
         match error {
             CallError::Fault(fault) => fault.into(),

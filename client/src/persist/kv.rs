@@ -60,10 +60,7 @@ const TOMBSTONE_TTL: Duration = Duration::from_hours(24);
 const EVENTS_MAX: usize = 1_024;
 
 /// What a value must be able to do.
-pub trait Value:
-    Clone + PartialEq + Serialize + DeserializeOwned + Send + Sync + 'static
-{
-}
+pub trait Value: Clone + PartialEq + Serialize + DeserializeOwned + Send + Sync + 'static {}
 
 impl<T: Clone + PartialEq + Serialize + DeserializeOwned + Send + Sync + 'static> Value for T {}
 
@@ -161,9 +158,12 @@ pub enum SaveError {
         /// Why.
         fault: Fault,
     },
-    /// The service refuses to go on, or the store was closed.
+    /// The service refuses to go on.
+    #[error("the service refuses to go on")]
+    Ended(#[source] CallError),
+    /// The store was closed.
     #[error("the store is closed")]
-    Ended(#[source] Option<CallError>),
+    Closed,
 }
 
 /// What the handles and the task share.
@@ -182,7 +182,14 @@ struct State<T> {
     save_asked: bool,
     rejected: u64,
     last_rejected: Option<(String, Fault)>,
-    ended: Option<Option<CallError>>,
+    ended: Option<End>,
+}
+
+/// Why a replica has ended.
+#[derive(Debug, Clone)]
+enum End {
+    Closed,
+    Refused(CallError),
 }
 
 /// A replica of a key-value store. Cloning is cheap, and all clones are the same replica.
@@ -395,7 +402,10 @@ impl<T: Value> KeyValue<T> {
             {
                 let mut state = shared.state.lock();
                 if let Some(why) = &state.ended {
-                    return Err(SaveError::Ended(why.clone()));
+                    return Err(match why.clone() {
+                        End::Closed => SaveError::Closed,
+                        End::Refused(error) => SaveError::Ended(error),
+                    });
                 }
                 if state.replica.is_saved() {
                     return match &state.last_rejected {
@@ -432,7 +442,7 @@ impl<T: Value> KeyValue<T> {
         self.inner.task.abort();
         let mut state = self.inner.shared.state.lock();
         state.listeners.clear();
-        state.ended.get_or_insert(None);
+        state.ended.get_or_insert(End::Closed);
         drop(state);
         self.inner.shared.progress.notify_waiters();
         saved

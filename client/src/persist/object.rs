@@ -37,9 +37,9 @@ use serde::{Deserialize, Serialize};
 
 use super::error::{AppendError, CallError, OpenError, with_cause};
 use super::handle::Persist;
+use super::kv::tombstone;
 use super::read::ReadOptions;
 use super::stream::Stream;
-use super::kv::tombstone;
 use super::wire::{Config, KeyEntry, Record, Select, StoredRecord, What};
 use crate::headers::Headers;
 

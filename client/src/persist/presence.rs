@@ -161,7 +161,11 @@ impl<T: Serialize + DeserializeOwned + Clone + PartialEq> Presence<T> {
         Self::begin(client, subject.into(), None).await
     }
 
-    async fn begin(client: &Client, subject: String, me: Option<Me>) -> Result<Self, PresenceError> {
+    async fn begin(
+        client: &Client,
+        subject: String,
+        me: Option<Me>,
+    ) -> Result<Self, PresenceError> {
         let subscription = client
             .subscription(subject.as_str())
             .drop_oldest(WAITING_MAX)
@@ -202,8 +206,7 @@ impl<T: Serialize + DeserializeOwned + Clone + PartialEq> Presence<T> {
     /// When the message cannot be sent; the others find out after a while.
     pub async fn leave(mut self) -> Result<(), PresenceError> {
         if let Some(Me { key, member, .. }) = self.me.take() {
-            self.say(&Said::Gone { key, member })
-                .await?;
+            self.say(&Said::Gone { key, member }).await?;
         }
         Ok(())
     }

@@ -169,10 +169,7 @@ impl Stream {
         };
         let appended: Appended = self.ask(&request, self.manner(repeat)).await?;
         if appended.results.len() != expected {
-            let text = format!(
-                "{} outcomes for {expected} records",
-                appended.results.len()
-            );
+            let text = format!("{} outcomes for {expected} records", appended.results.len());
             return Err(CallError::Answer(text).into());
         }
         Ok(appended)

@@ -67,11 +67,18 @@ impl WatchError {
 /// Something that happened to a stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// A record was appended, or is part of what the stream holds. Older records of its key beyond the configured number
-    /// are gone thereby.
+    /// A record was appended, or is part of what the stream holds. Older records of its key are gone thereby, in streams
+    /// that keep one of each.
     Record(StoredRecord),
     /// Records are gone.
     Removed(Removal),
+    /// A record can no longer be read, because the service's store is damaged.
+    Damaged {
+        /// Its number.
+        seq: u64,
+        /// What is wrong, and where.
+        error: String,
+    },
     /// The configuration is another.
     Config(Box<Config>),
     /// The changes since the last event are not known any more, or the stream was made again: what was built from earlier
@@ -299,6 +306,7 @@ impl From<Change> for Event {
         match change {
             Change::Append(record) => Self::Record(record),
             Change::Remove(removal) => Self::Removed(removal),
+            Change::Damaged { seq, error } => Self::Damaged { seq, error },
             Change::Config { config, .. } => Self::Config(config),
         }
     }

@@ -9,10 +9,20 @@ use crate::config::{Size, Span};
 #[derive(Debug, Clone, Args)]
 pub(crate) struct StoreArgs {
     /// Whose streams: hub for the site itself, account-UUID or project-UUID
-    #[arg(long, value_name = "SCOPE", default_value = "hub", help_heading = "Service")]
+    #[arg(
+        long,
+        value_name = "SCOPE",
+        default_value = "hub",
+        help_heading = "Service"
+    )]
     pub(crate) scope: String,
     /// How long a request may take, with repetitions
-    #[arg(long, value_name = "TIME", default_value = "30s", help_heading = "Service")]
+    #[arg(
+        long,
+        value_name = "TIME",
+        default_value = "30s",
+        help_heading = "Service"
+    )]
     pub(crate) timeout: Span,
     /// Which broker.
     #[command(flatten)]
@@ -53,7 +63,9 @@ pub(crate) enum KvCommand {
 
 /// `dialtone kv get`
 #[derive(Debug, Args)]
-#[command(after_help = "Prints a text without quotes, and other values as JSON. Exits with 1 if the key has no value.")]
+#[command(
+    after_help = "Prints a text without quotes, and other values as JSON. Exits with 1 if the key has no value."
+)]
 pub(crate) struct KvGet {
     /// The store
     #[arg(value_name = "STORE")]
@@ -286,7 +298,11 @@ fn range(text: &str) -> Result<(u64, Option<u64>), String> {
     let (from, to) = text.split_once("..").ok_or_else(wrong)?;
     let number = |text: &str| text.parse::<u64>().map_err(|_error| wrong());
     let from = if from.is_empty() { 0 } else { number(from)? };
-    let to = if to.is_empty() { None } else { Some(number(to)?) };
+    let to = if to.is_empty() {
+        None
+    } else {
+        Some(number(to)?)
+    };
     Ok((from, to))
 }
 

@@ -216,7 +216,12 @@ pub(crate) struct StreamAppend {
     #[arg(long)]
     pub(crate) lines: bool,
     /// Read the lines from this file rather than from standard input
-    #[arg(long, value_name = "FILE", requires = "lines", conflicts_with = "payload")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "lines",
+        conflicts_with = "payload"
+    )]
     pub(crate) file: Option<PathBuf>,
     /// Make the record the value of a key
     #[arg(long, short = 'k', value_name = "KEY", conflicts_with = "lines")]
@@ -460,7 +465,12 @@ pub(crate) struct ConsumerAdd {
     #[arg(long, value_name = "STREAM")]
     pub(crate) dead_letter: Option<String>,
     /// What it is for
-    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+    #[arg(
+        long,
+        value_name = "TEXT",
+        default_value = "",
+        hide_default_value = true
+    )]
     pub(crate) description: String,
     /// A consumer that is there already takes over these settings
     #[arg(long)]

@@ -84,7 +84,11 @@ async fn put(args: KvPut) -> Outcome {
             (false, Some(seq)) => bucket.update(key, record, seq).await,
             (false, None) => bucket.put(key, record).await,
         };
-        print_written(&args.store_name, &written.map_err(store::append)?, args.json)
+        print_written(
+            &args.store_name,
+            &written.map_err(store::append)?,
+            args.json,
+        )
     })
     .await
 }
@@ -170,7 +174,11 @@ async fn history(args: KvHistory) -> Outcome {
         let mut out = Output::stdout();
         for record in &records {
             if record.is_tombstone() && !args.print.json && !args.print.raw {
-                out.line(format_args!("#{}  deleted  {}", record.seq, at(record.time)))?;
+                out.line(format_args!(
+                    "#{}  deleted  {}",
+                    record.seq,
+                    at(record.time)
+                ))?;
             } else {
                 records::print(&mut out, args.print, record)?;
             }
@@ -238,8 +246,13 @@ async fn follow(args: &KvWatch, mut watcher: Watcher) -> Outcome {
                 }
                 printed += 1;
             }
+            Event::Damaged { seq, error } => {
+                note(format_args!("#{seq} cannot be read: {}", harmless(&error)));
+            }
             Event::Config(_) => {}
-            Event::Resync => note("what was deleted meanwhile is not known any more; all there is follows"),
+            Event::Resync => {
+                note("what was deleted meanwhile is not known any more; all there is follows")
+            }
         }
         if args.count.is_some_and(|count| printed >= count) {
             break;

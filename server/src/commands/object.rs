@@ -41,7 +41,9 @@ async fn put(args: ObjectPut) -> Outcome {
     let name = match (&args.name, args.file.as_str()) {
         (Some(name), _) => name.clone(),
         (None, "-") => {
-            return Err(Failure::usage("what comes from standard input needs a --name"));
+            return Err(Failure::usage(
+                "what comes from standard input needs a --name",
+            ));
         }
         (None, file) => last_part(file)?,
     };
@@ -192,7 +194,10 @@ fn print(object: &ObjectInfo, as_json: bool) -> Outcome {
         let name = paint.dim(format_args!("{name:20}"));
         out.line(format_args!("  {name} {value}"))
     };
-    line("size", format!("{} ({} bytes)", bytes(object.size), object.size))?;
+    line(
+        "size",
+        format!("{} ({} bytes)", bytes(object.size), object.size),
+    )?;
     line("sha256", object.sha256.clone())?;
     line("put", at(object.time))?;
     let chunk = bytes(object.chunk_len.into());

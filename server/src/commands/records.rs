@@ -139,11 +139,7 @@ pub(super) fn ranges(ranges: &[(u64, u64)]) -> String {
 }
 
 /// Prints that records are gone, where the form has a place for that.
-pub(super) fn print_removal(
-    out: &mut Output,
-    how: PrintArgs,
-    removal: &Removal,
-) -> io::Result<()> {
+pub(super) fn print_removal(out: &mut Output, how: PrintArgs, removal: &Removal) -> io::Result<()> {
     if how.json {
         let keys: Vec<Value> = removal
             .keys
@@ -178,7 +174,8 @@ pub(super) fn table<const N: usize>(
     let paint = out.paint;
     let titles = titles.map(str::to_owned);
     out.line(paint.dim(row(&titles, &widths)))?;
-    rows.iter().try_for_each(|cells| out.line(row(cells, &widths)))
+    rows.iter()
+        .try_for_each(|cells| out.line(row(cells, &widths)))
 }
 
 fn row<const N: usize>(cells: &[String; N], widths: &[usize; N]) -> String {

@@ -151,12 +151,21 @@ fn limits(config: &Config) -> Vec<(&'static str, String)> {
     let all = [
         ("max msgs", count(config.max_msgs)),
         ("max bytes", size(config.max_bytes)),
-        ("max age", (config.max_age > 0).then(|| span(config.max_age))),
+        (
+            "max age",
+            (config.max_age > 0).then(|| span(config.max_age)),
+        ),
         ("max msg size", size(config.max_msg_size)),
         ("max msgs per second", count(config.max_msgs_per_second)),
         ("max bytes per second", size(config.max_bytes_per_second)),
-        ("max msgs per key", Some(config.max_msgs_per_key.to_string())),
-        ("when full", Some(format!("discard {}", word(&json!(config.discard))))),
+        (
+            "max msgs per key",
+            Some(config.max_msgs_per_key.to_string()),
+        ),
+        (
+            "when full",
+            Some(format!("discard {}", word(&json!(config.discard)))),
+        ),
         ("duplicate window", Some(span(config.duplicate_window))),
     ];
     all.into_iter()

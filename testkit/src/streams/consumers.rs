@@ -169,7 +169,6 @@ impl Consumer {
             ack_pending: self.pending.len() as u64,
             redelivering: 0,
             pending: 0,
-            waiting: 0,
         }
     }
 }

@@ -8,8 +8,8 @@ use dialtone_client::persist::StreamName;
 use dialtone_client::persist::wire::{
     Append, Appended, Change, Config, Create, Created, Cursor, Deleted, Discard, Expect, Fault,
     FaultKind, Found, KeyEntry, KeyList, KeyPage, List, Outcome, Page, Position, Read, Record,
-    Remove, Removal, RemovalCause, Removed, Request, Restored, Select, StoredRecord, StreamEntry,
-    StreamInfo, StreamList, Verified, Watch, Watched, What, Written,
+    Removal, RemovalCause, Remove, Removed, RemovedKey, Request, Restored, Select, StoredRecord,
+    StreamEntry, StreamInfo, StreamList, Verified, Watch, Watched, What, Written,
 };
 
 use super::consumers::Consumer;
@@ -98,7 +98,9 @@ impl State {
                 let stream = self.stream(&append.stream, now)?;
                 written(&stream.append(append, now)?, encoding)
             }
-            Request::Get(get) => written(&self.stream(&get.stream, now)?.get(&get.select), encoding),
+            Request::Get(get) => {
+                written(&self.stream(&get.stream, now)?.get(&get.select), encoding)
+            }
             Request::Read(read) => written(&self.stream(&read.stream, now)?.read(&read), encoding),
             Request::Keys(keys) => written(&self.stream(&keys.stream, now)?.keys(&keys), encoding),
             Request::Remove(remove) => {
@@ -112,7 +114,9 @@ impl State {
                 stream.revision += 1;
                 let revision = stream.revision;
                 let config = Box::new(config);
-                stream.log.push((revision, Change::Config { revision, config }));
+                stream
+                    .log
+                    .push((revision, Change::Config { revision, config }));
                 written(&stream.info(&update.stream), encoding)
             }
             Request::Info(info) => {
@@ -340,7 +344,11 @@ impl Stream {
             if let Some(record) = self.records.remove(seq)
                 && let Some(key) = record.key
             {
-                removal.keys.push(KeyEntry { key, seq: *seq });
+                removal.keys.push(RemovedKey {
+                    key,
+                    seq: *seq,
+                    kept_from: None,
+                });
             }
         }
         self.log.push((self.revision, Change::Remove(removal)));
@@ -477,7 +485,9 @@ impl Stream {
         let (mut records, mut bytes, mut next): (Vec<StoredRecord>, _, _) = (Vec::new(), 0, None);
         for record in wanted.by_ref() {
             let full = bytes + record.size() > most
-                || read.max_msgs.is_some_and(|max| records.len() >= max as usize);
+                || read
+                    .max_msgs
+                    .is_some_and(|max| records.len() >= max as usize);
             if full && !records.is_empty() {
                 next = Some(record.seq);
                 break;
@@ -554,12 +564,16 @@ impl Stream {
                 position: now,
                 more: false,
                 resync: true,
+                kept_from: Vec::new(),
             };
         }
         let prefix = watch.prefix.as_deref();
         let most = u64::from(watch.max_bytes.unwrap_or(u32::MAX)).min(PAGE_BYTES);
         let (mut changes, mut bytes, mut position) = (Vec::new(), 0, cursor);
-        let held = cursor.seq.into_iter().flat_map(|seq| self.records.range(seq..));
+        let held = cursor
+            .seq
+            .into_iter()
+            .flat_map(|seq| self.records.range(seq..));
         for (seq, record) in held {
             if record.revision > cursor.revision || !matches(record.key.as_deref(), prefix) {
                 continue;
@@ -603,11 +617,13 @@ impl Stream {
             }
             Change::Remove(removal) => {
                 let mut removal = removal.clone();
-                removal.keys.retain(|entry| matches(Some(&entry.key), prefix));
+                removal
+                    .keys
+                    .retain(|entry| matches(Some(&entry.key), prefix));
                 let told = prefix.is_none() || !removal.keys.is_empty();
                 told.then_some(Change::Remove(removal))
             }
-            Change::Config { .. } => Some(change.clone()),
+            Change::Damaged { .. } | Change::Config { .. } => Some(change.clone()),
         }
     }
 }
@@ -618,6 +634,7 @@ fn watched(changes: Vec<Change>, position: Position) -> Watched {
         position,
         more: true,
         resync: false,
+        kept_from: Vec::new(),
     }
 }
 

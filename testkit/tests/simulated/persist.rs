@@ -126,7 +126,7 @@ async fn follow(mut watcher: Watcher, last: u64) -> (BTreeMap<u64, Vec<u8>>, u32
                     held.retain(|seq, _| !(from..=to).contains(seq));
                 }
             }
-            Event::Config(_) => {}
+            Event::Config(_) | Event::Damaged { .. } => {}
             Event::Resync => {
                 held.clear();
                 keys.clear();
@@ -144,7 +144,10 @@ fn a_watcher_ends_with_what_the_stream_holds() {
         let (writer, reader) = (persist(&world).await, persist(&world).await);
         let stream = writer.create("s", Config::default()).await.unwrap();
         let watched = reader.open("s").await.unwrap();
-        let watcher = watched.watch(Cursor::Seq(1), Default::default()).await.unwrap();
+        let watcher = watched
+            .watch(Cursor::Seq(1), Default::default())
+            .await
+            .unwrap();
         let writing = async {
             let mut rng = StdRng::seed_from_u64(seed + 1);
             for number in 1..200_u64 {
@@ -177,7 +180,10 @@ async fn a_reader_that_was_away_for_too_long_is_told_to_begin_anew() {
     let persist = persist(&world).await;
     let stream = persist.create("s", Config::default()).await.unwrap();
     stream.append("1").await.unwrap();
-    let mut watcher = stream.watch(Cursor::Seq(1), Default::default()).await.unwrap();
+    let mut watcher = stream
+        .watch(Cursor::Seq(1), Default::default())
+        .await
+        .unwrap();
     assert!(matches!(watcher.next().await, Some(Ok(Event::Record(_)))));
     let position = watcher.position();
     drop(watcher);
@@ -225,13 +231,23 @@ async fn refusals_have_their_own_names() {
     );
     stream.append("1").await.unwrap();
     let full = stream.append("2").await;
-    assert!(matches!(full, Err(AppendError::Rejected { .. })), "{full:?}");
+    assert!(
+        matches!(full, Err(AppendError::Rejected { .. })),
+        "{full:?}"
+    );
     let both = vec![Record::new("3"), Record::new("4")];
     let none = stream.append_atomic(both).await;
-    assert!(matches!(none, Err(AppendError::Rejected { .. })), "{none:?}");
+    assert!(
+        matches!(none, Err(AppendError::Rejected { .. })),
+        "{none:?}"
+    );
     let alone = World::new(2).await;
     let nobody = Persist::new(&alone.client().await.unwrap());
-    let nobody = nobody.service_wait(millis(0)).list_all("").await.unwrap_err();
+    let nobody = nobody
+        .service_wait(millis(0))
+        .list_all("")
+        .await
+        .unwrap_err();
     assert_eq!(nobody.code().number(), 503);
 }
 
@@ -262,7 +278,10 @@ async fn consumers_deliver_until_it_is_acknowledged() {
     tokio::time::sleep(seconds(31)).await;
     let late = consumer.fetch(1, millis(0)).await.unwrap().remove(0);
     let error = third.ack().await.unwrap_err();
-    assert!(matches!(error, AckError::NotPending { seq: 3 }), "{error:?}");
+    assert!(
+        matches!(error, AckError::NotPending { seq: 3 }),
+        "{error:?}"
+    );
     assert!(consumer.ack_all(&[late]).await.unwrap().is_empty());
     assert_eq!(stream.consumers().await.unwrap(), ["c"]);
     assert!(consumer.delete().await.unwrap());
@@ -312,7 +331,10 @@ fn replicas_that_write_the_same_keys_converge_and_lose_nothing() {
         for (site, events) in sites.iter().zip(&mut events) {
             let mut seen: BTreeMap<String, Set> = BTreeMap::new();
             while seen.values().flatten().count() < all.len() {
-                if let KvEvent::Changed { key, value, prev, .. } = events.recv().await.unwrap() {
+                if let KvEvent::Changed {
+                    key, value, prev, ..
+                } = events.recv().await.unwrap()
+                {
                     assert_eq!(seen.get(&key), prev.as_ref());
                     seen.insert(key, value.unwrap());
                 }
@@ -343,14 +365,26 @@ async fn deletions_reach_those_who_were_away_and_leave_no_keys() {
     let bucket = Bucket::of(persist.open("kv").await.unwrap());
     assert_eq!(bucket.get("").await.unwrap(), None);
     assert_eq!(bucket.entries(None).await.unwrap().len(), 1);
-    bucket.create("", Record::msgpack(&9).unwrap()).await.unwrap();
+    bucket
+        .create("", Record::msgpack(&9).unwrap())
+        .await
+        .unwrap();
     let taken = bucket.create("", Record::msgpack(&8).unwrap()).await;
-    assert!(matches!(taken, Err(AppendError::WrongLastSequence { .. })), "{taken:?}");
+    assert!(
+        matches!(taken, Err(AppendError::WrongLastSequence { .. })),
+        "{taken:?}"
+    );
     streams.compact();
     bucket.purge("b").await.unwrap();
     let mut gone = Vec::new();
     while gone.len() < 2 {
-        if let KvEvent::Changed { key, value: None, prev, .. } = events.recv().await.unwrap() {
+        if let KvEvent::Changed {
+            key,
+            value: None,
+            prev,
+            ..
+        } = events.recv().await.unwrap()
+        {
             gone.push((key, prev));
         }
     }

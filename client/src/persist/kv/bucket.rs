@@ -178,9 +178,7 @@ impl Bucket {
                 newest.insert(key, record);
             }
         }
-        let living = newest
-            .into_values()
-            .filter(|record| !record.is_tombstone());
+        let living = newest.into_values().filter(|record| !record.is_tombstone());
         Ok(living.map(|record| Entry { record }).collect())
     }
 
@@ -211,16 +209,16 @@ impl Bucket {
     ///
     /// # Errors
     /// When the service is not reached or refuses.
-    pub async fn watch(
-        &self,
-        prefix: Option<&str>,
-        from_now: bool,
-    ) -> Result<Watcher, WatchError> {
+    pub async fn watch(&self, prefix: Option<&str>, from_now: bool) -> Result<Watcher, WatchError> {
         let options = WatchOptions {
             prefix: prefix.map(str::to_owned),
             ..WatchOptions::default()
         };
-        let cursor = if from_now { Cursor::Now } else { Cursor::Seq(1) };
+        let cursor = if from_now {
+            Cursor::Now
+        } else {
+            Cursor::Seq(1)
+        };
         self.stream.watch(cursor, options).await
     }
 }

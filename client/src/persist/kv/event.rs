@@ -49,6 +49,13 @@ pub enum KvEvent<T> {
         /// What is wrong with it.
         error: String,
     },
+    /// A record can no longer be read, because the service's store is damaged. Its key has no value here.
+    Damaged {
+        /// Its number.
+        seq: u64,
+        /// What is wrong, and where.
+        error: String,
+    },
     /// Everything that was set is saved.
     Saved,
     /// The service refuses to go on, for example because the stream was deleted. Nothing follows, and nothing is saved.

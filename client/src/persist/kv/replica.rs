@@ -11,7 +11,8 @@ const SAVE_RECORDS_MAX: usize = 1_000;
 
 /// Decides what a key is to be when it was changed here and elsewhere: from the value that both began with, ours, and
 /// theirs, each `None` where there is none.
-pub(super) type Merge<T> = dyn Fn(&str, Option<&T>, Option<&T>, Option<&T>) -> Option<T> + Send + Sync;
+pub(super) type Merge<T> =
+    dyn Fn(&str, Option<&T>, Option<&T>, Option<&T>) -> Option<T> + Send + Sync;
 
 /// What the service has for a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,7 +54,10 @@ pub(super) struct Write<T> {
 /// What became of a write.
 #[derive(Debug, Clone)]
 pub(super) enum Saved {
-    Written { seq: u64, revision: u64 },
+    Written {
+        seq: u64,
+        revision: u64,
+    },
     Refused(Fault),
     /// Nobody knows: it is to be sent again, with the same id.
     Unknown,
@@ -134,7 +138,10 @@ impl<T: Clone + PartialEq> Replica<T> {
 
     /// The keys that have a value, in the order of their bytes.
     pub(super) fn keys(&self) -> Vec<String> {
-        let confirmed = self.confirmed.keys().filter(|key| !self.local.contains_key(*key));
+        let confirmed = self
+            .confirmed
+            .keys()
+            .filter(|key| !self.local.contains_key(*key));
         let mut keys: Vec<String> = confirmed
             .chain(self.local.keys())
             .filter(|key| self.get(key).is_some())

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::event::KvEvent;
 use super::replica::{Confirmed, Remote, Saved, Write};
-use super::{Shared, Value, encoded, tombstone};
+use super::{End, Shared, Value, encoded, tombstone};
 use crate::persist::error::{AppendError, CallError, with_cause};
 use crate::persist::stream::Stream;
 use crate::persist::watch::{Pages, WatchError};
@@ -218,7 +218,7 @@ impl<T: Value> Task<T> {
             )),
             WatchError::Call(error) => error,
         };
-        self.shared.state.lock().ended = Some(Some(error.clone()));
+        self.shared.state.lock().ended = Some(End::Refused(error.clone()));
         self.shared.progress.notify_waiters();
         self.telling.push_back(KvEvent::Ended(error));
         let listeners = self.listeners();
@@ -227,9 +227,12 @@ impl<T: Value> Task<T> {
     }
 }
 
-/// Tells what there is to tell. Being dropped in between tells an event twice to nobody and once to all, because an event
-/// is taken out before it is sent, and each send waits for room before it takes the event.
-async fn tell<T: Clone>(telling: &mut VecDeque<KvEvent<T>>, listeners: &[mpsc::Sender<KvEvent<T>>]) {
+/// Tells what there is to tell, each event to all or, when this is dropped in between, to nobody yet: an event is taken
+/// out only when everybody has room for it.
+async fn tell<T: Clone>(
+    telling: &mut VecDeque<KvEvent<T>>,
+    listeners: &[mpsc::Sender<KvEvent<T>>],
+) {
     while !telling.is_empty() {
         let mut rooms = Vec::with_capacity(listeners.len());
         for listener in listeners {
@@ -239,7 +242,9 @@ async fn tell<T: Clone>(telling: &mut VecDeque<KvEvent<T>>, listeners: &[mpsc::S
             }
         }
         if let Some(event) = telling.pop_front() {
-            rooms.into_iter().for_each(|room| room.send(event.clone()));
+            for room in rooms {
+                room.send(event.clone());
+            }
         }
     }
 }
@@ -272,6 +277,10 @@ fn remotes<T: Value>(change: Change, events: &mut Vec<KvEvent<T>>) -> Vec<Remote
                 cause,
             });
             gone.collect()
+        }
+        Change::Damaged { seq, error } => {
+            events.push(KvEvent::Damaged { seq, error });
+            Vec::new()
         }
         Change::Config { .. } => Vec::new(),
     }
@@ -394,18 +403,14 @@ fn refused(error: &AppendError) -> Saved {
 }
 
 /// Whether a write will never be accepted as it is. Everything else passes, with time or with an operator.
-#[expect(
-    clippy::wildcard_enum_match_arm,
-    reason = "a kind that is not known to be final is tried again"
-)]
 fn is_final(kind: FaultKind) -> bool {
-    match kind {
+    matches!(
+        kind,
         FaultKind::BadRequest
-        | FaultKind::Denied
-        | FaultKind::NotFound
-        | FaultKind::TooLarge
-        | FaultKind::Reject
-        | FaultKind::WrongLastSequence => true,
-        _ => false,
-    }
+            | FaultKind::Denied
+            | FaultKind::NotFound
+            | FaultKind::TooLarge
+            | FaultKind::Reject
+            | FaultKind::WrongLastSequence
+    )
 }

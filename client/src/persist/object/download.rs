@@ -180,7 +180,11 @@ impl ObjectReader {
         }
         let first = number * u64::from(self.info.chunk_len);
         let part = self.range.start.max(first)..self.range.end.min(first + chunk.len() as u64);
-        let offset = |at: u64| usize::try_from(at - first).unwrap_or(usize::MAX).min(chunk.len());
+        let offset = |at: u64| {
+            usize::try_from(at - first)
+                .unwrap_or(usize::MAX)
+                .min(chunk.len())
+        };
         let range = offset(part.start)..offset(part.end.max(part.start));
         Ok(Some(chunk.slice(range)))
     }

@@ -160,7 +160,9 @@ impl ObjectStore {
             .or(before)
             .map_or(0, |record| record.seq);
         let record = written(&object)?.key(object_key(name)).after_key(seq);
-        let seqs = self.write(name, vec![record], &ledger, upload.claim).await?;
+        let seqs = self
+            .write(name, vec![record], &ledger, upload.claim)
+            .await?;
         let mut done: Vec<u64> = upload.left.into_values().collect();
         done.sort_unstable();
         done.extend(seqs.last());

@@ -17,7 +17,7 @@ pub(super) struct Members<T> {
 
 #[derive(Debug)]
 struct Member<T> {
-    member: u64,
+    number: u64,
     count: u64,
     state: T,
     heard: Instant,
@@ -57,7 +57,7 @@ impl<T: Clone + PartialEq> Members<T> {
                 state: state.clone(),
             });
             let member = Member {
-                member,
+                number: member,
                 count,
                 state,
                 heard: now,
@@ -65,10 +65,10 @@ impl<T: Clone + PartialEq> Members<T> {
             self.here.insert(key, member);
             return;
         };
-        if known.member == member && known.count >= count {
+        if known.number == member && known.count >= count {
             return;
         }
-        known.member = member;
+        known.number = member;
         known.count = count;
         known.heard = now;
         if known.state != state {
@@ -78,13 +78,12 @@ impl<T: Clone + PartialEq> Members<T> {
     }
 
     /// A member goes, unless another one has its key by now.
-    pub(super) fn gone(
-        &mut self,
-        key: &str,
-        member: u64,
-        events: &mut VecDeque<PresenceEvent<T>>,
-    ) {
-        if self.here.get(key).is_some_and(|known| known.member == member) {
+    pub(super) fn gone(&mut self, key: &str, member: u64, events: &mut VecDeque<PresenceEvent<T>>) {
+        if self
+            .here
+            .get(key)
+            .is_some_and(|known| known.number == member)
+        {
             self.here.remove(key);
             events.push_back(PresenceEvent::Left {
                 key: key.to_owned(),
@@ -129,9 +128,18 @@ mod tests {
         members.expire(now + Duration::from_secs(10), &mut events);
         let key = |key: &str| key.to_owned();
         let expected = [
-            PresenceEvent::Joined { key: key("a"), state: 7 },
-            PresenceEvent::Changed { key: key("a"), state: 8 },
-            PresenceEvent::Joined { key: key("b"), state: 7 },
+            PresenceEvent::Joined {
+                key: key("a"),
+                state: 7,
+            },
+            PresenceEvent::Changed {
+                key: key("a"),
+                state: 8,
+            },
+            PresenceEvent::Joined {
+                key: key("b"),
+                state: 7,
+            },
             PresenceEvent::Left { key: key("a") },
             PresenceEvent::Left { key: key("b") },
         ];

@@ -76,7 +76,13 @@ async fn ls(args: StreamNamed) -> Outcome {
         if names.is_empty() && !args.json {
             note("the stream has no consumers; `dialtone stream consumer add` makes one");
         } else if !args.json {
-            let titles = ["NAME", "DELIVERED", "DONE UP TO", "UNACKNOWLEDGED", "WAITING"];
+            let titles = [
+                "NAME",
+                "DELIVERED",
+                "DONE UP TO",
+                "UNACKNOWLEDGED",
+                "WAITING",
+            ];
             table(&mut out, titles, &rows)?;
         }
         Ok(out.flush()?)
@@ -114,11 +120,20 @@ fn print(info: &ConsumerInfo, as_json: bool) -> Outcome {
     line("made", at(info.created))?;
     line("delivered up to", format!("#{}", info.delivered))?;
     line("done up to", format!("#{}", info.ack_floor))?;
-    line("unacknowledged", format!("{} of at most {}", info.ack_pending, info.config.max_ack_pending))?;
+    line(
+        "unacknowledged",
+        format!(
+            "{} of at most {}",
+            info.ack_pending, info.config.max_ack_pending
+        ),
+    )?;
     line("to be delivered", info.pending.to_string())?;
     line("again after", crate::config::Span(wait).to_string())?;
     if info.config.max_deliveries > 0 {
-        line("given up after", format!("{} deliveries", info.config.max_deliveries))?;
+        line(
+            "given up after",
+            format!("{} deliveries", info.config.max_deliveries),
+        )?;
     }
     if let Some(dead_letter) = &info.config.dead_letter {
         line("dead letters to", harmless(dead_letter))?;
@@ -158,8 +173,9 @@ async fn next(args: ConsumerNext) -> Outcome {
             .map_err(store::call)?;
         if jobs.is_empty() {
             let error = anyhow::anyhow!("{} has nothing for {}", args.stream, args.name);
-            return Err(Failure::new(Exit::Timeout, error)
-                .hint("--wait TIME waits for the next record"));
+            return Err(
+                Failure::new(Exit::Timeout, error).hint("--wait TIME waits for the next record")
+            );
         }
         let mut out = Output::stdout();
         for job in &jobs {

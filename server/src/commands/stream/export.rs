@@ -21,7 +21,10 @@ const WRITE_LEN: usize = 1 << 18;
 pub(super) async fn run(args: StreamExport) -> Outcome {
     with_client(&args.store.connect, async |client| {
         let persist = store::persist(client, &args.store)?;
-        let stream = persist.open(args.name.as_str()).await.map_err(store::open)?;
+        let stream = persist
+            .open(args.name.as_str())
+            .await
+            .map_err(store::open)?;
         if args.file == "-" {
             write(&stream, std::io::stdout()).await?;
             return Ok(());
@@ -61,7 +64,9 @@ async fn write<W: std::io::Write>(stream: &Stream, out: W) -> Result<(W, u64), F
     }
     let (out, count) = writer.finish()?;
     bar.finish_and_clear();
-    let out = out.into_inner().map_err(std::io::IntoInnerError::into_error)?;
+    let out = out
+        .into_inner()
+        .map_err(std::io::IntoInnerError::into_error)?;
     Ok((out, count))
 }
 
@@ -74,7 +79,10 @@ impl Part {
     /// The place for what becomes `whole`.
     pub(in crate::commands) fn new(whole: &Path) -> Result<Self, Failure> {
         let Some(name) = whole.file_name() else {
-            return Err(Failure::usage(format_args!("{} is no name of a file", whole.display())));
+            return Err(Failure::usage(format_args!(
+                "{} is no name of a file",
+                whole.display()
+            )));
         };
         let mut part = std::ffi::OsString::from(".");
         part.push(name);

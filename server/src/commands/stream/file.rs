@@ -280,7 +280,10 @@ impl<R: Read> Reader<R> {
             .map_err(|error| self.damaged(at, &format!("{what} cannot be read: {error}")))
     }
 
-    #[expect(clippy::unused_self, reason = "it reads better beside the other errors of a reader")]
+    #[expect(
+        clippy::unused_self,
+        reason = "it reads better beside the other errors of a reader"
+    )]
     fn damaged(&self, at: u64, what: &str) -> FileError {
         FileError::Damaged {
             at,

@@ -45,7 +45,10 @@ pub(super) async fn run(args: StreamImport) -> Outcome {
             Ok(restored) => restored,
             Err(failure) => {
                 // Half a stream would look like a whole one.
-                persist.delete(args.name.as_str()).await.map_err(store::open)?;
+                persist
+                    .delete(args.name.as_str())
+                    .await
+                    .map_err(store::open)?;
                 return Err(failure);
             }
         };

@@ -46,8 +46,15 @@ impl Report {
 
 /// `dialtone stream append --lines`
 pub(super) async fn run(args: StreamAppend) -> Outcome {
-    if args.payload.payload.as_deref().is_some_and(|text| text != "-") {
-        return Err(Failure::usage("--lines reads standard input or --file, not the command line"));
+    if args
+        .payload
+        .payload
+        .as_deref()
+        .is_some_and(|text| text != "-")
+    {
+        return Err(Failure::usage(
+            "--lines reads standard input or --file, not the command line",
+        ));
     }
     let id = args.id.clone().unwrap_or_else(random_id);
     let (source, total): (Box<dyn AsyncBufRead + Unpin>, _) = match &args.file {
@@ -66,7 +73,10 @@ pub(super) async fn run(args: StreamAppend) -> Outcome {
     };
     with_client(&args.store.connect, async |client| {
         let persist = store::persist(client, &args.store)?;
-        let stream = persist.open(args.name.as_str()).await.map_err(store::open)?;
+        let stream = persist
+            .open(args.name.as_str())
+            .await
+            .map_err(store::open)?;
         let bar = progress::bytes(&args.name, total.filter(|total| *total > 0));
         let mut lines = Lines {
             source,
@@ -83,7 +93,11 @@ pub(super) async fn run(args: StreamAppend) -> Outcome {
             let done = report.lines();
             failure.hint(format!(
                 "{} stored; the same command with --id {id} goes on there",
-                if done == 1 { "1 line is".to_owned() } else { format!("{done} lines are") }
+                if done == 1 {
+                    "1 line is".to_owned()
+                } else {
+                    format!("{done} lines are")
+                }
             ))
         })
     })
@@ -213,9 +227,10 @@ impl Lines<'_> {
             let mut record = Record::from(line)
                 .encoding(encoding)
                 .id(format!("{}.{}", self.id, self.number));
-            record.ttl = self.args.ttl.map(|ttl| {
-                u64::try_from(ttl.get().as_millis()).unwrap_or(u64::MAX)
-            });
+            record.ttl = self
+                .args
+                .ttl
+                .map(|ttl| u64::try_from(ttl.get().as_millis()).unwrap_or(u64::MAX));
             batch.push(record);
         }
         Ok(batch)
@@ -236,7 +251,8 @@ impl Lines<'_> {
             self.source.consume(used);
             if line.len() > LINE_MAX {
                 let number = self.number + 1;
-                let error = anyhow::anyhow!("line {number} is longer than {}", bytes(LINE_MAX as u64));
+                let error =
+                    anyhow::anyhow!("line {number} is longer than {}", bytes(LINE_MAX as u64));
                 return Err(Failure::new(Exit::Failure, error));
             }
             if end.is_some() {

@@ -49,10 +49,7 @@ pub(super) async fn tail(args: StreamTail) -> Outcome {
         };
         let mut outages = Outages::of(client);
         let work = async {
-            let watcher = stream
-                .watch(cursor, options)
-                .await
-                .map_err(store::watch)?;
+            let watcher = stream.watch(cursor, options).await.map_err(store::watch)?;
             note(format_args!("following {}", harmless(&args.name)));
             follow(&args, watcher).await
         };
@@ -74,8 +71,13 @@ async fn follow(args: &StreamTail, mut watcher: Watcher) -> Outcome {
                 printed += 1;
             }
             Event::Removed(removal) => records::print_removal(&mut out, args.print, &removal)?,
+            Event::Damaged { seq, error } => {
+                note(format_args!("#{seq} cannot be read: {}", harmless(&error)));
+            }
             Event::Config(_) => note("the configuration has changed"),
-            Event::Resync => note("what was removed meanwhile is not known any more; all there is follows"),
+            Event::Resync => {
+                note("what was removed meanwhile is not known any more; all there is follows")
+            }
         }
         if args.count.is_some_and(|count| printed >= count) {
             break;

@@ -18,7 +18,11 @@ pub(super) async fn run(args: StreamRm) -> Outcome {
         let persist = store::persist(client, &args.store)?;
         let mut out = Output::stdout();
         let Some(what) = what else {
-            if !persist.delete(args.name.as_str()).await.map_err(store::open)? {
+            if !persist
+                .delete(args.name.as_str())
+                .await
+                .map_err(store::open)?
+            {
                 let error = anyhow::anyhow!("there is no stream {}", args.name);
                 return Err(Failure::new(Exit::Failure, error)
                     .hint("`dialtone stream ls` shows which streams there are"));
@@ -33,7 +37,9 @@ pub(super) async fn run(args: StreamRm) -> Outcome {
         let stream = persist.stream(args.name.as_str()).map_err(store::open)?;
         let removed = stream.remove(what).await.map_err(store::call)?;
         if args.json {
-            out.json(&json!({ "stream": args.name, "removed": removed.count, "ranges": removed.ranges }))?;
+            out.json(
+                &json!({ "stream": args.name, "removed": removed.count, "ranges": removed.ranges }),
+            )?;
         } else {
             out.line(format_args!("{} removed", counted(removed.count, "record")))?;
         }

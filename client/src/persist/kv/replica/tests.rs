@@ -174,6 +174,7 @@ impl Site {
                 }
                 KvEvent::Rejected { .. }
                 | KvEvent::Unreadable { .. }
+                | KvEvent::Damaged { .. }
                 | KvEvent::Saved
                 | KvEvent::Ended(_) => panic!("{event:?}"),
             }
@@ -344,7 +345,10 @@ fn a_refused_value_is_taken_back_and_told() {
     replica.reach(0, true, &mut events);
     replica.set("k", Some(1), None);
     let write = replica.outgoing(|| "a".to_owned()).remove(0);
-    assert!(replica.outgoing(|| "b".to_owned()).is_empty(), "it is on its way");
+    assert!(
+        replica.outgoing(|| "b".to_owned()).is_empty(),
+        "it is on its way"
+    );
     let fault = Fault::new(FaultKind::Reject, "full");
     replica.settle("k", &write.id, Saved::Refused(fault), &mut events);
     assert_eq!(replica.get("k"), None);
@@ -356,7 +360,12 @@ fn a_refused_value_is_taken_back_and_told() {
 
 #[test]
 fn another_epoch_starts_from_nothing_but_what_is_not_saved() {
-    let mut replica: Replica<u32> = Replica::new(Some(Arc::new(|_: &str, _: Option<&u32>, ours: Option<&u32>, _: Option<&u32>| ours.copied())), false);
+    let mut replica: Replica<u32> = Replica::new(
+        Some(Arc::new(
+            |_: &str, _: Option<&u32>, ours: Option<&u32>, _: Option<&u32>| ours.copied(),
+        )),
+        false,
+    );
     let mut events = Vec::new();
     replica.reach(90, true, &mut events);
     replica.set("seen", Some(1), None);
