@@ -15,9 +15,15 @@ use crate::client::Client;
 use crate::error::RequestError;
 use crate::payload::Encoding;
 
-/// How long one attempt may take beyond what it asks the service to wait. A message that is lost with the service's
-/// connection is missed by nobody else.
-const ATTEMPT_MAX: Duration = Duration::from_secs(10);
+/// How long the first attempt may take beyond what it asks the service to wait, and twice as long after each that took
+/// too long. A message that is lost with the service's connection is missed by nobody else.
+const ATTEMPT_MIN: Duration = Duration::from_secs(10);
+
+/// How long an attempt may take at most.
+const ATTEMPT_MAX: Duration = Duration::from_mins(10);
+
+/// How slow a link may be, in bytes per second: large requests may take longer.
+const LINK_BYTES_PER_SECOND: u64 = 64 << 10;
 
 /// The first wait before a request is repeated.
 const BACKOFF_MIN: Duration = Duration::from_millis(150);
@@ -92,7 +98,7 @@ impl Caller {
         manner: Manner,
     ) -> Result<A, CallError> {
         let payload: Bytes = encode(request, Encoding::MessagePack)?.into();
-        let mut attempts = Attempts::new(manner);
+        let mut attempts = Attempts::new(manner, payload.len() as u64);
         loop {
             let node = route.0.lock().clone();
             let subject = node.as_deref().unwrap_or(&self.any);
@@ -135,6 +141,8 @@ impl Caller {
 struct Attempts {
     manner: Manner,
     began: Instant,
+    /// How long the next attempt may take.
+    patience: Duration,
     backoff: Duration,
     hops: u32,
     /// Since when nobody provides the service.
@@ -142,10 +150,11 @@ struct Attempts {
 }
 
 impl Attempts {
-    fn new(manner: Manner) -> Self {
+    fn new(manner: Manner, len: u64) -> Self {
         Self {
             manner,
             began: Instant::now(),
+            patience: ATTEMPT_MIN + Duration::from_secs(len / LINK_BYTES_PER_SECOND),
             backoff: BACKOFF_MIN,
             hops: 0,
             absent_since: None,
@@ -154,16 +163,24 @@ impl Attempts {
 
     /// How long the next attempt may take.
     fn limit(&self) -> Result<Duration, CallError> {
-        let limit = ATTEMPT_MAX + self.manner.wait;
-        let Some(within) = self.manner.within else {
+        let limit = self.patience + self.manner.wait;
+        let Some(whole) = self.whole() else {
             return Ok(limit);
         };
-        let whole = within + self.manner.wait;
         let left = whole.saturating_sub(self.began.elapsed());
         if left.is_zero() {
             return Err(CallError::TimedOut { limit: whole });
         }
-        Ok(limit.min(left))
+        match self.manner.repeat {
+            Repeat::Safe => Ok(limit.min(left)),
+            // There is no second one.
+            Repeat::Refused => Ok(left),
+        }
+    }
+
+    /// How long all attempts together may take.
+    fn whole(&self) -> Option<Duration> {
+        Some(self.manner.within? + self.manner.wait)
     }
 
     /// How long to wait before the next attempt, or the reason not to make one.
@@ -203,6 +220,9 @@ impl Attempts {
             }
             CallError::Request(lost) if is_lost(lost) && self.manner.repeat == Repeat::Safe => {
                 *route.0.lock() = None;
+                if matches!(lost, RequestError::TimedOut(_)) {
+                    self.patience = (self.patience * 2).min(ATTEMPT_MAX);
+                }
                 None
             }
             CallError::Request(RequestError::TimedOut(_)) => {
@@ -216,12 +236,13 @@ impl Attempts {
             | CallError::Answer(_) => return Err(error),
         };
         let pause = asked_for.unwrap_or_else(|| self.next_backoff());
-        if let Some(within) = self.manner.within
-            && self.began.elapsed() + pause >= within + self.manner.wait
-        {
-            return Err(error);
+        match self.whole() {
+            Some(limit) if self.began.elapsed() + pause >= limit => Err(match error {
+                CallError::Request(RequestError::TimedOut(_)) => CallError::TimedOut { limit },
+                error => error,
+            }),
+            _ => Ok(pause),
         }
-        Ok(pause)
     }
 
     fn check_absence(&mut self, caller: &Caller, error: &CallError) -> Result<(), CallError> {

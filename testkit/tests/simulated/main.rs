@@ -17,6 +17,7 @@ mod fragments;
 mod garbage;
 mod interest;
 mod limits;
+mod objects;
 mod permissions;
 mod persist;
 mod pubsub;
