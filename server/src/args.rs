@@ -16,14 +16,12 @@ pub(crate) use local::{
     Completions, Config, ConfigCheck, ConfigCommand, Context, ContextAdd, Passwd,
 };
 
-#[expect(clippy::doc_markdown, reason = "help texts are shown as they stand")]
 mod store;
 pub(crate) use store::{
     Kv, KvCommand, KvGet, KvHistory, KvLs, KvPut, KvRm, KvWatch, Object, ObjectCommand, ObjectGet,
     ObjectLs, ObjectNamed, ObjectPut, StoreArgs,
 };
 
-#[expect(clippy::doc_markdown, reason = "help texts are shown as they stand")]
 mod stream;
 pub(crate) use stream::{
     ConsumerAdd, ConsumerCommand, ConsumerNamed, ConsumerNext, Discard, Durability, LimitArgs,

@@ -237,10 +237,12 @@ impl Attempts {
         };
         let pause = asked_for.unwrap_or_else(|| self.next_backoff());
         match self.whole() {
-            Some(limit) if self.began.elapsed() + pause >= limit => Err(match error {
-                CallError::Request(RequestError::TimedOut(_)) => CallError::TimedOut { limit },
-                error => error,
-            }),
+            Some(limit) if self.began.elapsed() + pause >= limit => {
+                if matches!(error, CallError::Request(RequestError::TimedOut(_))) {
+                    return Err(CallError::TimedOut { limit });
+                }
+                Err(error)
+            }
             _ => Ok(pause),
         }
     }

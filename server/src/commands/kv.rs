@@ -251,7 +251,7 @@ async fn follow(args: &KvWatch, mut watcher: Watcher) -> Outcome {
             }
             Event::Config(_) => {}
             Event::Resync => {
-                note("what was deleted meanwhile is not known any more; all there is follows")
+                note("what was deleted meanwhile is not known any more; all there is follows");
             }
         }
         if args.count.is_some_and(|count| printed >= count) {

@@ -62,6 +62,10 @@ pub(super) fn open(error: OpenError) -> Failure {
 }
 
 /// A record that was not written, as the shell sees it.
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "only some errors have an exit code or a hint of their own"
+)]
 pub(super) fn append(error: AppendError) -> Failure {
     match error {
         AppendError::Call(error) => call(error),
@@ -70,6 +74,10 @@ pub(super) fn append(error: AppendError) -> Failure {
 }
 
 /// A watch that ended, as the shell sees it.
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "only some errors have an exit code or a hint of their own"
+)]
 pub(super) fn watch(error: WatchError) -> Failure {
     match error {
         WatchError::Call(error) => call(error),
@@ -79,6 +87,10 @@ pub(super) fn watch(error: WatchError) -> Failure {
 }
 
 /// A failed acknowledgement as the shell sees it.
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "only some errors have an exit code or a hint of their own"
+)]
 pub(super) fn ack(error: AckError) -> Failure {
     match error {
         AckError::Call(error) => call(error),
@@ -87,6 +99,10 @@ pub(super) fn ack(error: AckError) -> Failure {
 }
 
 /// What went wrong with an object, as the shell sees it.
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "only some errors have an exit code or a hint of their own"
+)]
 pub(super) fn object(error: ObjectError) -> Failure {
     match error {
         ObjectError::Call(error) => call(error),

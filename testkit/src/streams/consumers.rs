@@ -80,6 +80,10 @@ impl State {
         })
     }
 
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "the other requests are answered elsewhere"
+    )]
     pub(super) fn consumer(
         &mut self,
         request: Request,

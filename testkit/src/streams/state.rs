@@ -8,8 +8,8 @@ use dialtone_client::persist::StreamName;
 use dialtone_client::persist::wire::{
     Append, Appended, Change, Config, Create, Created, Cursor, Deleted, Discard, Expect, Fault,
     FaultKind, Found, KeyEntry, KeyList, KeyPage, List, Outcome, Page, Position, Read, Record,
-    Removal, RemovalCause, Remove, Removed, RemovedKey, Request, Restored, Select, StoredRecord,
-    StreamEntry, StreamInfo, StreamList, Verified, Watch, Watched, What, Written,
+    Removal, RemovalCause, Remove, Removed, RemovedKey, Request, Restore, Restored, Select,
+    StoredRecord, StreamEntry, StreamInfo, StreamList, Verified, Watch, Watched, What, Written,
 };
 
 use super::consumers::Consumer;
@@ -130,22 +130,7 @@ impl State {
             Request::List(list) => written(&self.list(&list), encoding),
             Request::Restore(restore) => {
                 let stream = self.stream(&restore.stream, now)?;
-                if !stream.restoring && stream.last_seq > 0 {
-                    return fault(FaultKind::Exists, "the stream is not empty");
-                }
-                for mut record in restore.records {
-                    stream.revision += 1;
-                    record.revision = stream.revision;
-                    stream.last_seq = record.seq;
-                    stream.records.insert(record.seq, record);
-                }
-                stream.last_seq = stream.last_seq.max(restore.last_seq.unwrap_or(0));
-                stream.restoring = !restore.done;
-                let restored = Restored {
-                    last_seq: stream.last_seq,
-                    messages: stream.records.len() as u64,
-                };
-                written(&restored, encoding)
+                written(&stream.restore(restore)?, encoding)
             }
             Request::Verify(verify) => {
                 let stream = self.stream(&verify.stream, now)?;
@@ -352,6 +337,24 @@ impl Stream {
             }
         }
         self.log.push((self.revision, Change::Remove(removal)));
+    }
+
+    fn restore(&mut self, restore: Restore) -> Result<Restored, Fault> {
+        if !self.restoring && self.last_seq > 0 {
+            return fault(FaultKind::Exists, "the stream is not empty");
+        }
+        for mut record in restore.records {
+            self.revision += 1;
+            record.revision = self.revision;
+            self.last_seq = record.seq;
+            self.records.insert(record.seq, record);
+        }
+        self.last_seq = self.last_seq.max(restore.last_seq.unwrap_or(0));
+        self.restoring = !restore.done;
+        Ok(Restored {
+            last_seq: self.last_seq,
+            messages: self.records.len() as u64,
+        })
     }
 
     fn append(&mut self, append: Append, now: u64) -> Result<Appended, Fault> {

@@ -34,13 +34,13 @@ impl AsyncRead for Breaking<'_> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         _: &mut Context<'_>,
-        into: &mut ReadBuf<'_>,
+        buf: &mut ReadBuf<'_>,
     ) -> Poll<std::io::Result<()>> {
         if self.0.is_empty() {
             return Poll::Ready(Err(std::io::Error::other("the disk is gone")));
         }
-        let (now, later) = self.0.split_at(into.remaining().min(self.0.len()));
-        into.put_slice(now);
+        let (now, later) = self.0.split_at(buf.remaining().min(self.0.len()));
+        buf.put_slice(now);
         self.0 = later;
         Poll::Ready(Ok(()))
     }

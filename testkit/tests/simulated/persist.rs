@@ -8,7 +8,7 @@ use dialtone_client::persist::wire::{
     Config, ConsumerConfig, Cursor, Discard, FaultKind, Record, What,
 };
 use dialtone_client::persist::{
-    AckError, AppendError, Event, OpenError, Persist, ReadOptions, Watcher,
+    AckError, AppendError, Event, OpenError, Persist, ReadOptions, WatchOptions, Watcher,
 };
 use dialtone_testkit::{Manner, Streams, World};
 use rand::rngs::StdRng;
@@ -145,7 +145,7 @@ fn a_watcher_ends_with_what_the_stream_holds() {
         let stream = writer.create("s", Config::default()).await.unwrap();
         let watched = reader.open("s").await.unwrap();
         let watcher = watched
-            .watch(Cursor::Seq(1), Default::default())
+            .watch(Cursor::Seq(1), WatchOptions::default())
             .await
             .unwrap();
         let writing = async {
@@ -168,7 +168,7 @@ fn a_watcher_ends_with_what_the_stream_holds() {
             trouble(&streams, &mut rng).await;
             world.cut_all();
         };
-        let (_, _, (held, _)) = tokio::join!(writing, cutting, follow(watcher, 200));
+        let ((), (), (held, _)) = tokio::join!(writing, cutting, follow(watcher, 200));
         let held: Vec<Vec<u8>> = held.into_values().collect();
         assert_eq!(held, streams.payloads("s"));
     });
@@ -181,7 +181,7 @@ async fn a_reader_that_was_away_for_too_long_is_told_to_begin_anew() {
     let stream = persist.create("s", Config::default()).await.unwrap();
     stream.append("1").await.unwrap();
     let mut watcher = stream
-        .watch(Cursor::Seq(1), Default::default())
+        .watch(Cursor::Seq(1), WatchOptions::default())
         .await
         .unwrap();
     assert!(matches!(watcher.next().await, Some(Ok(Event::Record(_)))));
@@ -189,13 +189,13 @@ async fn a_reader_that_was_away_for_too_long_is_told_to_begin_anew() {
     drop(watcher);
     stream.append("2").await.unwrap();
     let mut again = stream
-        .watch(Cursor::After(position), Default::default())
+        .watch(Cursor::After(position), WatchOptions::default())
         .await
         .unwrap();
     assert!(matches!(again.next().await, Some(Ok(Event::Record(record))) if record.seq == 2));
     streams.compact();
     let mut anew = stream
-        .watch(Cursor::After(position), Default::default())
+        .watch(Cursor::After(position), WatchOptions::default())
         .await
         .unwrap();
     assert_eq!(anew.next().await.unwrap().unwrap(), Event::Resync);

@@ -94,7 +94,7 @@ impl Part {
 
     /// Makes the file.
     pub(in crate::commands) fn open(&self) -> anyhow::Result<File> {
-        let path = self.path.as_deref().unwrap_or(Path::new(""));
+        let path = self.path.as_deref().unwrap_or_else(|| Path::new(""));
         File::create(path).with_context(|| format!("cannot make {}", path.display()))
     }
 

@@ -301,7 +301,7 @@ mod tests {
             seq,
             time: 1_700_000_000_000 + seq,
             revision: seq,
-            key: (seq % 2 == 0).then(|| format!("k{seq}")),
+            key: (seq.is_multiple_of(2)).then(|| format!("k{seq}")),
             encoding: 1,
             headers: None,
             ttl: Some(9),

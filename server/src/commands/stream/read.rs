@@ -76,7 +76,7 @@ async fn follow(args: &StreamTail, mut watcher: Watcher) -> Outcome {
             }
             Event::Config(_) => note("the configuration has changed"),
             Event::Resync => {
-                note("what was removed meanwhile is not known any more; all there is follows")
+                note("what was removed meanwhile is not known any more; all there is follows");
             }
         }
         if args.count.is_some_and(|count| printed >= count) {
