@@ -11,4 +11,5 @@ mod help;
 mod messaging;
 mod process;
 mod signals;
+mod streams;
 mod watching;

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 mod determinism;
 mod drain;
+mod examples;
 mod fragments;
 mod garbage;
 mod interest;
