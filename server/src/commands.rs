@@ -13,6 +13,7 @@ mod interest;
 mod kv;
 mod object;
 mod passwd;
+mod persist;
 mod progress;
 mod publish;
 mod records;
@@ -35,6 +36,7 @@ pub(crate) fn run(cli: Cli) -> Outcome {
     match command {
         Command::Up(args) => serve::up(args, &log),
         Command::Broker(args) => serve::broker(args, &log),
+        Command::Persist(args) => persist::run(args, &log),
         Command::Config(args) => config::run(args, &log),
         Command::Passwd(args) => passwd::run(&args),
         Command::Context(args) => context::run(args),

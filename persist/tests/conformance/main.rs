@@ -9,9 +9,12 @@ use std::sync::Arc;
 
 use dialtone_client::persist::StreamName;
 use dialtone_client::persist::wire::{Config, Durability};
+use dialtone_persist::backend::log::{Config as LogConfig, Log};
 use dialtone_persist::backend::memory::Memory;
 use dialtone_persist::backend::{Backend, Error, StreamId};
 use dialtone_persist::core::commit::{Commit, Meta};
+use dialtone_persist::disk::Folder;
+use tempfile::TempDir;
 use tokio::sync::oneshot;
 
 mod contract;
@@ -26,12 +29,24 @@ pub(crate) struct Fixture {
 /// What is kept while a backend is closed.
 enum Kept {
     Memory(Arc<Memory>),
+    Log(TempDir),
 }
 
 /// Which backend is under test.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Kind {
     Memory,
+    Log,
+}
+
+/// Segments are small, so that there are several.
+fn open_log(folder: &TempDir) -> Arc<dyn Backend> {
+    let config = LogConfig {
+        segment_len_max: 16 << 10,
+        ..LogConfig::default()
+    };
+    let disk = Folder::open(folder.path()).unwrap();
+    Arc::new(Log::open(Arc::new(disk), config).unwrap())
 }
 
 impl Fixture {
@@ -44,6 +59,13 @@ impl Fixture {
                     kind: Kept::Memory(memory),
                 }
             }
+            Kind::Log => {
+                let folder = tempfile::tempdir().unwrap();
+                Self {
+                    backend: open_log(&folder),
+                    kind: Kept::Log(folder),
+                }
+            }
         }
     }
 
@@ -52,6 +74,11 @@ impl Fixture {
         self.backend.close().await.unwrap();
         match &self.kind {
             Kept::Memory(memory) => memory.reopen(),
+            Kept::Log(folder) => {
+                // The folder is let go of first.
+                self.backend = Arc::new(Memory::new());
+                self.backend = open_log(folder);
+            }
         }
     }
 
@@ -101,6 +128,9 @@ macro_rules! on_every_backend {
     ($($module:ident :: $test:ident),+ $(,)?) => {
         mod memory {
             $(#[test] fn $test() { crate::run(crate::Kind::Memory, crate::$module::$test); })+
+        }
+        mod log {
+            $(#[test] fn $test() { crate::run(crate::Kind::Log, crate::$module::$test); })+
         }
     };
 }
