@@ -35,6 +35,7 @@
 //! | work that several processes share | [`Stream::consumer`] gives a [`Consumer`] with [`Job`]s |
 //! | values under keys, in memory and merged | [`kv::KeyValue`] |
 //! | values under keys, asked for each time | [`kv::Bucket`] |
+//! | entries in order, in memory, appended without waiting | [`log::Log`] |
 //! | files and other large values | [`object::ObjectStore`] |
 //! | who is here right now, kept by nobody | [`presence::Presence`] |
 //!
@@ -51,6 +52,7 @@ mod error;
 mod handle;
 mod ids;
 pub mod kv;
+pub mod log;
 pub mod name;
 pub mod object;
 pub mod presence;

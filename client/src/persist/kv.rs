@@ -47,6 +47,9 @@ use crate::headers::Headers;
 use replica::{Merge, Replica};
 use saving::Task;
 
+pub(super) use replica::{Saved, Write};
+pub(super) use saving::{Results, finished, save_entries, tell, until};
+
 pub use bucket::{Bucket, Entry};
 pub use event::{Cause, KvEvent};
 
@@ -450,7 +453,7 @@ impl<T: Value> KeyValue<T> {
 }
 
 /// A value as a record without a key.
-fn encoded<T: Serialize>(value: &T) -> Result<Record, EncodeError> {
+pub(super) fn encoded<T: Serialize>(value: &T) -> Result<Record, EncodeError> {
     Record::msgpack(value)
 }
 

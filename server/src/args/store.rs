@@ -71,6 +71,7 @@ pub(crate) struct KvGet {
     #[arg(value_name = "STORE")]
     pub(crate) store_name: String,
     /// The key
+    #[arg(id = "kv_key", value_name = "KEY")]
     pub(crate) key: String,
     /// Print the bytes of the value as they were written
     #[arg(long, conflicts_with = "json")]
@@ -96,6 +97,7 @@ pub(crate) struct KvPut {
     #[arg(value_name = "STORE")]
     pub(crate) store_name: String,
     /// The key
+    #[arg(id = "kv_key", value_name = "KEY")]
     pub(crate) key: String,
     /// What.
     #[command(flatten)]
@@ -171,7 +173,7 @@ pub(crate) struct KvRm {
     #[arg(value_name = "STORE")]
     pub(crate) store_name: String,
     /// The keys
-    #[arg(required = true)]
+    #[arg(id = "kv_key", value_name = "KEY", required = true)]
     pub(crate) key: Vec<String>,
     /// Remove every trace of them
     #[arg(long)]
@@ -191,6 +193,7 @@ pub(crate) struct KvHistory {
     #[arg(value_name = "STORE")]
     pub(crate) store_name: String,
     /// The key
+    #[arg(id = "kv_key", value_name = "KEY")]
     pub(crate) key: String,
     /// How.
     #[command(flatten)]

@@ -203,7 +203,7 @@ command with the same --id goes on where it was interrupted, as long as the stre
 Examples:
   dialtone stream append notes 'buy milk'
   dialtone stream append orders '{\"id\":7}' --id order-7        # a second time changes nothing
-  dialtone stream append config '{\"a\":1}' --key app --if-key-seq 12
+  dialtone stream append config '{\"a\":1}' -k app --if-key-seq 12
   dialtone stream append log - --lines < access.log
   dialtone stream append log --lines --file access.log --id monday")]
 pub(crate) struct StreamAppend {
@@ -225,7 +225,7 @@ pub(crate) struct StreamAppend {
     pub(crate) file: Option<PathBuf>,
     /// Make the record the value of a key
     #[arg(long, short = 'k', value_name = "KEY", conflicts_with = "lines")]
-    pub(crate) key: Option<String>,
+    pub(crate) record_key: Option<String>,
     /// Lets the record go away after a time
     #[arg(long, value_name = "TIME")]
     pub(crate) ttl: Option<Span>,
@@ -236,7 +236,12 @@ pub(crate) struct StreamAppend {
     #[arg(long, value_name = "N", conflicts_with_all = ["lines", "if_key_seq"])]
     pub(crate) if_last_seq: Option<u64>,
     /// Write only if the record of the key has number N; 0: there is none
-    #[arg(long, value_name = "N", conflicts_with = "lines", requires = "key")]
+    #[arg(
+        long,
+        value_name = "N",
+        conflicts_with = "lines",
+        requires = "record_key"
+    )]
     pub(crate) if_key_seq: Option<u64>,
     /// Acknowledge when it is on disk (fsync), with the operating system (os), or in memory [default: the stream's]
     #[arg(long, value_name = "LEVEL", value_enum, hide_possible_values = true)]
@@ -347,7 +352,7 @@ pub(crate) struct StreamRm {
     pub(crate) up_to: Option<u64>,
     /// Remove every record of a key
     #[arg(long, value_name = "KEY", group = "which")]
-    pub(crate) key: Option<String>,
+    pub(crate) record_key: Option<String>,
     /// Remove every record whose key begins like this
     #[arg(long, value_name = "PREFIX", group = "which")]
     pub(crate) prefix: Option<String>,

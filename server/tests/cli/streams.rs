@@ -157,13 +157,13 @@ fn lines_are_appended_once_and_survive_a_killed_service() {
 fn a_tail_tells_what_comes_and_goes() {
     let place = Place::new();
     place.ok(&["stream", "add", "s"]);
-    place.ok(&["stream", "append", "s", "before", "--key", "k"]);
+    place.ok(&["stream", "append", "s", "before", "--record-key", "k"]);
     let tail = place
         .home
         .start(&place.args(&["stream", "tail", "s", "--json", "--count", "2"]));
     tail.until("following s");
-    place.ok(&["stream", "append", "s", "1", "--key", "k"]);
-    place.ok(&["stream", "rm", "s", "--key", "k"]);
+    place.ok(&["stream", "append", "s", "1", "--record-key", "k"]);
+    place.ok(&["stream", "rm", "s", "--record-key", "k"]);
     place.ok(&["stream", "append", "s", "2"]);
     assert_eq!(tail.json()["payload"], json!(1));
     let removed = tail.json();
@@ -205,7 +205,7 @@ fn a_stream_travels_as_a_file_and_damage_is_refused() {
     let place = Place::new();
     place.ok(&["stream", "add", "s", "--max-age", "30d"]);
     for text in ["a", "b", "c"] {
-        place.ok(&["stream", "append", "s", text, "--key", text]);
+        place.ok(&["stream", "append", "s", text, "--record-key", text]);
     }
     place.ok(&["stream", "rm", "s", "--seq", "3"]);
     place.ok(&["stream", "export", "s", "s.dts"]);

@@ -41,19 +41,19 @@ pub(super) enum Remote<T> {
 
 /// A write that is to be sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Write<T> {
-    pub(super) key: String,
+pub(in crate::persist) struct Write<T> {
+    pub(in crate::persist) key: String,
     /// `None` deletes.
-    pub(super) value: Option<T>,
-    pub(super) ttl: Option<u64>,
-    pub(super) id: String,
+    pub(in crate::persist) value: Option<T>,
+    pub(in crate::persist) ttl: Option<u64>,
+    pub(in crate::persist) id: String,
     /// The number that the key must have, where concurrent changes are merged.
-    pub(super) expect: Option<u64>,
+    pub(in crate::persist) expect: Option<u64>,
 }
 
 /// What became of a write.
 #[derive(Debug, Clone)]
-pub(super) enum Saved {
+pub(in crate::persist) enum Saved {
     Written {
         seq: u64,
         revision: u64,

@@ -30,7 +30,7 @@ const TELL_MAX: usize = 4_096;
 const RETRY: (Duration, Duration) = (Duration::from_millis(150), Duration::from_secs(10));
 
 /// What became of the writes of one save: key, message id, outcome.
-type Results = Vec<(String, String, Saved)>;
+pub(in crate::persist) type Results = Vec<(String, String, Saved)>;
 
 /// See the module.
 pub(super) struct Task<T> {
@@ -229,9 +229,9 @@ impl<T: Value> Task<T> {
 
 /// Tells what there is to tell, each event to all or, when this is dropped in between, to nobody yet: an event is taken
 /// out only when everybody has room for it.
-async fn tell<T: Clone>(
-    telling: &mut VecDeque<KvEvent<T>>,
-    listeners: &[mpsc::Sender<KvEvent<T>>],
+pub(in crate::persist) async fn tell<E: Clone>(
+    telling: &mut VecDeque<E>,
+    listeners: &[mpsc::Sender<E>],
 ) {
     while !telling.is_empty() {
         let mut rooms = Vec::with_capacity(listeners.len());
@@ -249,7 +249,9 @@ async fn tell<T: Clone>(
     }
 }
 
-async fn finished(saving: &mut Option<BoxFuture<'static, Results>>) -> Results {
+pub(in crate::persist) async fn finished(
+    saving: &mut Option<BoxFuture<'static, Results>>,
+) -> Results {
     let Some(running) = saving else {
         return pending().await;
     };
@@ -258,7 +260,7 @@ async fn finished(saving: &mut Option<BoxFuture<'static, Results>>) -> Results {
     results
 }
 
-async fn until(deadline: Option<Instant>) {
+pub(in crate::persist) async fn until(deadline: Option<Instant>) {
     match deadline {
         Some(deadline) => tokio::time::sleep_until(deadline).await,
         None => pending().await,
@@ -315,13 +317,40 @@ fn put<T: Value>(mut record: StoredRecord, events: &mut Vec<KvEvent<T>>) -> Opti
     })
 }
 
-/// Sends writes, in as many appends as their size asks for.
+/// Sends writes of keys.
 async fn save<T: Value>(stream: Stream, writes: Vec<Write<T>>, tombstone_ttl: u64) -> Results {
+    let records = writes.into_iter().map(|write| {
+        let names = (write.key.clone(), write.id.clone());
+        (names, record(write, tombstone_ttl))
+    });
+    send(&stream, records.collect()).await
+}
+
+/// Sends writes without keys.
+pub(in crate::persist) async fn save_entries<T: Value>(
+    stream: Stream,
+    writes: Vec<Write<T>>,
+) -> Results {
+    let records = writes.into_iter().map(|write| {
+        let names = (write.key.clone(), write.id.clone());
+        let record = record(write, 1).map(|record| Record {
+            key: None,
+            ..record
+        });
+        (names, record)
+    });
+    send(&stream, records.collect()).await
+}
+
+/// A record with its key and message id, or why it is none.
+type Named = ((String, String), Result<Record, Fault>);
+
+/// Sends records, in as many appends as their size asks for.
+async fn send(stream: &Stream, writes: Vec<Named>) -> Results {
     let mut results = Vec::with_capacity(writes.len());
     let (mut batch, mut bytes) = (Vec::new(), 0);
-    for write in writes {
-        let (key, id) = (write.key.clone(), write.id.clone());
-        match record(write, tombstone_ttl) {
+    for ((key, id), record) in writes {
+        match record {
             Ok(record) => {
                 bytes += record.payload.len();
                 batch.push(record);
@@ -329,12 +358,12 @@ async fn save<T: Value>(stream: Stream, writes: Vec<Write<T>>, tombstone_ttl: u6
             Err(fault) => results.push((key, id, Saved::Refused(fault))),
         }
         if bytes >= SAVE_BYTES_MAX {
-            append(&stream, std::mem::take(&mut batch), &mut results).await;
+            append(stream, std::mem::take(&mut batch), &mut results).await;
             bytes = 0;
         }
     }
     if !batch.is_empty() {
-        append(&stream, batch, &mut results).await;
+        append(stream, batch, &mut results).await;
     }
     results
 }

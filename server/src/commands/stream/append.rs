@@ -41,7 +41,7 @@ pub(super) async fn run(args: StreamAppend) -> Outcome {
 
 /// The record with what the flags say about it.
 fn said(args: &StreamAppend, mut record: Record) -> Record {
-    if let Some(key) = &args.key {
+    if let Some(key) = &args.record_key {
         record = record.key(key.as_str());
     }
     if let Some(ttl) = args.ttl {

@@ -56,7 +56,7 @@ fn what(args: &StreamRm) -> Option<What> {
         return Some(What::Seqs(args.seq.clone()));
     }
     let up_to = args.up_to.map(What::UpTo);
-    let key = args.key.clone().map(What::Key);
+    let key = args.record_key.clone().map(What::Key);
     let prefix = args.prefix.clone().map(What::Prefix);
     up_to.or(key).or(prefix)
 }
