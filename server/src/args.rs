@@ -21,6 +21,19 @@ pub(crate) use local::{
     Completions, Config, ConfigCheck, ConfigCommand, Context, ContextAdd, Passwd,
 };
 
+mod store;
+pub(crate) use store::{
+    Kv, KvCommand, KvGet, KvHistory, KvLs, KvPut, KvRm, KvWatch, Object, ObjectCommand, ObjectGet,
+    ObjectLs, ObjectNamed, ObjectPut, StoreArgs,
+};
+
+mod stream;
+pub(crate) use stream::{
+    ConsumerAdd, ConsumerCommand, ConsumerNamed, ConsumerNext, Discard, Durability, LimitArgs,
+    PrintArgs, Stream, StreamAdd, StreamAppend, StreamCommand, StreamEdit, StreamExport,
+    StreamImport, StreamLs, StreamNamed, StreamNodes, StreamRead, StreamRm, StreamTail,
+};
+
 #[expect(clippy::doc_markdown, reason = "help texts are shown as they stand")]
 mod serve;
 pub(crate) use serve::{Broker, Persist, Serve, Up};
@@ -95,6 +108,13 @@ pub(crate) enum Command {
     /// Ask whether somebody subscribes to a subject
     Interest(Interest),
 
+    /// Keep numbered records: append, read, follow, consume
+    Stream(Stream),
+    /// Keep values under keys
+    Kv(Kv),
+    /// Keep large values, such as files
+    Object(Object),
+
     /// Measure the round trip to the broker
     Rtt(Rtt),
     /// Watch connections, rates and slow consumers
@@ -112,9 +132,10 @@ pub(crate) enum Command {
 }
 
 /// The groups of the overview, with the subcommands of each in order.
-const GROUPS: [(&str, &[&str]); 4] = [
+const GROUPS: [(&str, &[&str]); 5] = [
     ("Run", &["up", "broker", "cluster", "persist", "config", "passwd"]),
     ("Use", &["pub", "sub", "request", "reply", "interest"]),
+    ("Keep", &["stream", "kv", "object"]),
     ("Watch and measure", &["rtt", "top", "bench"]),
     ("Set up", &["context", "completions", "version"]),
 ];

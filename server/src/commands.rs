@@ -11,13 +11,19 @@ pub(crate) mod cluster;
 mod config;
 mod context;
 mod interest;
+mod kv;
+mod object;
 mod passwd;
 mod persist;
+mod progress;
 mod publish;
+mod records;
 mod reply;
 mod request;
 mod rtt;
 mod show;
+mod store;
+mod stream;
 mod subscribe;
 mod top;
 
@@ -46,6 +52,9 @@ pub(crate) fn run(cli: Cli) -> Outcome {
         Command::Request(args) => client(&log, request::run(args)),
         Command::Reply(args) => client(&log, reply::run(args)),
         Command::Interest(args) => client(&log, interest::run(args)),
+        Command::Stream(args) => client(&log, stream::run(args.command)),
+        Command::Kv(args) => client(&log, kv::run(args.command)),
+        Command::Object(args) => client(&log, object::run(args.command)),
         Command::Rtt(args) => client(&log, rtt::run(args)),
         Command::Top(args) => client(&log, top::run(args)),
     }

@@ -33,5 +33,8 @@ pub use recorder::Recorder;
 
 mod relay;
 
+pub mod streams;
+pub use streams::Streams;
+
 pub mod world;
 pub use world::World;

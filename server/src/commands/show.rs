@@ -111,7 +111,17 @@ fn block(out: &mut Output, style: Style, message: &Message) -> io::Result<()> {
 }
 
 fn payload(out: &mut Output, style: Style, message: &Message) -> io::Result<()> {
-    match payload::show(message.encoding().number(), message.payload()) {
+    value(out, style, message.encoding().number(), message.payload())
+}
+
+/// Prints what a payload holds.
+pub(super) fn value(
+    out: &mut Output,
+    style: Style,
+    encoding: u8,
+    payload: &bytes::Bytes,
+) -> io::Result<()> {
+    match payload::show(encoding, payload) {
         // A program that reads a text wants every character of it.
         Shown::Value(Value::String(text)) if style.text && !out.is_terminal() => out.line(text),
         Shown::Value(Value::String(text)) if style.text => out.line(harmless(&text)),
@@ -167,13 +177,19 @@ fn object(message: &Message) -> Value {
                 .into(),
         );
     }
-    match payload::show(message.encoding().number(), message.payload()) {
-        Shown::Value(value) => put("payload", value),
-        Shown::Packed(bytes) => put("payload", payload::bytes_value(&bytes)),
-        Shown::Text(text) => put("payload_text", text.into()),
-        Shown::Bytes(bytes) => put("payload_hex", hex(&bytes).into()),
-    }
+    let (name, value) = named(message.encoding().number(), message.payload());
+    put(name, value);
     Value::Object(object)
+}
+
+/// A payload in JSON: the name of the field, which says what it is, and the value.
+pub(super) fn named(encoding: u8, payload: &bytes::Bytes) -> (&'static str, Value) {
+    match payload::show(encoding, payload) {
+        Shown::Value(value) => ("payload", value),
+        Shown::Packed(bytes) => ("payload", payload::bytes_value(&bytes)),
+        Shown::Text(text) => ("payload_text", text.into()),
+        Shown::Bytes(bytes) => ("payload_hex", hex(&bytes).into()),
+    }
 }
 
 /// Reads `--header NAME=VALUE`: a value that is JSON is that, any other is a text.

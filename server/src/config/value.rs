@@ -215,7 +215,8 @@ impl Value for Size {
 pub(crate) struct Span(pub(crate) Duration);
 
 /// Longest unit name first where one begins with the other.
-const TIMES: [(&str, u64); 5] = [
+const TIMES: [(&str, u64); 6] = [
+    ("d", 86_400_000_000_000),
     ("ms", 1_000_000),
     ("us", 1_000),
     ("s", 1_000_000_000),

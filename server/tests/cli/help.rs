@@ -16,8 +16,8 @@ fn the_overview() {
 #[test]
 fn the_subcommands() {
     for name in [
-        "up", "broker", "cluster", "config", "passwd", "pub", "sub", "request", "reply",
-        "interest", "rtt", "top", "context",
+        "up", "broker", "cluster", "persist", "config", "passwd", "pub", "sub", "request", "reply",
+        "interest", "rtt", "top", "context", "stream", "kv", "object",
     ] {
         help(name, &[name]);
     }
@@ -36,4 +36,26 @@ fn the_subcommands() {
     }
     help("config-check", &["config", "check"]);
     help("context-add", &["context", "add"]);
+}
+
+#[test]
+fn the_subcommands_of_streams_keys_and_objects() {
+    for name in [
+        "ls", "info", "add", "edit", "append", "read", "tail", "rm", "verify", "export", "import",
+        "nodes", "consumer",
+    ] {
+        help(&format!("stream-{name}"), &["stream", name]);
+    }
+    for name in ["add", "ls", "info", "rm", "next"] {
+        help(
+            &format!("stream-consumer-{name}"),
+            &["stream", "consumer", name],
+        );
+    }
+    for name in ["get", "put", "watch", "ls", "rm", "history"] {
+        help(&format!("kv-{name}"), &["kv", name]);
+    }
+    for name in ["put", "get", "ls", "rm", "info"] {
+        help(&format!("object-{name}"), &["object", name]);
+    }
 }

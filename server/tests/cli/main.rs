@@ -16,4 +16,5 @@ mod nodes;
 mod process;
 mod rolling;
 mod signals;
+mod streams;
 mod watching;
