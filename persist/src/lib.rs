@@ -16,5 +16,6 @@
 
 pub mod backend;
 pub mod core;
+pub mod placement;
 
 pub use backend::Backend;
