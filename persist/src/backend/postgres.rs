@@ -23,7 +23,7 @@ use tokio_util::task::TaskTracker;
 use super::{Backend, Batch, Done, Entry, Error, Loaded, Status, StreamId, Sum, Verified};
 use crate::core::commit::{Commit, Meta};
 use connect::{of, to_sql};
-use queue::{Queue, Waiting};
+use queue::{Queue, Stored};
 
 mod checksum;
 mod connect;
@@ -86,7 +86,7 @@ impl PostgresBackend {
     /// [`Error::Unavailable`] when the database cannot be reached or has tables of a later version.
     pub async fn open(config: Config) -> Result<Self, Error> {
         let pool = connect::connect(&config).await?;
-        let show = |name: &'static str| async {
+        let show = async |name: &'static str| {
             sqlx::query_scalar::<_, String>(name)
                 .fetch_one(&pool)
                 .await
@@ -232,11 +232,7 @@ impl Backend for PostgresBackend {
     }
 
     fn commit(&self, stream: StreamId, commit: Commit, done: Done) {
-        self.shared.queue.push(Waiting {
-            stream,
-            commit,
-            done,
-        });
+        self.shared.queue.push((Stored { stream, commit }, done));
     }
 
     fn read<'a>(

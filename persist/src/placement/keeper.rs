@@ -78,20 +78,24 @@ impl Keeper {
                 renewed = work => self.next(asked, renewed.unwrap_or_else(|_| Err(timed_out()))),
                 () = stop.cancelled() => break,
             };
+            let known = self.known();
             tokio::select! {
                 () = sleep_until(next) => {}
                 () = self.leases.changed() => {}
-                () = released(&mut self.releases, self.told) => {}
+                () = released(&mut self.releases, self.told, known) => {}
                 () = stop.cancelled() => break,
             }
         }
         self.leave().await;
     }
 
+    fn known(&self) -> u64 {
+        *self.placement.changes().borrow()
+    }
+
     async fn renew(&mut self, asked: Instant) -> Result<Renewed, LeaseError> {
-        let known = *self.placement.changes().borrow();
-        // Of a view that was left behind since, nobody needs to hear.
-        let seen = (*self.releases.borrow_and_update()).min(known);
+        // What was said of a lease that is gone says nothing now.
+        let seen = self.known().min(*self.releases.borrow_and_update());
         let renew = Renew {
             node: Arc::clone(self.placement.node()),
             session: self.session,
@@ -151,8 +155,11 @@ impl Keeper {
 }
 
 /// Waits until the service has let go of more than the store was told of.
-async fn released(releases: &mut watch::Receiver<u64>, told: u64) {
-    if releases.wait_for(|number| *number > told).await.is_err() {
+async fn released(releases: &mut watch::Receiver<u64>, told: u64, known: u64) {
+    let more = releases
+        .wait_for(|number| *number > told && *number <= known)
+        .await;
+    if more.is_err() {
         std::future::pending::<()>().await;
     }
 }

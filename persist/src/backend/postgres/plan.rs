@@ -327,22 +327,20 @@ struct StoredRemove {
     time: u64,
     cause: RemovalCause,
     ranges: Vec<(u64, u64)>,
-    keys: Vec<(u64, Arc<str>)>,
+    keys: Vec<(u64, String)>,
 }
 
 impl From<&Remove> for StoredRemove {
     fn from(remove: &Remove) -> Self {
-        let Remove {
-            time,
-            cause,
-            ranges,
-            keys,
-        } = remove.clone();
+        let keys = remove
+            .keys
+            .iter()
+            .map(|(seq, key)| (*seq, (**key).to_owned()));
         Self {
-            time,
-            cause,
-            ranges,
-            keys,
+            time: remove.time,
+            cause: remove.cause,
+            ranges: remove.ranges.clone(),
+            keys: keys.collect(),
         }
     }
 }
@@ -358,6 +356,10 @@ pub(super) fn read_remove(bytes: &[u8]) -> Result<Remove, Error> {
         ranges,
         keys,
     } = stored;
+    let keys = keys
+        .into_iter()
+        .map(|(seq, key)| (seq, key.into()))
+        .collect();
     Ok(Remove {
         time,
         cause,

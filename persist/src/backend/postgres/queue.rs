@@ -12,12 +12,15 @@ use crate::core::commit::{Change, Commit};
 /// Most changes of a transaction, so that what it locks is free again soon.
 const BATCH_CHANGES_MAX: usize = 8_192;
 
-/// A commit with whom to tell.
-pub(super) struct Waiting {
+/// What is to be stored.
+#[derive(Debug)]
+pub(super) struct Stored {
     pub(super) stream: StreamId,
     pub(super) commit: Commit,
-    pub(super) done: Done,
 }
+
+/// A commit, and whom to tell.
+pub(super) type Waiting = (Stored, Done);
 
 /// What waits. A stream has one commit at a time, so that there are never more than open streams.
 #[derive(Default)]
@@ -38,7 +41,8 @@ impl Queue {
         let mut inner = self.inner.lock();
         if inner.closed {
             drop(inner);
-            (waiting.done)(Err(Error::Closed));
+            let (_, done) = waiting;
+            done(Err(Error::Closed));
             return;
         }
         inner.waiting.push_back(waiting);
@@ -90,7 +94,7 @@ impl std::fmt::Debug for Queue {
 
 fn take_some(waiting: &mut VecDeque<Waiting>, bytes: usize) -> Vec<Waiting> {
     let (mut changes, mut size, mut count) = (0, 0, 0);
-    for next in waiting.iter() {
+    for (next, _) in waiting.iter() {
         changes += next.commit.changes.len();
         size += commit_size(&next.commit);
         if count > 0 && (changes > BATCH_CHANGES_MAX || size > bytes) {
@@ -112,10 +116,10 @@ fn commit_size(commit: &Commit) -> usize {
 }
 
 /// The durability that a transaction must have: the highest that one of its commits asks for.
-pub(super) fn durability(batch: &[Waiting]) -> Durability {
+pub(super) fn durability(batch: &[Stored]) -> Durability {
     batch
         .iter()
-        .map(|waiting| waiting.commit.durability)
+        .map(|stored| stored.commit.durability)
         .max()
         .unwrap_or_default()
 }

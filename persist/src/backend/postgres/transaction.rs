@@ -8,7 +8,7 @@ use sqlx::postgres::PgRow;
 
 use super::connect::{from_sql, to_sql};
 use super::plan::{Head, Plan};
-use super::queue::Waiting;
+use super::queue::Stored;
 use super::writer::{Lane, Verdicts};
 use crate::backend::{Error, StreamId};
 
@@ -16,25 +16,25 @@ use crate::backend::{Error, StreamId};
 pub(super) async fn store(
     connection: &mut PgConnection,
     lane: Lane,
-    batch: &[Waiting],
+    batch: &[Stored],
 ) -> Result<Verdicts, sqlx::Error> {
     let heads = lock(connection, lane, batch).await?;
     let mut verdicts = Vec::with_capacity(batch.len());
     let mut admitted = Vec::with_capacity(batch.len());
-    for waiting in batch {
-        let head = heads.get(&waiting.stream).ok_or(Error::NotFound);
-        let verdict = head.and_then(|head| head.admits(&waiting.commit).map(|()| head));
+    for stored in batch {
+        let head = heads.get(&stored.stream).ok_or(Error::NotFound);
+        let verdict = head.and_then(|head| head.admits(&stored.commit).map(|()| head));
         verdicts.push(verdict.clone().map(drop));
         if let Ok(head) = verdict {
-            admitted.push((waiting, *head, head.cut(&waiting.commit)));
+            admitted.push((stored, *head, head.cut(&stored.commit)));
         }
     }
     let freed = trim(connection, &admitted).await?;
     let mut plan = Plan::default();
-    for (waiting, head, cut) in &admitted {
-        let stream = to_sql(waiting.stream.0);
+    for (stored, head, cut) in &admitted {
+        let stream = to_sql(stored.stream.0);
         let freed = freed.get(&stream).copied();
-        plan.add(stream, head, &waiting.commit, *cut, freed)
+        plan.add(stream, head, &stored.commit, *cut, freed)
             .map_err(|error| sqlx::Error::Encode(error.into()))?;
     }
     write(connection, &plan).await?;
@@ -46,7 +46,7 @@ pub(super) async fn store(
 async fn lock(
     connection: &mut PgConnection,
     lane: Lane,
-    batch: &[Waiting],
+    batch: &[Stored],
 ) -> Result<HashMap<StreamId, Head>, sqlx::Error> {
     let counted = sqlx::query(
         "UPDATE lane SET number = $2, touched = clock_timestamp() WHERE id = $1 AND number = $2 - 1",
@@ -61,10 +61,7 @@ async fn lock(
             "the lane of this writer is not as it was left".to_owned(),
         ));
     }
-    let streams: Vec<i64> = batch
-        .iter()
-        .map(|waiting| to_sql(waiting.stream.0))
-        .collect();
+    let streams: Vec<i64> = batch.iter().map(|stored| to_sql(stored.stream.0)).collect();
     let rows = sqlx::query(
         "SELECT id, revision, last_seq, horizon, horizon_seq, fence, duplicate_window
            FROM stream WHERE id = ANY($1) ORDER BY id FOR NO KEY UPDATE",
@@ -90,13 +87,13 @@ fn head(row: &PgRow) -> Result<(StreamId, Head), sqlx::Error> {
 /// Frees entries of the log that nobody asks for any more, and says per stream which was the newest.
 async fn trim(
     connection: &mut PgConnection,
-    admitted: &[(&Waiting, Head, u64)],
+    admitted: &[(&Stored, Head, u64)],
 ) -> Result<HashMap<i64, (u64, u64)>, sqlx::Error> {
     let moved = admitted
         .iter()
         .filter(|(_, head, cut)| *cut > head.horizon.0);
     let (streams, cuts): (Vec<i64>, Vec<i64>) = moved
-        .map(|(waiting, _, cut)| (to_sql(waiting.stream.0), to_sql(*cut)))
+        .map(|(stored, _, cut)| (to_sql(stored.stream.0), to_sql(*cut)))
         .unzip();
     if streams.is_empty() {
         return Ok(HashMap::new());

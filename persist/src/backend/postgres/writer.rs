@@ -13,9 +13,9 @@ use sqlx::PgConnection;
 use tokio::time::Instant;
 
 use super::connect::of;
-use super::queue::{self, Waiting};
+use super::queue::{self, Stored};
 use super::{Shared, transaction};
-use crate::backend::Error;
+use crate::backend::{Done, Error};
 
 /// Waits between attempts to learn what became of a transaction: the first, and the longest.
 const RESOLVE_WAIT: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
@@ -61,6 +61,7 @@ struct Failure {
 pub(super) async fn run(shared: Arc<Shared>) {
     let mut lane = None;
     while let Some(batch) = shared.queue.take(shared.config.batch_bytes_max).await {
+        let (batch, done): (Vec<Stored>, Vec<Done>) = batch.into_iter().unzip();
         let asked = queue::durability(&batch);
         let verdicts = write(&shared, &mut lane, &batch, asked).await;
         shared.counters.batch(&verdicts);
@@ -69,8 +70,8 @@ pub(super) async fn run(shared: Arc<Shared>) {
         } else {
             Durability::Fsync
         };
-        for (waiting, verdict) in batch.into_iter().zip(verdicts) {
-            (waiting.done)(verdict.map(|()| obtained));
+        for (done, verdict) in done.into_iter().zip(verdicts) {
+            done(verdict.map(|()| obtained));
         }
     }
 }
@@ -78,7 +79,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
 async fn write(
     shared: &Shared,
     lane: &mut Option<Lane>,
-    batch: &[Waiting],
+    batch: &[Stored],
     asked: Durability,
 ) -> Verdicts {
     match write_together(shared, lane, batch, asked).await {
@@ -101,7 +102,7 @@ async fn write(
 async fn write_together(
     shared: &Shared,
     lane: &mut Option<Lane>,
-    batch: &[Waiting],
+    batch: &[Stored],
     asked: Durability,
 ) -> Result<Verdicts, Failure> {
     let mut connection = within(shared, shared.pool.acquire()).await?;
@@ -167,7 +168,7 @@ async fn attempt(
     shared: &Shared,
     connection: &mut PgConnection,
     lane: Lane,
-    batch: &[Waiting],
+    batch: &[Stored],
     asked: Durability,
 ) -> Ended {
     let verdicts = match prepare(shared, connection, lane, batch, asked).await {
@@ -193,7 +194,7 @@ async fn prepare(
     shared: &Shared,
     connection: &mut PgConnection,
     lane: Lane,
-    batch: &[Waiting],
+    batch: &[Stored],
     asked: Durability,
 ) -> Result<Verdicts, Failure> {
     let begin = match asked {
