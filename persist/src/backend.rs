@@ -4,6 +4,8 @@
 
 use std::sync::Arc;
 
+pub mod memory;
+
 use dialtone_client::persist::StreamName;
 use dialtone_client::persist::wire::{Durability, StoredRecord, VerifyProblem};
 use futures_util::future::BoxFuture;

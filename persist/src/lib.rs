@@ -15,7 +15,16 @@
 //! backend stores what the core decided and knows no semantics.
 
 pub mod backend;
+pub mod clock;
+pub mod config;
 pub mod core;
+pub mod counters;
 pub mod placement;
+mod service;
+mod stream;
 
 pub use backend::Backend;
+pub use clock::Clock;
+pub use config::{Config, Quota, Store};
+pub use placement::{Alone, Place, Placement};
+pub use service::{BindError, Handle, Persist};

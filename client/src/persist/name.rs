@@ -76,6 +76,13 @@ impl StreamName {
     }
 }
 
+/// Whether a path is below the folder of an id.
+fn is_below(path: &str, kind: &str, id: &str) -> bool {
+    path.strip_prefix(kind)
+        .and_then(|rest| rest.strip_prefix(id))
+        .is_some_and(|rest| rest.starts_with('/'))
+}
+
 fn check(text: &str) -> Result<(), NameError> {
     if text.is_empty() {
         return Err(NameError::Empty);
@@ -201,7 +208,8 @@ impl Owner {
     pub fn may_use(&self, stream: &StreamName) -> bool {
         match self {
             Self::Hub => true,
-            Self::Account(_) | Self::Project(_) => stream.owner() == *self,
+            Self::Account(id) => is_below(stream.as_str(), "accounts/", id),
+            Self::Project(id) => is_below(stream.as_str(), "projects/", id),
         }
     }
 

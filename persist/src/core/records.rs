@@ -214,6 +214,21 @@ impl Records {
         })
     }
 
+    /// How many records have numbers of at least `from`.
+    pub fn count_from(&self, from: u64) -> u64 {
+        let start = self.blocks.partition_point(|block| block.last() < from);
+        let mut count = 0;
+        for block in self.blocks.range(start..) {
+            count += block.entries.len();
+        }
+        if let Some(block) = self.blocks.get(start) {
+            count -= block
+                .entries
+                .partition_point(|entry| block.seq(*entry) < from);
+        }
+        count as u64
+    }
+
     /// The first record from `from` on that was accepted at `time` or later.
     pub fn first_since(&self, from: u64, time: u64) -> Option<u64> {
         let start = self.blocks.partition_point(|block| block.last() < from);

@@ -123,6 +123,13 @@ pub enum Change {
     Append(StoredRecord),
     /// Records are gone.
     Remove(Removal),
+    /// A record was appended and can no longer be read: its store is damaged.
+    Damaged {
+        /// Its number.
+        seq: u64,
+        /// What is wrong, and where.
+        error: String,
+    },
     /// The configuration is another.
     Config {
         /// The revision that this made.

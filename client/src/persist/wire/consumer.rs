@@ -195,8 +195,6 @@ pub struct ConsumerInfo {
     pub redelivering: u64,
     /// How many records it has not delivered yet; with a prefix, at most.
     pub pending: u64,
-    /// How many fetches wait.
-    pub waiting: u64,
 }
 
 /// The answer to a list of consumers.

@@ -1,0 +1,80 @@
+//! Opening a stream: who has it, what is kept of it, what its owner has.
+
+use std::sync::Arc;
+
+use dialtone_client::persist::wire::{Fault, FaultKind};
+use dialtone_client::persist::{Owner, StreamName};
+
+use super::quota::{Usage, quota_of};
+use super::shared::Shared;
+use crate::backend::{Backend, Loaded};
+use crate::core::state::State;
+use crate::counters;
+use crate::placement::Place;
+use crate::stream::{Stream, fault_of};
+
+/// Opens a stream; `None` when there is none of this name.
+///
+/// # Errors
+/// `moved` when another node has it; what the store says.
+pub(crate) async fn open(
+    shared: &Arc<Shared>,
+    name: &StreamName,
+) -> Result<Option<Arc<Stream>>, Fault> {
+    let fence = here(shared, name).await?;
+    let memory: Arc<dyn Backend> = Arc::<crate::backend::memory::Memory>::clone(&shared.memory);
+    for backend in [memory, Arc::clone(&shared.store)] {
+        let loaded = backend.load(name, shared.now()).await;
+        if let Some(loaded) = loaded.map_err(|error| fault_of(&error))? {
+            return opened(shared, name, backend, fence, loaded).await.map(Some);
+        }
+    }
+    Ok(None)
+}
+
+/// The fencing number, if the stream is here.
+pub(crate) async fn here(shared: &Arc<Shared>, name: &StreamName) -> Result<u64, Fault> {
+    match shared.placement.locate(name).await? {
+        Place::Here { fence } => Ok(fence),
+        Place::There { node } => {
+            let text = format!("node {node} has the stream {name}");
+            Err(Fault::new(FaultKind::Moved, text).node(node))
+        }
+    }
+}
+
+async fn opened(
+    shared: &Arc<Shared>,
+    name: &StreamName,
+    backend: Arc<dyn Backend>,
+    fence: u64,
+    loaded: Loaded,
+) -> Result<Arc<Stream>, Fault> {
+    let usage = usage(shared, &name.owner()).await?;
+    let id = loaded.id;
+    let state = State::load(loaded)?;
+    counters::add(&shared.counters.loads, 1);
+    let stream = Arc::new(Stream::new(name.clone(), id, backend, usage, fence, state));
+    shared.expire(&stream);
+    Ok(stream)
+}
+
+/// What an owner has, counted when it is heard of for the first time.
+pub(crate) async fn usage(shared: &Arc<Shared>, owner: &Owner) -> Result<Arc<Usage>, Fault> {
+    if let Some(usage) = shared.usages.get(owner) {
+        return Ok(usage);
+    }
+    let prefix = owner.prefix();
+    // The hub has no quota, so that nobody needs to know what it has.
+    let (streams, bytes) = if *owner == Owner::Hub {
+        (0, 0)
+    } else {
+        let kept = shared.store.sum(&prefix).await;
+        let kept = kept.map_err(|error| fault_of(&error))?;
+        let memory = shared.memory.sum(&prefix).await;
+        let memory = memory.map_err(|error| fault_of(&error))?;
+        (kept.streams + memory.streams, kept.bytes + memory.bytes)
+    };
+    let usage = Usage::new(quota_of(&shared.config, owner), streams, bytes);
+    Ok(shared.usages.insert(owner.clone(), usage))
+}
