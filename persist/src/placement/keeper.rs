@@ -7,8 +7,9 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
+use super::leased::Leased;
 use super::leases::{LeaseError, Leases, Renew, Renewed};
-use super::state::Placement;
+use super::state::State;
 
 /// How a lease is held.
 #[derive(Debug, Clone)]
@@ -42,7 +43,7 @@ impl KeeperConfig {
 pub struct Keeper {
     leases: Arc<dyn Leases>,
     config: KeeperConfig,
-    placement: Placement,
+    placement: Leased,
     releases: watch::Receiver<u64>,
     session: Option<u64>,
     /// The last view of which the store was told that this node acts on it.
@@ -55,8 +56,8 @@ impl Keeper {
         leases: Arc<dyn Leases>,
         node: impl Into<Arc<str>>,
         config: KeeperConfig,
-    ) -> (Self, Placement) {
-        let placement = Placement::leased(node.into());
+    ) -> (Self, Leased) {
+        let placement = Leased::new(node.into());
         let keeper = Self {
             leases,
             config,
@@ -90,7 +91,7 @@ impl Keeper {
     }
 
     fn known(&self) -> u64 {
-        *self.placement.changes().borrow()
+        *self.placement.views().borrow()
     }
 
     async fn renew(&mut self, asked: Instant) -> Result<Renewed, LeaseError> {
@@ -124,7 +125,7 @@ impl Keeper {
                 self.session = None;
                 self.told = 0;
                 self.placement.release(0);
-                self.placement.update(super::state::State::lost);
+                self.placement.update(State::lost);
                 Instant::now()
             }
             Err(error @ LeaseError::Taken { left }) => {
@@ -139,7 +140,7 @@ impl Keeper {
     }
 
     async fn leave(&self) {
-        self.placement.update(super::state::State::lost);
+        self.placement.update(State::lost);
         let Some(session) = self.session else {
             return;
         };

@@ -1,10 +1,7 @@
-//! What a node knows of the placement: a value without I/O, and a handle to share it.
+//! What a node knows of its lease and of the views. No I/O; the time is an argument.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use parking_lot::RwLock;
-use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::leases::{NodeLease, Renewed};
@@ -79,13 +76,24 @@ impl State {
         self.valid_until = None;
     }
 
+    /// Whether the lease lasts at `now`.
+    pub(super) fn is_valid(&self, now: Instant) -> bool {
+        self.valid_until.is_some_and(|end| now < end)
+    }
+
+    /// The nodes of the newest view.
+    pub(super) fn nodes(&self) -> &[NodeLease] {
+        &self.nodes
+    }
+
     /// The number of the newest view; 0 without one.
     pub(super) fn number(&self) -> u64 {
         self.views.last().map_or(0, View::number)
     }
 
-    fn route(&self, stream: &str, now: Instant) -> Route {
-        if self.valid_until.is_none_or(|end| now >= end) {
+    /// Who serves a stream at `now`.
+    pub(super) fn route(&self, stream: &str, now: Instant) -> Route {
+        if !self.is_valid(now) {
             return Route::Nobody;
         }
         let Some(view) = self.views.last() else {
@@ -113,120 +121,10 @@ impl State {
     }
 }
 
-/// The placement as a node sees it; clones are the same one. Asking costs a read lock and a hash per node.
-#[derive(Debug, Clone)]
-pub struct Placement {
-    me: Arc<str>,
-    state: Option<Arc<RwLock<State>>>,
-    fixed: Option<Arc<View>>,
-    changes: watch::Sender<u64>,
-    released: watch::Sender<u64>,
-}
-
-impl Placement {
-    /// A node that has every stream, because there is no other.
-    pub fn alone(me: impl Into<Arc<str>>) -> Self {
-        let me = me.into();
-        Self::with(Arc::clone(&me), None, Some(Arc::new(View::new(0, [me]))))
-    }
-
-    /// A node among others that are always the same: a stream's node may be away, and nobody takes its place. For
-    /// backends that keep a stream on the node itself.
-    pub fn fixed<N: Into<Arc<str>>>(
-        me: impl Into<Arc<str>>,
-        nodes: impl IntoIterator<Item = N>,
-    ) -> Self {
-        Self::with(me.into(), None, Some(Arc::new(View::new(0, nodes))))
-    }
-
-    /// A node whose keeper tells it what it knows.
-    pub(super) fn leased(me: Arc<str>) -> Self {
-        let state = Arc::new(RwLock::new(State::new(Arc::clone(&me))));
-        Self::with(me, Some(state), None)
-    }
-
-    fn with(me: Arc<str>, state: Option<Arc<RwLock<State>>>, fixed: Option<Arc<View>>) -> Self {
-        Self {
-            me,
-            state,
-            fixed,
-            changes: watch::Sender::new(0),
-            released: watch::Sender::new(0),
-        }
-    }
-
-    /// The name of this node.
-    pub fn node(&self) -> &Arc<str> {
-        &self.me
-    }
-
-    /// Whether streams may move to other nodes, so that whoever opens one claims it with the fencing number.
-    pub fn is_shared(&self) -> bool {
-        self.state.is_some()
-    }
-
-    /// Who serves a stream now. An answer that was read from a stream is good if this still says `Here` afterwards.
-    pub fn route(&self, stream: &str) -> Route {
-        if let Some(state) = &self.state {
-            return state.read().route(stream, Instant::now());
-        }
-        match self.fixed.as_ref().and_then(|view| view.owner(stream)) {
-            None => Route::Nobody,
-            Some(owner) if *owner == self.me => Route::Here { fence: 0 },
-            Some(owner) => Route::There {
-                node: Arc::clone(owner),
-            },
-        }
-    }
-
-    /// The nodes that are known, with the number of the view; the lease of a fixed node never ends.
-    pub fn nodes(&self) -> (u64, Vec<NodeLease>) {
-        if let Some(state) = &self.state {
-            let state = state.read();
-            return (state.number(), state.nodes.clone());
-        }
-        let names = self.fixed.iter().flat_map(|view| view.nodes());
-        let node = |name: &Arc<str>| NodeLease {
-            name: Arc::clone(name),
-            left: Duration::MAX,
-            seen: 0,
-        };
-        (0, names.map(node).collect())
-    }
-
-    /// The number of the view, to be waited on; 0 while there is no lease. After each change, the service lets go of
-    /// every open stream for which [`route`](Self::route) does not say `Here`, and then calls
-    /// [`release`](Self::release).
-    pub fn changes(&self) -> watch::Receiver<u64> {
-        self.changes.subscribe()
-    }
-
-    /// The service holds nothing any more that this node does not own in view `number`.
-    pub fn release(&self, number: u64) {
-        self.released.send_replace(number);
-    }
-
-    /// Up to which view the service has let go of what the node lost.
-    pub(super) fn releases(&self) -> watch::Receiver<u64> {
-        self.released.subscribe()
-    }
-
-    /// Changes what is known, and tells those who wait.
-    pub(super) fn update(&self, change: impl FnOnce(&mut State)) {
-        let Some(state) = &self.state else {
-            return;
-        };
-        let mut state = state.write();
-        change(&mut state);
-        let number = state.number();
-        drop(state);
-        self.changes
-            .send_if_modified(|known| std::mem::replace(known, number) != number);
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn renewed(view: u64, nodes: &[(&str, u64)]) -> Renewed {

@@ -18,7 +18,7 @@ use crate::backend::{self, Backend};
 use crate::core::check;
 use crate::core::commit::Meta;
 use crate::core::state::State;
-use crate::stream::{Stream, fault_of};
+use crate::stream::{Lease, Stream, fault_of};
 
 /// Streams of a list where a request says nothing, and at most.
 const LIST_DEFAULT: u32 = 1_000;
@@ -84,7 +84,8 @@ pub(crate) async fn create(
     tracing::info!(stream = %name, "made a stream");
     let state = State::new(meta);
     let info = describe(&state, name, &shared.config.node);
-    let stream = Stream::new(name.clone(), id, backend, usage, fence, state);
+    let lease = Lease::new(&shared.placement, fence);
+    let stream = Stream::new(name.clone(), id, backend, usage, lease, state);
     let created = Created {
         created: true,
         info,
