@@ -14,6 +14,7 @@ use super::connect::{from_sql, of, to_sql};
 use super::plan::read_remove;
 use crate::backend::{Error, Loaded, Logged, MessageId, StreamId};
 use crate::core::commit::{Meta, Totals};
+use crate::core::ids::IDS_MAX;
 use crate::core::records::{RecordMeta, Records};
 
 /// What a name is found by.
@@ -55,14 +56,13 @@ async fn load_in(
     };
     let id: i64 = row.try_get("id").map_err(|error| of(&error))?;
     let meta = meta(&row)?;
-    let oldest = now.saturating_sub(meta.config.duplicate_window);
     Ok(Some(Loaded {
         id: StreamId(from_sql(id)?),
         totals: totals(&row)?,
         horizon: (number(&row, "horizon")?, number(&row, "horizon_seq")?),
         records: records(connection, id).await?,
         log: log(connection, id).await?,
-        ids: ids(connection, id, oldest).await?,
+        ids: ids(connection, id, meta.config.duplicate_window, now).await?,
         consumers: consumers(connection, id).await?,
         meta,
     }))
@@ -147,18 +147,23 @@ async fn log(connection: &mut PgConnection, stream: i64) -> Result<Vec<Logged>, 
 async fn ids(
     connection: &mut PgConnection,
     stream: i64,
-    oldest: u64,
+    window: u64,
+    now: u64,
 ) -> Result<Vec<MessageId>, Error> {
     let rows = sqlx::query_as::<_, (Vec<u8>, i64, i64, i64)>(
-        "SELECT id, seq, time, revision FROM message_id WHERE stream = $1 AND time >= $2 ORDER BY seq",
+        "SELECT id, seq, time, revision FROM message_id WHERE stream = $1 AND time + $2 > $3 ORDER BY seq DESC LIMIT $4",
     );
+    let most = i64::try_from(IDS_MAX).expect("it is small");
     let rows = rows
         .bind(stream)
-        .bind(to_sql(oldest))
+        .bind(to_sql(window))
+        .bind(to_sql(now))
+        .bind(most);
+    let rows = rows
         .fetch_all(connection)
         .await
         .map_err(|error| of(&error))?;
-    let ids = rows.into_iter().map(|(id, seq, time, revision)| {
+    let ids = rows.into_iter().rev().map(|(id, seq, time, revision)| {
         Ok(MessageId {
             id: text(id)?.into(),
             seq: from_sql(seq)?,
