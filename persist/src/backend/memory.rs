@@ -52,6 +52,11 @@ impl Memory {
         Self::default()
     }
 
+    /// Takes up again after [`close`](Backend::close), with everything that was there.
+    pub fn reopen(&self) {
+        self.streams.lock().closed = false;
+    }
+
     fn with<T>(
         &self,
         stream: StreamId,
@@ -224,7 +229,7 @@ impl Kept {
         let mut len = 0;
         for (from, to) in ranges.iter().copied() {
             for (seq, (revision, append)) in self.records.range(from..=to) {
-                if len >= bytes {
+                if len >= bytes && !batch.records.is_empty() {
                     batch.next = Some(*seq);
                     return batch;
                 }

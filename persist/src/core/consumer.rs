@@ -38,6 +38,7 @@ pub struct Consumer {
 /// What survives.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Kept {
+    #[serde(with = "as_json")]
     config: ConsumerConfig,
     created: u64,
     /// The first number that was never delivered.
@@ -61,7 +62,7 @@ struct Slot {
 /// A change of what survives.
 #[derive(Debug, Serialize, Deserialize)]
 enum Delta {
-    Config(ConsumerConfig),
+    Config(#[serde(with = "as_json")] ConsumerConfig),
     /// These slots are as follows, and this is the next number and the last token.
     Slots {
         next: u64,
@@ -309,6 +310,29 @@ impl Kept {
                 }
             }
         }
+    }
+}
+
+/// The configuration by names, since it grows; everything else is by place, since it is written often.
+mod as_json {
+    use dialtone_client::persist::wire::ConsumerConfig;
+    use serde::de::Error as _;
+    use serde::ser::Error as _;
+    use serde::{Deserialize as _, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(
+        config: &ConsumerConfig,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        let text = serde_json::to_string(config).map_err(S::Error::custom)?;
+        serializer.serialize_str(&text)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<ConsumerConfig, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        serde_json::from_str(&text).map_err(D::Error::custom)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Message ids that were used a short while ago.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
 use crate::backend::MessageId;
@@ -53,6 +53,13 @@ impl Ids {
     /// What an id stands for.
     pub fn get(&self, id: &str) -> Option<Used> {
         self.used.get(id).copied()
+    }
+
+    /// The ids that count at `now`, with the numbers of their records.
+    pub fn known(&self, now: u64, window: u64) -> BTreeMap<Arc<str>, u64> {
+        let is_known = |used: &Used| used.time.saturating_add(window) > now;
+        let known = self.used.iter().filter(|(_, used)| is_known(used));
+        known.map(|(id, used)| (Arc::clone(id), used.seq)).collect()
     }
 
     /// Remembers an id that is not known.

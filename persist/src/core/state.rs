@@ -120,6 +120,17 @@ impl State {
         self.history.horizon()
     }
 
+    /// The horizon, and what was not an append after a revision, oldest first.
+    pub fn changes_since(&self, revision: u64) -> (u64, Vec<Logged>) {
+        let changes = self.history.after(revision).cloned();
+        (self.history.horizon(), changes.collect())
+    }
+
+    /// The message ids that count at `now`, with the numbers of their records.
+    pub fn known_ids(&self, now: u64) -> BTreeMap<Arc<str>, u64> {
+        self.ids.known(now, self.meta.config.duplicate_window)
+    }
+
     /// Its totals.
     pub fn totals(&self) -> Totals {
         Totals {

@@ -420,8 +420,8 @@ impl State {
         for record in records {
             self.restore_one(record);
         }
-        self.last_seq = self.last_seq.max(last_seq.unwrap_or(0));
         if done {
+            self.last_seq = self.last_seq.max(last_seq.unwrap_or(0));
             self.meta.restoring = false;
             self.push_meta();
             self.age_due = 0;

@@ -278,7 +278,7 @@ pub struct Restore {
     pub stream: String,
     /// 0 to [`APPEND_RECORDS_MAX`](super::APPEND_RECORDS_MAX) records; revisions are given anew.
     pub records: Vec<StoredRecord>,
-    /// The last number that the original gave, so that numbers of deleted records are not given again.
+    /// With `done`: the last number that the original gave, so that numbers of deleted records are not given again.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_seq: Option<u64>,
     /// There is nothing more to restore.
