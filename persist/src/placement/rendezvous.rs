@@ -116,7 +116,7 @@ mod tests {
         let owners: String = (0..12)
             .map(|n| &**view.owner(&n.to_string()).unwrap())
             .collect();
-        assert_eq!(owners, "");
+        assert_eq!(owners, "aaaaacacbbba");
         assert_eq!(View::default().owner("x"), None);
     }
 }

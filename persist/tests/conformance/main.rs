@@ -10,7 +10,7 @@ use std::sync::Arc;
 use dialtone_client::persist::StreamName;
 use dialtone_client::persist::wire::{Config, Durability};
 use dialtone_persist::backend::memory::Memory;
-use dialtone_persist::backend::postgres::{self, PostgresBackend};
+use dialtone_persist::backend::postgres::{Config as PostgresConfig, PostgresBackend};
 use dialtone_persist::backend::{Backend, Error, StreamId};
 use dialtone_persist::core::commit::{Commit, Meta};
 use dialtone_testkit::Postgres;
@@ -96,9 +96,9 @@ impl Fixture {
 }
 
 async fn open_postgres(url: &str) -> Arc<dyn Backend> {
-    let config = postgres::Config {
+    let config = PostgresConfig {
         url: url.to_owned(),
-        ..postgres::Config::default()
+        ..PostgresConfig::default()
     };
     Arc::new(PostgresBackend::open(config).await.unwrap())
 }
