@@ -24,7 +24,7 @@ mod rendezvous;
 mod state;
 
 pub use fixed::Fixed;
-pub use follow::follow;
+pub use follow::run_leased;
 pub use keeper::{Keeper, KeeperConfig};
 pub use leased::{Leased, Route};
 pub use leases::{LeaseError, Leases, NodeLease, Renew, Renewed};
@@ -66,6 +66,11 @@ pub trait Placement: Send + Sync + fmt::Debug + 'static {
     /// counts as given at the moment of the question.
     fn holds(&self, _stream: &StreamName) -> bool {
         true
+    }
+
+    /// The lease of this node, where it needs one.
+    fn lease(&self) -> Option<NodeLease> {
+        None
     }
 
     /// The names of all nodes that are known, this one among them.

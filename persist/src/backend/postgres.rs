@@ -117,11 +117,6 @@ impl PostgresBackend {
         Ok(Self { shared })
     }
 
-    /// The leases of nodes that share this database.
-    pub fn leases(&self) -> PostgresLeases {
-        PostgresLeases::new(self.shared.pool.clone())
-    }
-
     async fn create(&self, stream: &StreamName, meta: &Meta) -> Result<StreamId, Error> {
         let config = serde_json::to_string(&meta.config).map_err(|error| {
             Error::Unavailable(format!("a configuration cannot be written: {error}"))

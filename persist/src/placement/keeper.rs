@@ -69,6 +69,11 @@ impl Keeper {
         (keeper, placement)
     }
 
+    /// What this keeper tells its node.
+    pub fn placement(&self) -> Leased {
+        self.placement.clone()
+    }
+
     /// Holds the lease until `stop`, and gives it back then: whoever stops it has let go of every stream before.
     pub async fn run(mut self, stop: CancellationToken) {
         loop {
@@ -157,10 +162,9 @@ impl Keeper {
 
 /// Waits until the service has let go of more than the store was told of.
 async fn released(releases: &mut watch::Receiver<u64>, told: u64, known: u64) {
-    let more = releases
-        .wait_for(|number| *number > told && *number <= known)
-        .await;
-    if more.is_err() {
+    let is_more = |number: &u64| *number > told && *number <= known;
+    let is_gone = releases.wait_for(is_more).await.is_err();
+    if is_gone {
         std::future::pending::<()>().await;
     }
 }

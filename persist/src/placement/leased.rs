@@ -119,6 +119,10 @@ impl Placement for Leased {
         matches!(self.route(stream.as_str()), Route::Here { .. })
     }
 
+    fn lease(&self) -> Option<NodeLease> {
+        Some(self.state.read().lease(Instant::now()))
+    }
+
     fn nodes(&self) -> BoxFuture<'_, Result<Vec<String>, Fault>> {
         let (_, nodes) = self.leases();
         Box::pin(ready(Ok(nodes

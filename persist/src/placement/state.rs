@@ -1,6 +1,7 @@
 //! What a node knows of its lease and of the views. No I/O; the time is an argument.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -81,6 +82,18 @@ impl State {
         self.valid_until.is_some_and(|end| now < end)
     }
 
+    /// What is left of the lease by this node's clock, and the newest view.
+    pub(super) fn lease(&self, now: Instant) -> NodeLease {
+        let left = self
+            .valid_until
+            .map_or(Duration::ZERO, |end| end.saturating_duration_since(now));
+        NodeLease {
+            name: Arc::clone(&self.me),
+            left,
+            seen: self.number(),
+        }
+    }
+
     /// The nodes of the newest view.
     pub(super) fn nodes(&self) -> &[NodeLease] {
         &self.nodes
@@ -123,8 +136,6 @@ impl State {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     fn renewed(view: u64, nodes: &[(&str, u64)]) -> Renewed {

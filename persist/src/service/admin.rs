@@ -271,10 +271,13 @@ impl Shared {
         let mut counters = self.counters.snapshot();
         let own = store.counters.into_iter();
         counters.extend(own.map(|(name, count)| (name.to_owned(), count)));
+        let lease = self.placement.lease();
         NodeInfo {
             node: self.config.node.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             alive: true,
+            view: lease.as_ref().map_or(0, |lease| lease.seen),
+            lease: lease.map(|lease| u64::try_from(lease.left.as_millis()).unwrap_or(u64::MAX)),
             backend: self.store.name().to_owned(),
             failure: store.failure,
             uptime: u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),

@@ -9,11 +9,15 @@ use sqlx::postgres::PgListener;
 use sqlx::{PgConnection, PgPool};
 use tokio::sync::Mutex;
 
-use super::connect::{from_sql, of, to_sql};
+use super::connect::{self, Config, from_sql, of, to_sql};
+use crate::backend::Error;
 use crate::placement::{LeaseError, Leases, NodeLease, Renew, Renewed};
 
 /// Where changes are told.
 const CHANNEL: &str = "dialtone_persist_view";
+
+/// One that listens, one that renews, and one that gives back while that hangs.
+const CONNECTIONS_MAX: u32 = 3;
 
 /// How long to wait before listening is tried again.
 const LISTEN_AGAIN: Duration = Duration::from_secs(5);
@@ -26,11 +30,19 @@ pub struct PostgresLeases {
 }
 
 impl PostgresLeases {
-    pub(super) fn new(pool: PgPool) -> Self {
-        Self {
-            pool,
+    /// Connects with few connections of its own, so that a busy store does not keep a node from its lease.
+    ///
+    /// # Errors
+    /// As [`PostgresBackend::open`](super::PostgresBackend::open).
+    pub async fn open(config: &Config) -> Result<Self, Error> {
+        let config = Config {
+            connections_max: CONNECTIONS_MAX,
+            ..config.clone()
+        };
+        Ok(Self {
+            pool: connect::connect(&config).await?,
             listener: Mutex::new(None),
-        }
+        })
     }
 
     async fn renew(&self, renew: &Renew) -> Result<Renewed, LeaseError> {

@@ -1,0 +1,6 @@
+//! Which node has which stream, when nodes come, go, stand still and cannot be reached.
+#![expect(clippy::unwrap_used, reason = "what fails here is a failed test")]
+
+mod exclusion;
+mod leases;
+mod model;
