@@ -4,8 +4,6 @@
 
 use std::sync::Arc;
 
-pub mod memory;
-
 use dialtone_client::persist::StreamName;
 use dialtone_client::persist::wire::{Durability, StoredRecord, VerifyProblem};
 use futures_util::future::BoxFuture;
@@ -13,6 +11,8 @@ use futures_util::future::BoxFuture;
 use crate::core::commit::{Commit, Meta, Remove, Totals};
 use crate::core::records::Records;
 
+pub mod log;
+pub mod memory;
 #[cfg(feature = "postgres")]
 pub mod postgres;
 

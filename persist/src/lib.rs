@@ -14,11 +14,14 @@
 //! The core decides numbers, expectations, limits and retention; it does no I/O and gets the time as an argument. A
 //! backend stores what the core decided and knows no semantics.
 
+#[cfg(feature = "archive")]
+pub mod archive;
 pub mod backend;
 pub mod clock;
 pub mod config;
 pub mod core;
 pub mod counters;
+pub mod disk;
 pub mod placement;
 mod service;
 mod stream;

@@ -1,0 +1,206 @@
+//! The streams of a log as they appear while it is read: a frame at a time, in the order in which
+//! they were written.
+
+use std::collections::BTreeMap;
+
+use dialtone_client::persist::StreamName;
+use parking_lot::Mutex;
+
+use super::bytes::Cursor;
+use super::checkpoint::Tombstone;
+use super::frame::Kind;
+use super::head::{self, ReadChange};
+use super::queue::Placed;
+use super::snapshot::{self, PartHead};
+use super::streams::{State, Stream, Streams};
+use crate::backend::StreamId;
+use crate::core::commit::{Meta, Totals};
+
+/// Streams, and what is known of each.
+#[derive(Debug, Default)]
+pub(crate) struct Builder {
+    streams: BTreeMap<StreamId, Building>,
+    tombstones: BTreeMap<StreamId, Tombstone>,
+}
+
+#[derive(Debug, Default)]
+struct Building {
+    /// Unknown while only frames were seen that do not say it.
+    name: Option<StreamName>,
+    meta: Meta,
+    totals: Totals,
+    fence: u64,
+    frames: Vec<Placed>,
+    parts: u32,
+    /// The parts of a snapshot that is not complete.
+    pending: Option<Pending>,
+}
+
+#[derive(Debug)]
+struct Pending {
+    revision: u64,
+    placed: Vec<Placed>,
+    bytes: Vec<u8>,
+}
+
+impl Builder {
+    /// Begins with what a checkpoint says.
+    pub(crate) fn new(streams: Vec<Stream>, tombstones: BTreeMap<StreamId, Tombstone>) -> Self {
+        let streams = streams.into_iter().map(|stream| {
+            let state = stream.state.into_inner();
+            let building = Building {
+                name: Some(stream.name),
+                meta: state.meta.to_meta(),
+                totals: state.totals,
+                fence: state.fence,
+                frames: state.frames,
+                parts: state.parts,
+                pending: None,
+            };
+            (stream.id, building)
+        });
+        Self {
+            streams: streams.collect(),
+            tombstones,
+        }
+    }
+
+    /// Takes up a frame. Whether it can be understood.
+    pub(crate) fn apply(&mut self, kind: Kind, head: &[u8], placed: Placed) -> bool {
+        let Some((id, mut cursor)) = head::stream(head) else {
+            return false;
+        };
+        if kind == Kind::Delete {
+            return self.delete(id, &mut cursor, placed).is_some();
+        }
+        if self.tombstones.contains_key(&id) {
+            return true;
+        }
+        let stream = self.streams.entry(id).or_default();
+        let applied = match kind {
+            Kind::Create => stream.create(&mut cursor, placed),
+            Kind::Commit => stream.commit(&mut cursor, placed),
+            Kind::Moved => {
+                stream.frames.push(placed);
+                Some(())
+            }
+            Kind::Snapshot => stream.snapshot_part(&mut cursor, placed),
+            Kind::Delete => None,
+        };
+        applied.is_some()
+    }
+
+    fn delete(&mut self, id: StreamId, cursor: &mut Cursor<'_>, placed: Placed) -> Option<()> {
+        let first = head::read_delete(cursor)?;
+        self.streams.remove(&id);
+        self.tombstones.insert(id, Tombstone { first, placed });
+        Some(())
+    }
+
+    /// The streams, what is wrong with them, and those that were deleted.
+    pub(crate) fn finish(self, streams: &Streams) -> (BTreeMap<StreamId, Tombstone>, Vec<String>) {
+        let mut problems = Vec::new();
+        let deleted = self.tombstones.last_key_value();
+        streams.reserve_ids(deleted.map_or(1, |(id, _)| id.0 + 1));
+        for (id, building) in self.streams {
+            streams.reserve_ids(id.0 + 1);
+            if let Err(problem) = building.finish(id, streams) {
+                problems.push(problem);
+            }
+        }
+        (self.tombstones, problems)
+    }
+}
+
+impl Building {
+    fn create(&mut self, cursor: &mut Cursor<'_>, placed: Placed) -> Option<()> {
+        let (name, meta) = head::read_create(cursor)?;
+        self.name = Some(name);
+        self.meta = meta;
+        self.frames.push(placed);
+        Some(())
+    }
+
+    fn commit(&mut self, cursor: &mut Cursor<'_>, placed: Placed) -> Option<()> {
+        self.frames.push(placed);
+        let start = head::read_commit_start(cursor)?;
+        let (changes, _) = head::read_commit(cursor, &start)?;
+        self.totals = start.totals;
+        self.fence = self.fence.max(start.fence);
+        for change in changes {
+            if let ReadChange::Meta(meta) = change {
+                self.meta = *meta;
+            }
+        }
+        Some(())
+    }
+
+    fn snapshot_part(&mut self, cursor: &mut Cursor<'_>, placed: Placed) -> Option<()> {
+        let part = snapshot::read_part(cursor)?;
+        let pending = self.pending.take().filter(|pending| {
+            pending.revision == part.revision && pending.placed.len() as u64 == part.index
+        });
+        let mut pending = match pending {
+            Some(pending) => pending,
+            None if part.index == 0 => Pending {
+                revision: part.revision,
+                placed: Vec::new(),
+                bytes: Vec::new(),
+            },
+            // The beginning is not there: it was never finished, or is damaged.
+            None => return Some(()),
+        };
+        pending.placed.push(placed);
+        pending.bytes.extend_from_slice(part.bytes);
+        if pending.placed.len() as u64 == part.count {
+            return self.snapshot(&part, &pending);
+        }
+        self.pending = Some(pending);
+        Some(())
+    }
+
+    fn snapshot(&mut self, part: &PartHead<'_>, pending: &Pending) -> Option<()> {
+        let (name, folded) = snapshot::read(&pending.bytes)?;
+        self.name = Some(name);
+        if part.revision >= self.totals.revision {
+            self.meta = folded.meta;
+            self.totals = folded.totals;
+            self.fence = self.fence.max(folded.fence);
+        }
+        let tail = self.frames[self.parts as usize..].iter().copied();
+        let tail: Vec<Placed> = tail.filter(|tail| tail.position >= part.cut).collect();
+        self.parts = u32::try_from(pending.placed.len()).ok()?;
+        self.frames = [&pending.placed[..], &tail].concat();
+        Some(())
+    }
+
+    fn finish(self, id: StreamId, streams: &Streams) -> Result<(), String> {
+        let Some(name) = self.name else {
+            return Err(format!(
+                "stream {}: it is not known what it is called; {} frames of it are of no use",
+                id.0,
+                self.frames.len()
+            ));
+        };
+        let mut frames = self.frames;
+        frames.shrink_to_fit();
+        let state = State {
+            totals: self.totals,
+            fence: self.fence,
+            parts: self.parts,
+            ..State::new(streams.share(&self.meta), frames)
+        };
+        let stream = Stream {
+            id,
+            name,
+            state: Mutex::new(state),
+        };
+        let added = streams.add(stream);
+        added.map(drop).map_err(|stream| {
+            format!(
+                "stream {}: there is another one with the name {}",
+                id.0, stream.name
+            )
+        })
+    }
+}
