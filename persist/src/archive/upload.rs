@@ -4,7 +4,6 @@
 //! writes a manifest with exactly this list. What a crash at that moment would have left is what the manifest names:
 //! compaction may remove segments later, but what replaced them was written before it did, and was not needed then.
 
-use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -156,7 +155,7 @@ impl<S: Source> Archiver<S> {
             return Ok(manifest.clone());
         }
         let ours = Manifest::log_name(self.source.log());
-        let manifest = match self.archive.latest(None).await? {
+        let mut manifest = match self.archive.latest(None).await? {
             Some(manifest) if manifest.log != ours => {
                 return Err(ArchiveError::OtherLog {
                     theirs: manifest.log,
@@ -171,12 +170,45 @@ impl<S: Source> Archiver<S> {
                 ..Manifest::default()
             },
         };
+        self.forget_other_futures(&mut manifest).await?;
         self.status.update(|status| {
             status.archived_at = manifest.time;
             status.generation = manifest.generation;
         });
         self.manifest = Some(manifest.clone());
         Ok(manifest)
+    }
+
+    /// A log that was restored to an earlier time goes on with segments of the same numbers and other contents. From
+    /// the newest on, segments are compared until one is the same; all before it are as well.
+    async fn forget_other_futures(&self, manifest: &mut Manifest) -> Result<(), ArchiveError> {
+        for file in self.list().await?.iter().rev() {
+            let Some(kept) = manifest.has(file) else {
+                continue;
+            };
+            let packed = self
+                .read(file, |bytes| Ok(hex(&Sha256::digest(&bytes))))
+                .await?;
+            if packed.is_some_and(|sha256| sha256 == kept.sha256) {
+                break;
+            }
+            manifest.segments.remove(&file.number);
+        }
+        Ok(())
+    }
+
+    /// Does something with what a segment contains, if it is there, on a thread that may wait.
+    async fn read<T: Send + 'static>(
+        &self,
+        file: &SegmentFile,
+        work: impl FnOnce(Vec<u8>) -> std::io::Result<T> + Send + 'static,
+    ) -> Result<Option<T>, ArchiveError> {
+        let (source, asked) = (Arc::clone(&self.source), file.clone());
+        let done = blocking(move || source.read(&asked)?.map(work).transpose());
+        done.await.map_err(|source| ArchiveError::Log {
+            name: file.name.clone(),
+            source,
+        })
     }
 
     async fn list(&self) -> Result<Vec<SegmentFile>, ArchiveError> {
@@ -216,19 +248,11 @@ impl<S: Source> Archiver<S> {
 
     /// Whether the segment was still there.
     async fn upload(&mut self, file: &SegmentFile) -> Result<bool, ArchiveError> {
-        let (source, asked) = (Arc::clone(&self.source), file.clone());
-        let packed = blocking(move || {
-            let Some(bytes) = source.read(&asked)? else {
-                return Ok(None);
-            };
+        let packed = self.read(file, |bytes| {
             let sha256 = hex(&Sha256::digest(&bytes));
-            let packed = zstd::bulk::compress(&bytes, ZSTD_LEVEL)?;
-            Ok(Some((sha256, packed)))
+            Ok((sha256, zstd::bulk::compress(&bytes, ZSTD_LEVEL)?))
         });
-        let packed = packed.await.map_err(|source| ArchiveError::Log {
-            name: file.name.clone(),
-            source,
-        })?;
+        let packed = packed.await?;
         let Some((sha256, packed)) = packed else {
             return Ok(false);
         };

@@ -195,7 +195,7 @@ impl Log {
     pub fn files(&self) -> Vec<(u64, String, u64)> {
         let segments = self.inner.segments.all();
         let file = |segment: &Arc<segments::Segment>| {
-            let number = u64::from(segment.id.0);
+            let number = u64::from(segment.id);
             (number, segment::name(segment.id), segment.len())
         };
         segments.iter().map(file).collect()
