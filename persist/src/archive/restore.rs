@@ -74,7 +74,7 @@ pub async fn restore(
     let manifest = archive.latest(at).await?.ok_or(RestoreError::Nothing)?;
     let (mut done, all) = (0, manifest.bytes());
     for segment in manifest.segments.values() {
-        let object = archive.get_segment(&segment.object).await?;
+        let object = archive.object(&segment.object).await?;
         let (disk, segment) = (Arc::clone(&disk), segment.clone());
         let len = segment.len;
         let written = tokio::task::spawn_blocking(move || unpack(&*disk, &segment, &object));

@@ -33,7 +33,7 @@ pub(super) async fn apply(
     // Objects lose their last manifest with it, or never had one because a pass was not finished.
     let is_due = kept_any_removed || newest.generation % SWEEP_EACH == 0;
     if is_due {
-        for object in archive.segments().await? {
+        for object in archive.objects().await? {
             if !named.contains(&object) {
                 archive.remove_segment(&object).await?;
             }

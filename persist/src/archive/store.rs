@@ -21,8 +21,7 @@ const REQUEST_MAX: Duration = Duration::from_secs(300);
 pub enum Location {
     /// A folder, which is made when it is not there: `file:///var/archive`, or a path.
     Folder(PathBuf),
-    /// A bucket of S3, or of a store that speaks like it: `s3://bucket/prefix`. Keys come from the environment or the
-    /// machine, as AWS's own tools find them.
+    /// A bucket of S3, or of a store that speaks like it: `s3://bucket/prefix`.
     S3 {
         /// The bucket.
         bucket: String,
@@ -32,6 +31,9 @@ pub enum Location {
         endpoint: Option<String>,
         /// The region; from the environment where it is missing.
         region: Option<String>,
+        /// The id of the access key and its secret; from the environment or the machine, as AWS's own tools find them,
+        /// where they are missing.
+        keys: Option<(String, String)>,
     },
 }
 
@@ -50,6 +52,7 @@ impl std::str::FromStr for Location {
                 prefix,
                 endpoint: None,
                 region: None,
+                keys: None,
             });
         }
         let path = text.strip_prefix("file://").unwrap_or(text);
@@ -150,6 +153,7 @@ impl Archive {
                 prefix,
                 endpoint,
                 region,
+                keys,
             } => {
                 // The archiver tries again by itself, so that one layer does.
                 let retry = RetryConfig {
@@ -168,6 +172,9 @@ impl Archive {
                 }
                 if let Some(region) = region {
                     store = store.with_region(region);
+                }
+                if let Some((id, secret)) = keys {
+                    store = store.with_access_key_id(id).with_secret_access_key(secret);
                 }
                 let store = store.build().map_err(OpenError::Store)?;
                 Ok(Self::new(Arc::new(store), Path::from(prefix.as_str())))
@@ -263,7 +270,11 @@ impl Archive {
         Ok(())
     }
 
-    pub(super) async fn get_segment(&self, object: &str) -> Result<Bytes, ArchiveError> {
+    /// An object of a segment, as a manifest names it: the segment compressed with zstd.
+    ///
+    /// # Errors
+    /// When there is none, or the store cannot be read.
+    pub async fn object(&self, object: &str) -> Result<Bytes, ArchiveError> {
         Ok(self
             .store
             .get(&self.segment_path(object))
@@ -272,8 +283,11 @@ impl Archive {
             .await?)
     }
 
-    /// The names of the objects of all segments.
-    pub(super) async fn segments(&self) -> Result<Vec<String>, ArchiveError> {
+    /// The names of the objects of all segments, named by a manifest or not.
+    ///
+    /// # Errors
+    /// When the store cannot be listed.
+    pub async fn objects(&self) -> Result<Vec<String>, ArchiveError> {
         let folder = self.prefix.clone().join("segments");
         let objects = self.store.list(Some(&folder));
         let names = objects.map_ok(|object| object.location.filename().map(str::to_owned));

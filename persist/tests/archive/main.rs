@@ -1,0 +1,8 @@
+//! A log, its archive, and what is restored from it.
+#![expect(clippy::unwrap_used, reason = "what fails here is a failed test")]
+
+mod faulty;
+mod pass;
+mod random;
+mod s3;
+mod site;
