@@ -15,8 +15,8 @@ mod request;
 
 pub use answer::{
     Appended, Change, Created, Deleted, Found, KeyEntry, KeyPage, NodeInfo, Nodes, Outcome, Page,
-    Removal, RemovalCause, Removed, Restored, StreamEntry, StreamInfo, StreamList, Verified,
-    VerifyProblem, Watched, Written,
+    Removal, RemovalCause, Removed, RemovedKey, Restored, StreamEntry, StreamInfo, StreamList,
+    Verified, VerifyProblem, Watched, Written,
 };
 pub use blob::{Blob, decode, encode};
 pub use config::{Config, ConfigPatch, Discard, Durability};

@@ -1,8 +1,11 @@
 //! What a read or a watch is to give: which records, which changes, and where to go on.
 
+use std::sync::Arc;
+
 use dialtone_client::persist::wire::{Cursor, Position, Read, RemovalCause};
 
 use super::state::State;
+use crate::backend::Logged;
 
 /// Most records that one request looks at, so that a rare prefix cannot hold up a stream.
 const SCAN_MAX: usize = 65_536;
@@ -44,8 +47,13 @@ pub struct Feed {
 /// One change of an answer to a watch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Item {
-    /// The record with this number was appended.
-    Append(u64),
+    /// A record was appended.
+    Append {
+        /// Its number.
+        seq: u64,
+        /// Records of its key below this number are gone; `None`: all before it are.
+        kept_from: Option<u64>,
+    },
     /// Records are gone.
     Remove {
         /// The revision that this made.
@@ -56,11 +64,22 @@ pub enum Item {
         cause: RemovalCause,
         /// Their numbers, both ends included.
         ranges: Vec<(u64, u64)>,
-        /// Keys with numbers.
-        keys: Vec<(u64, std::sync::Arc<str>)>,
+        /// Those that had a key.
+        keys: Vec<RemovedKey>,
     },
     /// The configuration is another; this is the revision.
     Config(u64),
+}
+
+/// A removed record that had a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RemovedKey {
+    /// Its number.
+    pub seq: u64,
+    /// The key.
+    pub key: Arc<str>,
+    /// Records of the key below this number are gone; `None`: all are.
+    pub kept_from: Option<u64>,
 }
 
 /// Counts what an answer has already.
@@ -218,7 +237,7 @@ impl State {
                 return (items, Some(seq));
             }
             if is_wanted {
-                items.push(Item::Append(seq));
+                items.push(self.append_item(seq));
             }
         }
         (items, None)
@@ -239,7 +258,7 @@ impl State {
                 return self.stopped_before(feed, seq);
             }
             last = logged.last_seq;
-            let Some((item, weight)) = item(logged, prefix) else {
+            let Some((item, weight)) = self.item(logged, prefix) else {
                 continue;
             };
             if !meter.take(weight) {
@@ -263,35 +282,52 @@ impl State {
         feed.more = true;
         feed
     }
-}
 
-/// A change as it is told to those who want a prefix, and about how many bytes it takes.
-fn item(logged: &crate::backend::Logged, prefix: Option<&str>) -> Option<(Item, u64)> {
-    let Some(remove) = &logged.remove else {
-        return Some((Item::Config(logged.revision), 1_024));
-    };
-    let (ranges, keys) = match prefix {
-        None => (remove.ranges.clone(), remove.keys.clone()),
-        Some(prefix) => {
-            let keys = remove
-                .keys
-                .iter()
-                .filter(|(_, key)| key.starts_with(prefix));
-            let keys: Vec<_> = keys.cloned().collect();
-            (keys.iter().map(|(seq, _)| (*seq, *seq)).collect(), keys)
-        }
-    };
-    if ranges.is_empty() {
-        return None;
+    /// What is gone is told as it is now, which is later than the change: numbers never come back. So a reader learns
+    /// that a record was replaced, also where the record that replaced it is gone by now.
+    fn kept_from(&self, key: &str) -> Option<u64> {
+        self.records.seqs_of(key).first().copied()
     }
-    let key_bytes: usize = keys.iter().map(|(_, key)| key.len() + 24).sum();
-    let weight = (ranges.len() * 18 + key_bytes) as u64;
-    let item = Item::Remove {
-        revision: logged.revision,
-        time: remove.time,
-        cause: remove.cause,
-        ranges,
-        keys,
-    };
-    Some((item, weight))
+
+    fn append_item(&self, seq: u64) -> Item {
+        let key = self.records.key_of(seq);
+        let first = key.and_then(|key| self.kept_from(key));
+        Item::Append {
+            seq,
+            kept_from: first.filter(|first| *first < seq),
+        }
+    }
+
+    /// A change as it is told to those who want a prefix, and about how many bytes it takes.
+    fn item(&self, logged: &Logged, prefix: Option<&str>) -> Option<(Item, u64)> {
+        let Some(remove) = &logged.remove else {
+            return Some((Item::Config(logged.revision), 1_024));
+        };
+        let is_wanted = |key: &str| prefix.is_none_or(|prefix| key.starts_with(prefix));
+        let keys = remove.keys.iter().filter(|(_, key)| is_wanted(key));
+        let keys: Vec<RemovedKey> = keys
+            .map(|(seq, key)| RemovedKey {
+                seq: *seq,
+                key: Arc::clone(key),
+                kept_from: self.kept_from(key),
+            })
+            .collect();
+        let ranges = match prefix {
+            None => remove.ranges.clone(),
+            Some(_) => keys.iter().map(|key| (key.seq, key.seq)).collect(),
+        };
+        if ranges.is_empty() {
+            return None;
+        }
+        let key_bytes: usize = keys.iter().map(|key| key.key.len() + 40).sum();
+        let weight = (ranges.len() * 18 + key_bytes) as u64;
+        let item = Item::Remove {
+            revision: logged.revision,
+            time: remove.time,
+            cause: remove.cause,
+            ranges,
+            keys,
+        };
+        Some((item, weight))
+    }
 }

@@ -1,6 +1,6 @@
 //! Message ids that were used a short while ago.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use crate::backend::MessageId;
@@ -19,11 +19,12 @@ pub struct Used {
     pub revision: u64,
 }
 
-/// The ids of a stream, oldest first.
+/// The ids of a stream.
 #[derive(Debug, Clone, Default)]
 pub struct Ids {
     used: HashMap<Arc<str>, Used, ahash::RandomState>,
-    order: VecDeque<(u64, Arc<str>)>,
+    /// By time: when the clock was set back, that is not the order in which they were used.
+    order: BTreeSet<(u64, Arc<str>)>,
 }
 
 impl Ids {
@@ -43,7 +44,7 @@ impl Ids {
 
     /// Forgets what is older than `window` at `now`, in milliseconds.
     pub fn expire(&mut self, now: u64, window: u64) {
-        while let Some((time, _)) = self.order.front()
+        while let Some((time, _)) = self.order.first()
             && time.saturating_add(window) <= now
         {
             self.forget_oldest();
@@ -64,7 +65,7 @@ impl Ids {
 
     /// Remembers an id that is not known.
     pub fn insert(&mut self, id: Arc<str>, used: Used) {
-        self.order.push_back((used.time, Arc::clone(&id)));
+        self.order.insert((used.time, Arc::clone(&id)));
         self.used.insert(id, used);
         if self.order.len() > IDS_MAX {
             self.forget_oldest();
@@ -72,7 +73,7 @@ impl Ids {
     }
 
     fn forget_oldest(&mut self) {
-        let Some((time, id)) = self.order.pop_front() else {
+        let Some((time, id)) = self.order.pop_first() else {
             return;
         };
         // The id may have been used again since, when the window was shorter for a while.

@@ -17,8 +17,11 @@ impl Rate {
     /// Records and bytes within the second that ends `now`, in milliseconds since 1970.
     pub fn at(&mut self, now: u64) -> (u64, u64) {
         // What lies ahead was written before the clock was set back, and would block for as long as that was.
+        while self.entries.back().is_some_and(|(time, ..)| *time > now) {
+            self.forget_newest();
+        }
         while let Some((time, msgs, bytes)) = self.entries.front().copied() {
-            if time <= now && now - time < WINDOW {
+            if now - time < WINDOW {
                 break;
             }
             self.entries.pop_front();
@@ -26,6 +29,13 @@ impl Rate {
             self.bytes -= bytes;
         }
         (self.msgs, self.bytes)
+    }
+
+    fn forget_newest(&mut self) {
+        if let Some((_, msgs, bytes)) = self.entries.pop_back() {
+            self.msgs -= msgs;
+            self.bytes -= bytes;
+        }
     }
 
     /// Counts what was written at `now`.

@@ -55,6 +55,7 @@ impl State {
         self.writable()?;
         self.expire(now);
         self.ids.expire(now, self.meta.config.duplicate_window);
+        self.rate.at(now);
         let before = self.revision;
         let outcomes = if atomic {
             let written = self.append_step(now, records).map_err(|(index, fault)| {
@@ -320,6 +321,9 @@ impl State {
         for seq in &append.replaced {
             self.records.remove(*seq);
         }
+        // When the clock was set back, a newer record is over sooner than an older one.
+        let over = append.time.saturating_add(self.meta.config.max_age);
+        self.age_due = self.age_due.min(over);
         self.records.push(RecordMeta {
             seq: append.seq,
             time: append.time,

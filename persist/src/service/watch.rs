@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use dialtone_client::persist::Owner;
 use dialtone_client::persist::wire::{
-    Change, Config, Cursor, Fault, KeyEntry, Removal, StoredRecord, WAIT_MS_MAX, Watch, Watched,
+    Change, Config, Cursor, Fault, Removal, RemovedKey, StoredRecord, WAIT_MS_MAX, Watch, Watched,
 };
 use tokio::time::Instant;
 
@@ -114,7 +114,7 @@ async fn told(
         .items
         .iter()
         .filter_map(|item| match item {
-            Item::Append(seq) => Some(*seq),
+            Item::Append { seq, .. } => Some(*seq),
             Item::Remove { .. } | Item::Config(_) => None,
         })
         .collect();
@@ -133,15 +133,21 @@ async fn told(
         found.extend(read.records.into_iter().map(append));
         found.insert(damaged.seq, change);
     }
+    let kept_from = feed.items.iter().filter_map(|item| match item {
+        Item::Append { seq, kept_from } => kept_from.map(|first| (*seq, first)),
+        Item::Remove { .. } | Item::Config(_) => None,
+    });
+    let kept_from = kept_from.collect();
     let changes = feed.items.into_iter().filter_map(|item| match item {
         // A record that is gone by now is told by the change that took it.
-        Item::Append(seq) => found.remove(&seq),
+        Item::Append { seq, .. } => found.remove(&seq),
         Item::Remove { .. } | Item::Config(_) => Some(change(item, config)),
     });
     Ok(Watched {
         changes: changes.collect(),
         position: feed.position,
         more: feed.more,
+        kept_from,
         resync: feed.resync,
     })
 }
@@ -159,9 +165,10 @@ fn change(item: Item, config: &Config) -> Change {
             ranges,
             keys,
         } => {
-            let keys = keys.into_iter().map(|(seq, key)| KeyEntry {
-                key: key.to_string(),
-                seq,
+            let keys = keys.into_iter().map(|removed| RemovedKey {
+                key: removed.key.to_string(),
+                seq: removed.seq,
+                kept_from: removed.kept_from,
             });
             Change::Remove(Removal {
                 revision,
@@ -171,7 +178,7 @@ fn change(item: Item, config: &Config) -> Change {
                 keys: keys.collect(),
             })
         }
-        Item::Config(revision) | Item::Append(revision) => Change::Config {
+        Item::Config(revision) | Item::Append { seq: revision, .. } => Change::Config {
             revision,
             config: Box::new(config.clone()),
         },

@@ -7,6 +7,7 @@ use dialtone_client::persist::wire::{
 };
 use dialtone_persist::backend::StreamId;
 use dialtone_persist::core::feed::Budget;
+use dialtone_persist::core::records::RecordMeta;
 use dialtone_persist::core::state::State;
 
 use crate::{Fixture, name};
@@ -24,6 +25,11 @@ impl Random {
             .wrapping_mul(6_364_136_223_846_793_005)
             .wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) % max
+    }
+
+    fn one_of<T: Copy>(&mut self, choices: &[T]) -> T {
+        let at = self.below(choices.len() as u64);
+        choices[usize::try_from(at).unwrap()]
     }
 }
 
@@ -79,12 +85,12 @@ impl<'a> Run<'a> {
     async fn begin(fixture: &'a mut Fixture, seed: u64) -> Self {
         let mut random = Random(seed);
         let config = Config {
-            max_msgs: [0, 30][random.below(2) as usize],
-            max_bytes: [0, 3_000][random.below(2) as usize],
+            max_msgs: random.one_of(&[0, 30]),
+            max_bytes: random.one_of(&[0, 3_000]),
             max_msgs_per_key: 1 + u32::try_from(random.below(3)).unwrap(),
-            max_age: [0, 5_000][random.below(2) as usize],
-            removals_kept: [5, 10_000][random.below(2) as usize],
-            discard: [Discard::Old, Discard::New][random.below(2) as usize],
+            max_age: random.one_of(&[0, 5_000]),
+            removals_kept: random.one_of(&[5, 10_000]),
+            discard: random.one_of(&[Discard::Old, Discard::New]),
             duplicate_window: 2_000,
             ..Config::default()
         };
@@ -149,7 +155,7 @@ impl<'a> Run<'a> {
     }
 
     fn record(&mut self) -> Record {
-        let len = [0, 10, 200, 3_000][self.random.below(4) as usize];
+        let len = self.random.one_of(&[0, 10, 200, 3_000]);
         let byte = u8::try_from(self.random.below(256)).unwrap();
         Record {
             key: (self.random.below(3) > 0).then(|| format!("k{}", self.random.below(12))),
@@ -191,7 +197,7 @@ impl<'a> Run<'a> {
     }
 
     /// The store gives back what the core has and what was written.
-    async fn compare(&mut self, at: &str) {
+    async fn compare(&self, at: &str) {
         let loaded = self
             .fixture
             .backend
@@ -247,14 +253,10 @@ impl<'a> Run<'a> {
 }
 
 /// Number, size, time, key and end of each record.
-fn facts(state: &State) -> Vec<(u64, u32, u64, Option<String>, Option<u64>)> {
+fn facts(state: &State) -> Vec<RecordMeta> {
     let records = state.records();
     let metas = records
         .iter_from(0)
         .filter_map(|(seq, ..)| records.get(seq));
-    let facts = metas.map(|meta| {
-        let key = meta.key.as_deref().map(str::to_owned);
-        (meta.seq, meta.size, meta.time, key, meta.expires)
-    });
-    facts.collect()
+    metas.collect()
 }

@@ -2,8 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a step that fails is a test that fails")]
 #![expect(
-    clippy::expect_used,
-    reason = "a step that fails is a test that fails, and says which"
+    clippy::disallowed_methods,
+    reason = "what a test spawns it awaits, or it ends with the test's runtime"
 )]
 
 mod consuming;

@@ -153,7 +153,10 @@ async fn owners_are_kept_apart() {
             })
         }
     };
-    assert_eq!(list(project.clone(), "").await.unwrap(), [own.clone()]);
+    assert_eq!(
+        list(project.clone(), "").await.unwrap(),
+        std::slice::from_ref(&own)
+    );
     assert_eq!(list(other, "").await.unwrap(), Vec::<String>::new());
     assert_eq!(
         list(Owner::Hub, "").await.unwrap(),

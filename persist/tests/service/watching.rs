@@ -54,6 +54,13 @@ impl Replica {
                     for (from, to) in &removal.ranges {
                         self.records.retain(|seq, _| seq < from || seq > to);
                     }
+                    for removed in &removal.keys {
+                        let below = removed.kept_from.unwrap_or(u64::MAX);
+                        let is_gone = |seq: &u64, key: &Option<String>| {
+                            *key == Some(removed.key.clone()) && *seq < below
+                        };
+                        self.records.retain(|seq, key| !is_gone(seq, key));
+                    }
                 }
                 Change::Config { .. } | Change::Damaged { .. } => {}
             }

@@ -109,6 +109,10 @@ pub struct Watched {
     pub position: Position,
     /// There is more already.
     pub more: bool,
+    /// Appended records of keys that have older records too, where `max_msgs_per_key` is more than 1: their numbers,
+    /// each with the number below which records of the key are gone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub kept_from: Vec<(u64, u64)>,
     /// The changes after the cursor are not known any more, or are of another epoch: what the reader holds is worth
     /// nothing. It begins anew with the cursor `seq: 1`; `position` is the stream as it is now.
     #[serde(default, skip_serializing_if = "is_false")]
@@ -119,7 +123,7 @@ pub struct Watched {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Change {
-    /// A record was appended. Older records of its key beyond the configured number are gone thereby.
+    /// A record was appended. Older records of its key are gone thereby, unless [`Watched::kept_from`] says otherwise.
     Append(StoredRecord),
     /// Records are gone.
     Remove(Removal),
@@ -150,9 +154,21 @@ pub struct Removal {
     pub cause: RemovalCause,
     /// Their numbers as ranges, both ends included; numbers inside that were gone before may be among them.
     pub ranges: Vec<(u64, u64)>,
-    /// The keys of those that had one, with their numbers.
+    /// The keys of those that had one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub keys: Vec<KeyEntry>,
+    pub keys: Vec<RemovedKey>,
+}
+
+/// A removed record that had a key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RemovedKey {
+    /// The key.
+    pub key: String,
+    /// The number of the record.
+    pub seq: u64,
+    /// Records of the key below this number are gone too, though nobody may have said so; missing: all of them are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept_from: Option<u64>,
 }
 
 /// Why records are gone.
