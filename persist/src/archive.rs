@@ -9,6 +9,7 @@
 //! opening what was restored is the same as starting after a crash. Manifests that are kept are the points in time to
 //! which one can go back.
 
+mod copy;
 mod manifest;
 mod restore;
 mod retention;
@@ -17,6 +18,7 @@ mod status;
 mod store;
 mod upload;
 
+pub use copy::{Copied, CopyError, copy};
 pub use manifest::{Manifest, Segment};
 pub use restore::{RestoreError, Restored, restore};
 pub use source::{SegmentFile, Source};

@@ -269,7 +269,7 @@ impl Shared {
         let store = self.store.status();
         let memory = self.memory.status();
         let mut counters = self.counters.snapshot();
-        let own = store.counters.into_iter();
+        let own = store.counters.into_iter().chain(self.config.extra.count());
         counters.extend(own.map(|(name, count)| (name.to_owned(), count)));
         let lease = self.placement.lease();
         NodeInfo {
