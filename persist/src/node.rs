@@ -20,25 +20,15 @@ use crate::placement::{Fixed, Keeper, KeeperConfig, run_leased};
 use crate::service::{BindError, Handle, Persist};
 
 /// How long the last pass of the archive may take when a node stops.
-const LAST_PASS_MAX: Duration = Duration::from_secs(60);
+const LAST_PASS_MAX: Duration = Duration::from_mins(1);
 
 /// Where a node keeps its streams, and who else does.
 #[derive(Debug, Clone)]
 pub enum Keep {
     /// In memory alone.
     Memory,
-    /// In a log in this folder. A stream stays on its node.
-    Log {
-        /// The folder, which one process uses at a time.
-        folder: PathBuf,
-        /// How the log is kept.
-        config: log::Config,
-        /// The names of all nodes, this one among them, where there are several; otherwise empty.
-        nodes: Vec<String>,
-        /// Where the log is copied to.
-        #[cfg(feature = "archive")]
-        archive: Option<Archiving>,
-    },
+    /// In a log in a folder. A stream stays on its node.
+    Log(Box<KeepLog>),
     /// In PostgreSQL, which all nodes share: each stream is served by one of those that are there.
     #[cfg(feature = "postgres")]
     Postgres {
@@ -47,6 +37,33 @@ pub enum Keep {
         /// How long a node is missed for before others take its streams.
         lease: Duration,
     },
+}
+
+/// A log in a folder.
+#[derive(Debug, Clone)]
+pub struct KeepLog {
+    /// The folder, which one process uses at a time.
+    pub folder: PathBuf,
+    /// How the log is kept.
+    pub config: log::Config,
+    /// The names of all nodes, this one among them, where there are several; otherwise empty.
+    pub nodes: Vec<String>,
+    /// Where the log is copied to.
+    #[cfg(feature = "archive")]
+    pub archive: Option<Archiving>,
+}
+
+impl KeepLog {
+    /// A log of a node by itself, without an archive.
+    pub fn new(folder: impl Into<PathBuf>) -> Self {
+        Self {
+            folder: folder.into(),
+            config: log::Config::default(),
+            nodes: Vec::new(),
+            #[cfg(feature = "archive")]
+            archive: None,
+        }
+    }
 }
 
 /// Where and how a log is archived.
@@ -193,36 +210,37 @@ impl Parts {
                 config.placement = Some(Arc::new(placement));
                 Ok(Arc::new(PostgresBackend::open(postgres).await?))
             }
-            Keep::Log {
-                folder,
-                config: log,
-                nodes,
-                #[cfg(feature = "archive")]
-                archive,
-            } => {
-                if !nodes.is_empty() {
-                    if !nodes.contains(&config.node) {
-                        return Err(NodeError::Stranger {
-                            node: config.node.clone(),
-                            nodes,
-                        });
-                    }
-                    config.placement = Some(Arc::new(Fixed::new(config.node.as_str(), nodes)));
-                }
-                let disk = Arc::new(tokio::task::spawn_blocking(|| Folder::open(folder)).await??);
-                #[cfg(feature = "archive")]
-                if let Some(archiving) = &archive {
-                    restore_if_empty(&disk, archiving).await?;
-                }
-                let opened = tokio::task::spawn_blocking(|| Log::open(disk, log)).await??;
-                let opened = Arc::new(opened);
-                #[cfg(feature = "archive")]
-                if let Some(archiving) = archive {
-                    self.archive(config, &opened, archiving)?;
-                }
-                Ok(opened)
-            }
+            Keep::Log(log) => self.open_log(config, *log).await,
         }
+    }
+
+    async fn open_log(
+        &mut self,
+        config: &mut Config,
+        keep: KeepLog,
+    ) -> Result<Arc<dyn Backend>, NodeError> {
+        let nodes = keep.nodes;
+        if !nodes.is_empty() {
+            if !nodes.contains(&config.node) {
+                let node = config.node.clone();
+                return Err(NodeError::Stranger { node, nodes });
+            }
+            config.placement = Some(Arc::new(Fixed::new(config.node.as_str(), nodes)));
+        }
+        let folder = keep.folder;
+        let disk = Arc::new(tokio::task::spawn_blocking(|| Folder::open(folder)).await??);
+        #[cfg(feature = "archive")]
+        if let Some(archiving) = &keep.archive {
+            restore_if_empty(&disk, archiving).await?;
+        }
+        let log = keep.config;
+        let log = tokio::task::spawn_blocking(|| Log::open(disk, log)).await??;
+        let log = Arc::new(log);
+        #[cfg(feature = "archive")]
+        if let Some(archiving) = &keep.archive {
+            self.archive(config, &log, archiving)?;
+        }
+        Ok(log)
     }
 
     #[cfg(feature = "archive")]
@@ -230,12 +248,12 @@ impl Parts {
         &mut self,
         config: &mut Config,
         log: &Arc<Log>,
-        archiving: Archiving,
+        archiving: &Archiving,
     ) -> Result<(), NodeError> {
         let archive = Archive::open(&archiving.location)?;
         let own = archive::Config {
             node: config.node.clone(),
-            ..archiving.config
+            ..archiving.config.clone()
         };
         let archiver = Archiver::new(archive, Arc::clone(log), own);
         let status = archiver.status();

@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 const NOBODY: u32 = 65_534;
 
 /// How long a server may take to start, also after a crash, on a busy machine.
-const START_MAX: Duration = Duration::from_secs(60);
+const START_MAX: Duration = Duration::from_mins(1);
 
 /// How often it is asked whether it has started.
 const START_POLL: Duration = Duration::from_millis(10);
@@ -47,7 +47,7 @@ static STARTED: AtomicU64 = AtomicU64::new(0);
 
 /// A running server, reached through a socket in its own folder.
 ///
-/// Whatever goes wrong panics with the reason: a test that wants PostgreSQL fails without it.
+/// A test that wants PostgreSQL fails without it: whatever goes wrong panics, with the reason.
 #[derive(Debug)]
 pub struct Postgres {
     folder: PathBuf,
@@ -70,6 +70,9 @@ impl Postgres {
     }
 
     /// Starts a server that the caller may [`kill`](Self::kill).
+    ///
+    /// # Panics
+    /// When it cannot be done.
     pub fn start() -> Self {
         let bin = binaries();
         let number = STARTED.fetch_add(1, Ordering::Relaxed);
@@ -98,6 +101,9 @@ impl Postgres {
     }
 
     /// Makes an empty database and returns its URL.
+    ///
+    /// # Panics
+    /// When it cannot be done.
     pub fn database(&self) -> String {
         let number = self.databases.fetch_add(1, Ordering::Relaxed);
         let name = format!("test_{number}");
@@ -107,12 +113,18 @@ impl Postgres {
     }
 
     /// Runs a statement in the database `postgres`, beside what is tested, and returns its output.
+    ///
+    /// # Panics
+    /// When it cannot be done.
     pub fn run(&self, statement: &str) -> String {
         self.run_in("postgres", statement)
     }
 
     /// Runs a statement in a database of [`database`](Self::database), beside what is tested, and returns its output:
     /// a row per line, without headings.
+    ///
+    /// # Panics
+    /// When it cannot be done.
     pub fn run_at(&self, url: &str, statement: &str) -> String {
         let name = url
             .split_once("localhost/")
@@ -151,6 +163,9 @@ impl Postgres {
     }
 
     /// Ends the server at once, as a crash would; its connections are cut.
+    ///
+    /// # Panics
+    /// When it cannot be done.
     pub fn kill(&self) {
         let mut keeper = self.keeper.lock();
         order(&mut keeper, "kill");
@@ -162,6 +177,9 @@ impl Postgres {
     }
 
     /// Starts the server after [`kill`](Self::kill) and waits until it takes connections.
+    ///
+    /// # Panics
+    /// When it cannot be done.
     pub fn start_again(&self) {
         let status = self.folder.join("data/postmaster.pid");
         let begin = Instant::now();

@@ -21,7 +21,7 @@ use crate::disk::{self, Folder};
 const REQUEST_BYTES: u64 = 1 << 20;
 
 /// How long a request may take.
-const REQUEST_MAX: Duration = Duration::from_secs(60);
+const REQUEST_MAX: Duration = Duration::from_mins(1);
 
 /// How often a request follows its stream to another node.
 const MOVES_MAX: usize = 8;

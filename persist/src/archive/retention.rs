@@ -31,7 +31,7 @@ pub(super) async fn apply(
         named.extend(objects(&manifest));
     }
     // Objects lose their last manifest with it, or never had one because a pass was not finished.
-    let is_due = kept_any_removed || newest.generation % SWEEP_EACH == 0;
+    let is_due = kept_any_removed || newest.generation.is_multiple_of(SWEEP_EACH);
     if is_due {
         for object in archive.objects().await? {
             if !named.contains(&object) {

@@ -14,7 +14,7 @@ use object_store::{ObjectStore, ObjectStoreExt as _, PutMode, PutOptions, RetryC
 use super::manifest::{FORMAT, Manifest};
 
 /// How long a request to an object store may take.
-const REQUEST_MAX: Duration = Duration::from_secs(300);
+const REQUEST_MAX: Duration = Duration::from_mins(5);
 
 /// Where an archive is.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -23,7 +23,7 @@ const ZSTD_LEVEL: i32 = 3;
 const PASS_ATTEMPTS: usize = 8;
 
 /// Waits after a failure: the first, and the longest.
-const FAILURE_WAIT: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+const FAILURE_WAIT: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
 
 /// How a log is archived.
 #[derive(Debug, Clone)]

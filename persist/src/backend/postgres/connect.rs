@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sqlx::migrate::{Migration, MigrationType, Migrator};
+use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{PgPool, SqlSafeStr as _};
 
@@ -96,30 +96,33 @@ async fn migrate(pool: &PgPool) -> Result<(), Error> {
     });
     let mut migrator = Migrator::with_migrations(migrations.collect());
     migrator.create_schema(SCHEMA);
-    migrator.run(pool).await.map_err(|error| match error {
-        sqlx::migrate::MigrateError::Execute(error) => of(&error),
-        other => Error::Unavailable(format!(
-            "the tables in schema {SCHEMA} cannot be brought up to date: {other}"
-        )),
+    migrator.run(pool).await.map_err(|error| {
+        if let MigrateError::Execute(error) = &error {
+            return of(error);
+        }
+        Error::Unavailable(format!(
+            "the tables in schema {SCHEMA} cannot be brought up to date: {error}"
+        ))
     })
 }
 
 /// What an error of the database means for what was asked, when it is known that nothing was stored.
 pub(super) fn of(error: &sqlx::Error) -> Error {
     let Some(database) = error.as_database_error() else {
-        return match error {
-            sqlx::Error::PoolTimedOut => {
-                Error::Unavailable("PostgreSQL gave no connection in time".to_owned())
-            }
-            sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => {
-                Error::Corrupt(error.to_string())
-            }
-            other => Error::Unavailable(format!("PostgreSQL: {other}")),
-        };
+        if matches!(error, sqlx::Error::PoolTimedOut) {
+            return Error::Unavailable("PostgreSQL gave no connection in time".to_owned());
+        }
+        if matches!(
+            error,
+            sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_)
+        ) {
+            return Error::Corrupt(error.to_string());
+        }
+        return Error::Unavailable(format!("PostgreSQL: {error}"));
     };
     let text = format!("PostgreSQL: {}", database.message());
     match database.code().as_deref() {
-        // disk_full, out_of_memory and the rest of "insufficient resources".
+        // disk_full.
         Some("53100") => Error::Full(text),
         // data_corrupted, index_corrupted.
         Some("XX001" | "XX002") => Error::Corrupt(text),

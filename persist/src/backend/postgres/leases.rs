@@ -213,6 +213,7 @@ async fn nodes(connection: &mut PgConnection) -> Result<Vec<NodeLease>, LeaseErr
     nodes.collect()
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "it is given to `map_err`")]
 fn store(error: sqlx::Error) -> LeaseError {
     LeaseError::Store(of(&error))
 }

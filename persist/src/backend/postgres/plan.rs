@@ -80,7 +80,7 @@ impl Head {
                     last_seq = append.seq;
                 }
                 Change::Remove(_) | Change::Meta(_) if revision <= cut => {
-                    horizon = (revision, last_seq)
+                    horizon = (revision, last_seq);
                 }
                 Change::Remove(_) | Change::Meta(_) => {}
             }

@@ -88,7 +88,7 @@ impl std::fmt::Debug for Queue {
         f.debug_struct("Queue")
             .field("waiting", &inner.waiting.len())
             .field("closed", &inner.closed)
-            .finish()
+            .finish_non_exhaustive()
     }
 }
 

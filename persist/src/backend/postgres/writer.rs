@@ -24,7 +24,7 @@ const RESOLVE_WAIT: (Duration, Duration) = (Duration::from_millis(50), Duration:
 const WITHIN_MARGIN: Duration = Duration::from_secs(5);
 
 /// A lane that was not used for so long is left for a new one; long after that its row is swept away.
-const LANE_IDLE_MAX: Duration = Duration::from_secs(60 * 60);
+const LANE_IDLE_MAX: Duration = Duration::from_hours(1);
 
 /// What a transaction says of each of its commits.
 pub(super) type Verdicts = Vec<Result<(), Error>>;
@@ -227,7 +227,7 @@ async fn resolve(shared: &Shared, lane: Lane) -> Result<bool, Error> {
                 )));
             }
             Err(Failure { error, .. }) => {
-                tracing::warn!(%error, "a transaction cannot be looked up yet")
+                tracing::warn!(%error, "a transaction cannot be looked up yet");
             }
         }
         tokio::select! {
