@@ -11,7 +11,7 @@
     reason = "what criterion does not measure is printed"
 )]
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::Thread;
@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use criterion::measurement::{Measurement, ValueFormatter, WallTime};
-use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group};
 use dialtone_client::persist::StreamName;
 use dialtone_client::persist::wire::Durability;
 use dialtone_persist::backend::log::{Config, Log};
@@ -175,6 +175,15 @@ impl Node {
         }
     }
 
+    /// As the service does before it reads.
+    fn load(&self) {
+        let log = self.log.as_ref().unwrap();
+        let names = block_on(log.list("", None, self.streams.len())).unwrap();
+        for entry in names {
+            block_on(log.load(&entry.name, NOW)).unwrap();
+        }
+    }
+
     fn counter(&self, name: &str) -> u64 {
         let status = self.log.as_ref().unwrap().status();
         let found = status.counters.iter().find(|(known, _)| *known == name);
@@ -228,15 +237,23 @@ fn payload(len: usize) -> Bytes {
 fn appends(c: &mut Criterion<CpuTime>) {
     let mut group = c.benchmark_group("persist_log/append");
     let cases = [
-        (1, 1, 256),
-        (1, 64, 256),
-        (64, 1, 256),
-        (1000, 1, 256),
-        (64, 1, 16 << 10),
+        (1, 1, 256, false),
+        (1, 1, 256, true),
+        (1, 64, 256, false),
+        (64, 1, 256, false),
+        (64, 1, 256, true),
+        (1000, 1, 256, false),
+        (1000, 1, 256, true),
+        (64, 1, 16 << 10, false),
     ];
-    for (streams, records, len) in cases {
-        let name = format!("{streams} streams, {records} records a commit, {len} B");
-        let mut node = Node::new(streams, config());
+    for (streams, records, len, reserve) in cases {
+        let reserved = if reserve { ", space reserved" } else { "" };
+        let name = format!("{streams} streams, {records} records a commit, {len} B{reserved}");
+        let config = Config {
+            reserve,
+            ..config()
+        };
+        let mut node = Node::new(streams, config);
         let payloads = vec![payload(len); records];
         group.throughput(Throughput::Elements((streams * records) as u64));
         let (began, before) = (Instant::now(), node.counter("written_bytes"));
@@ -250,6 +267,9 @@ fn appends(c: &mut Criterion<CpuTime>) {
         });
         let records = rounds as f64 * (streams * records) as f64;
         let bytes = (node.counter("written_bytes") - before) as f64;
+        if rounds == 0 {
+            continue;
+        }
         println!(
             "{name}: {:.0} records/s by the clock, {:.1} records a sync, {:.3} bytes written a byte of payload",
             records / began.elapsed().as_secs_f64(),
@@ -272,6 +292,7 @@ fn reads(c: &mut Criterion<CpuTime>) {
             node.round(0..streams, &payloads, Durability::Memory);
         }
         node.round(0..streams, &payloads, Durability::Fsync);
+        node.load();
         group.throughput(Throughput::Bytes(total as u64));
         let name = format!("{streams} streams, {len} B");
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -286,6 +307,9 @@ fn reads(c: &mut Criterion<CpuTime>) {
                 times += 1;
             });
         });
+        if times == 0 {
+            continue;
+        }
         let rate = f64::from(times) * total as f64 / clock.as_secs_f64();
         println!("{name}: {:.0} MB/s by the clock", rate / 1e6);
     }
@@ -314,6 +338,43 @@ fn memory() -> u64 {
     pages * 4096
 }
 
+/// Names the folder to a process that is to open it and say what that costs.
+const OPEN: &str = "DIALTONE_BENCH_OPEN";
+
+fn quiet() -> Config {
+    Config {
+        maintenance: false,
+        ..config()
+    }
+}
+
+fn open_in_a_process_of_its_own(node: &Node) {
+    let program = std::env::current_exe().unwrap();
+    let mut command = std::process::Command::new(program);
+    let status = command.env(OPEN, node.folder.path()).status().unwrap();
+    assert!(status.success(), "{status}");
+}
+
+fn open_and_say(folder: &Path) {
+    let before = memory();
+    let began = Instant::now();
+    let disk = Folder::open(folder).unwrap();
+    let log = Log::open(Arc::new(disk), quiet()).unwrap();
+    let took = began.elapsed();
+    let streams = log.status().sum.streams;
+    println!(
+        "  opened in {took:?}, {:?} of a processor, {} bytes of memory a stream; {:?}",
+        cpu_time(),
+        (memory() - before) / streams.max(1),
+        log.report(),
+    );
+    let name = "projects/3fa85f64-5717-4562-b3fc-2c963f66afa6/s0050000";
+    let name = StreamName::new(name).unwrap();
+    let began = Instant::now();
+    block_on(log.load(&name, NOW)).unwrap().unwrap();
+    println!("  the first load of a stream: {:?}", began.elapsed());
+}
+
 /// A start with 100,000 streams.
 fn opens(c: &mut Criterion<CpuTime>) {
     const STREAMS: usize = 100_000;
@@ -333,39 +394,18 @@ fn opens(c: &mut Criterion<CpuTime>) {
     group
         .sample_size(10)
         .throughput(Throughput::Elements(STREAMS as u64));
-    let quiet = Config {
-        maintenance: false,
-        ..config()
-    };
-    let before = memory();
-    let (began, log) = (Instant::now(), open(&node.folder, quiet.clone()));
-    println!(
-        "100,000 streams, a third of the log behind the checkpoint: opened in {:?}, {} bytes of memory a stream, {:?}",
-        began.elapsed(),
-        (memory() - before) / STREAMS as u64,
-        log.report(),
-    );
-    drop(log);
+    println!("100,000 streams, a third of the log behind the checkpoint:");
+    open_in_a_process_of_its_own(&node);
     group.bench_function("behind a checkpoint, with a tail", |b| {
-        b.iter(|| open(&node.folder, quiet.clone()));
+        b.iter(|| open(&node.folder, quiet()));
     });
-    let log = open(&node.folder, quiet.clone());
+    let log = open(&node.folder, quiet());
     log.checkpoint().unwrap();
     drop(log);
-    let before = memory();
-    let (began, log) = (Instant::now(), open(&node.folder, quiet.clone()));
-    println!(
-        "100,000 streams, closed in order: opened in {:?}, {} bytes of memory a stream",
-        began.elapsed(),
-        (memory() - before) / STREAMS as u64,
-    );
-    let name = StreamName::new("projects/3fa85f64-5717-4562-b3fc-2c963f66afa6/s0050000").unwrap();
-    let began = Instant::now();
-    block_on(log.load(&name, NOW)).unwrap().unwrap();
-    println!("the first load of a stream: {:?}", began.elapsed());
-    drop(log);
+    println!("100,000 streams, closed in order:");
+    open_in_a_process_of_its_own(&node);
     group.bench_function("closed in order", |b| {
-        b.iter(|| open(&node.folder, quiet.clone()));
+        b.iter(|| open(&node.folder, quiet()));
     });
     group.finish();
 }
@@ -375,4 +415,12 @@ criterion_group! {
     config = Criterion::default().with_measurement(CpuTime(WallTime)).measurement_time(Duration::from_secs(4)).warm_up_time(Duration::from_secs(1)).sample_size(20);
     targets = appends, reads, opens
 }
-criterion_main!(benches);
+
+fn main() {
+    if let Some(folder) = std::env::var_os(OPEN) {
+        open_and_say(Path::new(&folder));
+        return;
+    }
+    benches();
+    Criterion::default().configure_from_args().final_summary();
+}

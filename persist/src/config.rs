@@ -14,6 +14,8 @@ use crate::placement::Placement;
 pub enum Store {
     /// In memory: everything is lost with the process.
     Memory,
+    /// In a log on disk, in this folder, which one process uses at a time.
+    Log(PathBuf),
     /// In something that is open already.
     Open(Arc<dyn Backend>),
 }
@@ -119,9 +121,4 @@ impl Config {
             drain_max: Duration::from_secs(10),
         }
     }
-}
-
-/// Where files are kept by default below the working directory.
-pub fn default_folder() -> PathBuf {
-    PathBuf::from("dialtone-data").join("persist")
 }

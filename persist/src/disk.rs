@@ -68,7 +68,7 @@ pub trait File: Debug + Send + Sync + 'static {
     ///
     /// # Errors
     /// When the file system does not say.
-    fn len(&self) -> io::Result<u64>;
+    fn size(&self) -> io::Result<u64>;
 
     /// Reads from `offset` on and says how much: less than asked for only at the end of the file.
     ///

@@ -20,9 +20,11 @@ mod timers;
 mod watch;
 mod write;
 
+use crate::backend::log::{self, Log};
 use crate::backend::memory::Memory;
 use crate::backend::{self, Backend};
 use crate::config::{Config, Store};
+use crate::disk::{self, Folder};
 use crate::placement::{Alone, Placement};
 use shared::Shared;
 
@@ -35,6 +37,12 @@ pub enum BindError {
     /// The name of the node is none.
     #[error("the name of a node has 1 to 64 letters, digits, `-` and `_`, and this is {0:?}")]
     Node(String),
+    /// The folder of the log cannot be used.
+    #[error(transparent)]
+    Folder(#[from] disk::OpenError),
+    /// The store cannot be opened.
+    #[error("cannot open the store")]
+    Store(#[source] backend::Error),
     /// The broker does not let the service in.
     #[error("cannot subscribe to {pattern}")]
     Subscribe {
@@ -96,10 +104,7 @@ impl Persist {
             return Err(BindError::Node(config.node));
         }
         let memory = Arc::new(Memory::new());
-        let store: Arc<dyn Backend> = match &config.store {
-            Store::Memory => Arc::new(Memory::new()),
-            Store::Open(backend) => Arc::clone(backend),
-        };
+        let store = open_store(&config.store).await?;
         let placement: Arc<dyn Placement> = match &config.placement {
             Some(placement) => Arc::clone(placement),
             None => Arc::new(Alone::new(config.node.clone())),
@@ -218,6 +223,26 @@ async fn finish(shared: &Arc<Shared>, until: Instant) {
             error = &error as &dyn std::error::Error,
             "the broker has gone first"
         );
+    }
+}
+
+async fn open_store(store: &Store) -> Result<Arc<dyn Backend>, BindError> {
+    match store {
+        Store::Memory => Ok(Arc::new(Memory::new())),
+        Store::Open(backend) => Ok(Arc::clone(backend)),
+        Store::Log(folder) => {
+            let folder = folder.clone();
+            let open = move || -> Result<Log, BindError> {
+                let disk = Arc::new(Folder::open(folder)?);
+                Log::open(disk, log::Config::default()).map_err(BindError::Store)
+            };
+            let opened = tokio::task::spawn_blocking(open).await;
+            let panicked = |_panic| {
+                let text = "opening the log ended early".to_owned();
+                BindError::Store(backend::Error::Failed(text))
+            };
+            Ok(Arc::new(opened.map_err(panicked)??))
+        }
     }
 }
 

@@ -18,7 +18,7 @@ pub(crate) use local::{
 
 #[expect(clippy::doc_markdown, reason = "help texts are shown as they stand")]
 mod serve;
-pub(crate) use serve::{Broker, Serve, Up};
+pub(crate) use serve::{Broker, Persist, Serve, Up};
 
 /// Everything that can stand behind `dialtone`.
 #[derive(Debug, Parser)]
@@ -66,6 +66,8 @@ pub(crate) enum Command {
     Up(Up),
     /// Run a broker
     Broker(Broker),
+    /// Run a node of the persist service: durable streams
+    Persist(Box<Persist>),
     /// Show, check and explain the configuration of a broker
     Config(Config),
     /// Make the hash of a password or token for a users file
@@ -103,7 +105,7 @@ pub(crate) enum Command {
 
 /// The groups of the overview, with the subcommands of each in order.
 const GROUPS: [(&str, &[&str]); 4] = [
-    ("Run", &["up", "broker", "config", "passwd"]),
+    ("Run", &["up", "broker", "persist", "config", "passwd"]),
     ("Use", &["pub", "sub", "request", "reply", "interest"]),
     ("Watch and measure", &["rtt", "top", "bench"]),
     ("Set up", &["context", "completions", "version"]),

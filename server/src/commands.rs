@@ -11,6 +11,7 @@ mod config;
 mod context;
 mod interest;
 mod passwd;
+mod persist;
 mod publish;
 mod reply;
 mod request;
@@ -29,6 +30,7 @@ pub(crate) fn run(cli: Cli) -> Outcome {
     match command {
         Command::Up(args) => serve::up(args, &log),
         Command::Broker(args) => serve::broker(args, &log),
+        Command::Persist(args) => persist::run(args, &log),
         Command::Config(args) => config::run(args, &log),
         Command::Passwd(args) => passwd::run(&args),
         Command::Context(args) => context::run(args),

@@ -19,6 +19,7 @@ mod exit;
 mod files;
 mod lifecycle;
 mod payload;
+mod persist;
 mod print;
 mod profile;
 mod reload;

@@ -2,11 +2,12 @@
 //! announced, and then it runs until a signal comes.
 
 use std::io::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use dialtone_broker::auth::Authenticate;
 use dialtone_broker::error::BindError;
 use dialtone_broker::monitor::Monitor;
 use dialtone_transport::tls::ServerTls;
@@ -21,6 +22,7 @@ use crate::config::{
 };
 use crate::exit::{Exit, Failure, Outcome};
 use crate::lifecycle::{self, Ended, Signals};
+use crate::persist::{self, Embedded, Inside};
 use crate::print::{Output, Paint, counted, note};
 use crate::reload::Reload;
 use crate::shards::{self, Shards};
@@ -47,12 +49,12 @@ pub(crate) fn up(args: Up, log: &LogArgs) -> Outcome {
     };
     let data = std::path::absolute(&data).context("cannot tell where the data folder is")?;
     let preset = up_preset(&data);
-    run(args.serve, log, preset, true)
+    run(args.serve, log, preset, Some(data.join(persist::FOLDER)))
 }
 
 /// `dialtone broker`
 pub(crate) fn broker(args: Broker, log: &LogArgs) -> Outcome {
-    run(args.serve, log, Layer::default(), false)
+    run(args.serve, log, Layer::default(), None)
 }
 
 fn up_preset(data: &Path) -> Layer {
@@ -124,7 +126,8 @@ fn usable(loaded: Loaded) -> Result<Settings, Failure> {
     Err(failure.hint("`dialtone config check` shows the whole configuration, `dialtone config sample` explains it"))
 }
 
-fn run(args: Serve, log: &LogArgs, preset: Layer, inviting: bool) -> Outcome {
+/// `up` has a folder for streams, and invites to try things.
+fn run(args: Serve, log: &LogArgs, preset: Layer, streams: Option<PathBuf>) -> Outcome {
     let sources = sources(args.config.as_deref(), args.settings, log, preset);
     let loaded = sources.load(&Environment);
     // With a wrong level there is nothing to be logged yet; the problem is reported below.
@@ -144,7 +147,7 @@ fn run(args: Serve, log: &LogArgs, preset: Layer, inviting: bool) -> Outcome {
     let announce = Announce {
         ready_file: args.ready_file,
         json: args.json,
-        inviting,
+        inviting: streams.is_some(),
     };
     let service = Service {
         sources,
@@ -153,6 +156,7 @@ fn run(args: Serve, log: &LogArgs, preset: Layer, inviting: bool) -> Outcome {
         auth,
         logs,
         announce,
+        streams,
     };
     let outcome = runtime.block_on(service.run(&shards));
     drop(runtime);
@@ -167,6 +171,8 @@ struct Service {
     auth: Auth,
     logs: telemetry::Logs,
     announce: Announce,
+    /// Where the persist service of this process keeps its streams, if it has one.
+    streams: Option<PathBuf>,
 }
 
 impl Service {
@@ -174,7 +180,9 @@ impl Service {
         // Before anything is announced, so that whoever reads it may send signals.
         let signals = Signals::new().context("cannot take over signals")?;
         let config = assemble::broker(&self.settings, self.tls.as_ref(), shards.handles());
-        let bound = dialtone_broker::Broker::bind(config, Arc::clone(&self.auth.provider)).await;
+        let inside = Arc::new(Inside::new(Arc::clone(&self.auth.provider)));
+        let provider: Arc<dyn Authenticate> = Arc::<Inside>::clone(&inside);
+        let bound = dialtone_broker::Broker::bind(config, provider).await;
         let broker = bound.map_err(explain)?;
         let handle = broker.handle();
         let monitor = match self.settings.monitor.value {
@@ -212,7 +220,13 @@ impl Service {
             logs: self.logs,
             broker: handle,
         };
-        let service = serve(broker, monitor, drain.clone(), CancellationToken::new());
+        let mut streams = None;
+        if let Some(folder) = self.streams {
+            let shards = shards.handles();
+            let shard = shards.first().context("there is no thread for persist")?;
+            streams = Some(Embedded::start(reload.broker.clone(), &inside, folder, shard).await?);
+        }
+        let service = serve(broker, monitor, streams, drain.clone());
         self.announce.say(&ready)?;
         let supervised = lifecycle::supervise(
             service,
@@ -233,13 +247,27 @@ impl Service {
     }
 }
 
-/// Runs a broker until it has drained. Monitoring goes on meanwhile, and ends with it.
+/// Runs a broker until it has drained. Persist ends before, so that its answers still arrive; monitoring goes on
+/// meanwhile, and ends with the broker.
 async fn serve(
     broker: dialtone_broker::Broker,
     monitor: Option<Monitor>,
-    drain: CancellationToken,
-    end: CancellationToken,
+    streams: Option<Embedded>,
+    stop: CancellationToken,
 ) {
+    let (drain, end) = (CancellationToken::new(), CancellationToken::new());
+    let draining = async {
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = end.cancelled() => {}
+        }
+        if let Some(streams) = streams
+            && let Err(error) = streams.stop().await
+        {
+            tracing::error!("persist did not stop in good order: {error:#}");
+        }
+        drain.cancel();
+    };
     let monitoring = async {
         let Some(monitor) = monitor else { return };
         let cut = async {
@@ -252,10 +280,10 @@ async fn serve(
         }
     };
     let broker = async {
-        broker.run(drain).await;
+        broker.run(drain.clone()).await;
         end.cancel();
     };
-    tokio::join!(broker, monitoring);
+    tokio::join!(broker, monitoring, draining);
 }
 
 /// What is known when everything is bound.
@@ -270,7 +298,7 @@ struct Ready {
 
 /// Who is told when everything is bound.
 struct Announce {
-    ready_file: Option<std::path::PathBuf>,
+    ready_file: Option<PathBuf>,
     json: bool,
     inviting: bool,
 }

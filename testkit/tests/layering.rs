@@ -29,7 +29,14 @@ const ALLOWED: &[(&str, &[&str], &[&str])] = &[
     ),
     (
         "server",
-        &["protocol", "transport", "broker", "client", "benches/load"],
+        &[
+            "protocol",
+            "transport",
+            "broker",
+            "client",
+            "persist",
+            "benches/load",
+        ],
         &["testkit"],
     ),
     (
@@ -137,6 +144,7 @@ fn some_crates_are_for_some_layers_only() {
                 "transport",
                 "broker",
                 "client",
+                "persist",
                 "benches/load",
                 "server",
                 "testkit",

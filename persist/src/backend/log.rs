@@ -109,7 +109,7 @@ impl Log {
         let failed =
             |error: std::io::Error| Error::Failed(format!("failed to open the log: {error}"));
         let reserve = config.reserve.then_some(config.segment_len_max);
-        let opened = open::open(&disk, reserve, config.open_segments_max).map_err(failed)?;
+        let opened = open::open(disk, reserve, config.open_segments_max).map_err(failed)?;
         let streams = Streams::default();
         streams.reserve_ids(opened.summary.next_stream);
         let (tombstones, problems) = opened.builder.finish(&streams);
@@ -403,14 +403,21 @@ impl Backend for Log {
         let inner = Arc::clone(&self.inner);
         async move {
             let (sender, receiver) = oneshot::channel();
-            // Not on a worker, because those end as well. Whoever asked may not wait any more.
+            let close = move || {
+                let closed = inner.close();
+                // The disk is let go of before anybody hears of it.
+                drop(inner);
+                // Whoever asked may not wait any more.
+                drop(sender.send(closed));
+            };
+            // Not on a worker, because those end as well.
             std::thread::Builder::new()
                 .name("log-close".to_owned())
-                .spawn(move || drop(sender.send(inner.close())))
+                .spawn(close)
                 .map_err(|error| {
                     Error::Unavailable(format!("failed to start a thread: {error}"))
                 })?;
-            receiver.await.map_err(|_| Error::Closed)?
+            receiver.await.unwrap_or(Err(Error::Closed))
         }
         .boxed()
     }

@@ -159,7 +159,7 @@ impl Disk for Folder {
 struct OnDisk(fs::File);
 
 impl File for OnDisk {
-    fn len(&self) -> io::Result<u64> {
+    fn size(&self) -> io::Result<u64> {
         Ok(self.0.metadata()?.len())
     }
 

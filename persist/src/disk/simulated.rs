@@ -341,7 +341,7 @@ impl Open {
 }
 
 impl File for Open {
-    fn len(&self) -> io::Result<u64> {
+    fn size(&self) -> io::Result<u64> {
         Ok(self.disk.lock().inodes[self.inode].len())
     }
 

@@ -9,11 +9,14 @@ use std::sync::Arc;
 
 use dialtone_client::persist::StreamName;
 use dialtone_client::persist::wire::{Config, Durability};
+use dialtone_persist::backend::log::{Config as LogConfig, Log};
 use dialtone_persist::backend::memory::Memory;
 use dialtone_persist::backend::postgres::{Config as PostgresConfig, PostgresBackend};
 use dialtone_persist::backend::{Backend, Error, StreamId};
 use dialtone_persist::core::commit::{Commit, Meta};
+use dialtone_persist::disk::Folder;
 use dialtone_testkit::Postgres;
+use tempfile::TempDir;
 use tokio::sync::oneshot;
 
 mod contract;
@@ -29,6 +32,7 @@ pub(crate) struct Fixture {
 enum Kept {
     Memory(Arc<Memory>),
     Postgres { url: String },
+    Log(TempDir),
 }
 
 /// Which backend is under test.
@@ -36,6 +40,17 @@ enum Kept {
 pub(crate) enum Kind {
     Memory,
     Postgres,
+    Log,
+}
+
+/// Segments are small, so that there are several.
+fn open_log(folder: &TempDir) -> Arc<dyn Backend> {
+    let config = LogConfig {
+        segment_len_max: 16 << 10,
+        ..LogConfig::default()
+    };
+    let disk = Folder::open(folder.path()).unwrap();
+    Arc::new(Log::open(Arc::new(disk), config).unwrap())
 }
 
 impl Fixture {
@@ -55,6 +70,13 @@ impl Fixture {
                     kind: Kept::Postgres { url },
                 }
             }
+            Kind::Log => {
+                let folder = tempfile::tempdir().unwrap();
+                Self {
+                    backend: open_log(&folder),
+                    kind: Kept::Log(folder),
+                }
+            }
         }
     }
 
@@ -64,6 +86,11 @@ impl Fixture {
         match &self.kind {
             Kept::Memory(memory) => memory.reopen(),
             Kept::Postgres { url } => self.backend = open_postgres(url).await,
+            Kept::Log(folder) => {
+                // The folder is let go of first.
+                self.backend = Arc::new(Memory::new());
+                self.backend = open_log(folder);
+            }
         }
     }
 
@@ -124,6 +151,9 @@ macro_rules! on_every_backend {
         }
         mod postgres {
             $(#[test] fn $test() { crate::run(crate::Kind::Postgres, crate::$module::$test); })+
+        }
+        mod log {
+            $(#[test] fn $test() { crate::run(crate::Kind::Log, crate::$module::$test); })+
         }
     };
 }

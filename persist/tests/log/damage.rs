@@ -62,9 +62,9 @@ fn a_flipped_bit_in_the_log_is_never_served_and_never_silent() {
     for name in segments {
         let len = disk.contents(name).unwrap().len();
         for _ in 0..60 {
-            let at = dice.below(len as u64) as usize;
+            let at = dice.len(len as u64);
             let disk = disk.crashed(dialtone_persist::disk::Crash::Kept);
-            disk.flip(name, at, dice.below(8) as u8).unwrap();
+            disk.flip(name, at, dice.byte()).unwrap();
             let log = open(&disk).unwrap();
             let mut complaints = log.report().problems.clone();
             let mut lost = 0;

@@ -30,6 +30,14 @@ impl Dice {
         mixed % bound
     }
 
+    pub(crate) fn len(&mut self, bound: u64) -> usize {
+        usize::try_from(self.below(bound)).unwrap()
+    }
+
+    pub(crate) fn byte(&mut self) -> u8 {
+        u8::try_from(self.below(256)).unwrap()
+    }
+
     pub(crate) fn is(&mut self, one_in: u64) -> bool {
         self.below(one_in) == 0
     }
@@ -53,14 +61,30 @@ struct Core {
 }
 
 /// Decides what is written.
-#[derive(Default)]
 pub(crate) struct Decider {
+    prefix: String,
     streams: BTreeMap<StreamName, Core>,
     epochs: u64,
     time: u64,
 }
 
+impl Default for Decider {
+    fn default() -> Self {
+        Self::with_prefix("hub/")
+    }
+}
+
 impl Decider {
+    /// One that makes streams with names of its own.
+    pub(crate) fn with_prefix(prefix: &str) -> Self {
+        Self {
+            prefix: prefix.to_owned(),
+            streams: BTreeMap::new(),
+            epochs: 0,
+            time: 0,
+        }
+    }
+
     /// Something to write, which the decider takes for written.
     pub(crate) fn next(&mut self, dice: &mut Dice) -> Write {
         // Clocks jump.
@@ -69,7 +93,7 @@ impl Decider {
         } else {
             self.time + dice.below(100)
         };
-        let name = StreamName::new(format!("hub/s{}", dice.below(4))).unwrap();
+        let name = StreamName::new(format!("{}s{}", self.prefix, dice.below(4))).unwrap();
         if !self.streams.contains_key(&name) {
             return self.create(name);
         }
@@ -157,16 +181,14 @@ impl Core {
             self.records.remove(seq);
         }
         let payload = match dice.below(3) {
-            0 => vec![dice.below(256) as u8; dice.below(800) as usize],
-            _ => (0..dice.below(300))
-                .map(|_| dice.below(256) as u8)
-                .collect(),
+            0 => vec![dice.byte(); dice.len(800)],
+            _ => (0..dice.below(300)).map(|_| dice.byte()).collect(),
         };
         let append = Append {
             seq,
             time,
             key,
-            encoding: dice.below(3) as u8,
+            encoding: dice.byte() % 3,
             headers: dice.is(4).then(|| Bytes::from_static(b"{\"a\":1}")),
             ttl: dice.is(5).then(|| dice.below(100_000)),
             id: dice.is(3).then(|| Arc::from(format!("id-{seq}"))),
@@ -206,7 +228,7 @@ impl Core {
 }
 
 fn consumer(dice: &mut Dice) -> ConsumerChange {
-    let state = Bytes::from(vec![dice.below(256) as u8; 5]);
+    let state = Bytes::from(vec![dice.byte(); 5]);
     ConsumerChange {
         name: Arc::from(format!("c{}", dice.below(3))),
         what: match dice.below(6) {

@@ -11,6 +11,7 @@ use dialtone_client::persist::wire::{Durability, StoredRecord};
 use dialtone_persist::backend::log::{Config, Log};
 use dialtone_persist::backend::{Backend, Error, Logged, MessageId, StreamId};
 use dialtone_persist::core::commit::{Commit, Meta, Totals};
+use dialtone_persist::core::records::RecordMeta;
 use dialtone_persist::disk::{Disk, Simulated};
 
 /// Small segments, so that a short history has many, and no thread that does things by itself.
@@ -47,7 +48,8 @@ pub(crate) fn commit(
     stream: StreamId,
     commit: Commit,
 ) -> Result<Durability, Error> {
-    begin(backend, stream, commit).recv().unwrap()
+    let heard = begin(backend, stream, commit).recv();
+    heard.unwrap_or(Err(Error::Closed))
 }
 
 /// Commits and says where to wait.
@@ -71,7 +73,7 @@ pub(crate) struct View {
     pub(crate) meta: Meta,
     pub(crate) totals: Totals,
     pub(crate) records: Vec<StoredRecord>,
-    pub(crate) known: Vec<(u64, u32, u64, Option<Arc<str>>, Option<u64>)>,
+    pub(crate) known: Vec<RecordMeta>,
     pub(crate) log: Vec<Logged>,
     pub(crate) ids: Vec<MessageId>,
     pub(crate) consumers: BTreeMap<Arc<str>, Vec<Bytes>>,
@@ -110,7 +112,7 @@ pub(crate) fn view_of(backend: &dyn Backend, name: &StreamName, now: u64) -> Opt
     let known = known.map(|(seq, size, time)| {
         let meta = loaded.records.get(seq).unwrap();
         assert_eq!((meta.size, meta.time), (size, time));
-        (seq, size, time, meta.key, meta.expires)
+        meta
     });
     Some(View {
         known: known.collect(),

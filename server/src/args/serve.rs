@@ -42,6 +42,47 @@ pub(crate) struct Up {
     pub(crate) serve: Serve,
 }
 
+/// `dialtone persist`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Durable streams for the clients of a broker, kept in a log in the data folder. `dialtone up` runs one
+beside its broker.
+
+Signals:
+  TERM, INT   finish what was taken, make it durable, and stop; again: stop at once
+
+Examples:
+  dialtone persist --url ws://127.0.0.1:4480 --data /var/lib/dialtone
+  dialtone persist --data ./data --node p1 --quota-bytes '10 GiB'")]
+pub(crate) struct Persist {
+    /// Which broker.
+    #[command(flatten)]
+    pub(crate) connect: super::ConnectArgs,
+    /// Folder for the streams [env: DIALTONE_DATA] [default: ~/.local/share/dialtone]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+    /// Keep everything in memory alone, and lose it at the end
+    #[arg(long, conflicts_with = "data")]
+    pub(crate) memory: bool,
+    /// Name of this node: letters, digits, `-` and `_` [env: DIALTONE_PERSIST_NODE]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) node: Option<String>,
+    /// Most streams of an account or a project; 0: no limit
+    #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Quotas")]
+    pub(crate) quota_streams: u64,
+    /// Most bytes of records of an account or a project; 0: no limit
+    #[arg(
+        long,
+        value_name = "SIZE",
+        default_value = "0",
+        help_heading = "Quotas"
+    )]
+    pub(crate) quota_bytes: crate::config::Size,
+    /// When ready, write the name and process number to this file, as JSON
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ready_file: Option<PathBuf>,
+}
+
 /// `dialtone broker`
 #[derive(Debug, Args)]
 #[command(after_help = "\

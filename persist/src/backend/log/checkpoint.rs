@@ -109,7 +109,7 @@ pub(crate) fn write(
 pub(crate) fn read(disk: &dyn Disk, name: &str) -> Result<Checkpoint, String> {
     let bytes = read_file(disk, name).map_err(|error| format!("it cannot be read: {error}"))?;
     let (header, compressed) = bytes
-        .split_at_checked(HEADER_LEN)
+        .split_first_chunk::<HEADER_LEN>()
         .ok_or("it is too short")?;
     let field = |from: usize| {
         let bytes: [u8; 8] = header[from..from + 8].try_into().expect("eight bytes");
@@ -138,7 +138,7 @@ pub(crate) fn read(disk: &dyn Disk, name: &str) -> Result<Checkpoint, String> {
 
 fn read_file(disk: &dyn Disk, name: &str) -> io::Result<Vec<u8>> {
     let file = disk.open(name)?;
-    let len = usize::try_from(file.len()?).map_err(io::Error::other)?;
+    let len = usize::try_from(file.size()?).map_err(io::Error::other)?;
     let mut bytes = vec![0; len];
     read_exact_at(&*file, &mut bytes, 0)?;
     Ok(bytes)

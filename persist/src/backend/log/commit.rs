@@ -64,7 +64,7 @@ impl Inner {
             name: name.clone(),
             state: Mutex::new(state),
         };
-        let stream = self.streams.add(stream).map_err(|_| Error::Exists)?;
+        let stream = self.streams.add(stream).or(Err(Error::Exists))?;
         let mut head = head::create(id, name, meta);
         let (waiter, receiver) = Waiter::for_sync();
         let mut state = stream.state.lock();

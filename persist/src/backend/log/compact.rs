@@ -106,13 +106,7 @@ impl Inner {
     fn compact_segment(&self, segment: &Segment, work: &mut Work) -> Result<(), Stop> {
         self.leave_frames(segment.id, &mut work.pace)?;
         let result = self.move_records(segment, &mut work.pace);
-        // Streams that nobody uses were looked into.
-        for stream in self.streams.all() {
-            let mut state = stream.state.lock();
-            if !state.used {
-                state.positions = None;
-            }
-        }
+        self.forget_unused();
         result?;
         self.move_tombstones(segment.id, &work.retired)?;
         Ok(())
@@ -196,7 +190,9 @@ impl Inner {
         let Some(stream) = self.streams.by_id(id) else {
             return Ok(0);
         };
-        let offset = u32::try_from(frame.offset).map_err(|_| not_understood())?;
+        let offset = u32::try_from(frame.offset)
+            .ok()
+            .ok_or_else(not_understood)?;
         let position = Position::new(segment, offset);
         let records = head::records(frame.fixed.kind, frame.head).ok_or_else(not_understood)?;
         match load::find(&self.frames, &stream) {

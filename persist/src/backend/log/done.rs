@@ -36,8 +36,8 @@ pub(crate) enum Told {
 }
 
 impl fmt::Debug for Waiter {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut shown = formatter.debug_struct("Waiter");
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("Waiter");
         shown.field("until", &self.until).finish_non_exhaustive()
     }
 }

@@ -83,7 +83,9 @@ impl Folded {
             match change {
                 ReadChange::Append { record, replaced } => {
                     self.append(&record, placed, records);
-                    replaced.into_iter().for_each(|seq| self.remove(seq, seq));
+                    for seq in replaced {
+                        self.remove(seq, seq);
+                    }
                 }
                 ReadChange::Remove(remove) => {
                     for (first, last) in &remove.ranges {

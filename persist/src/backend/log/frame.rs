@@ -105,12 +105,15 @@ pub(crate) fn begin(buffer: &mut Vec<u8>) {
 pub(crate) fn seal(head: &mut [u8], kind: Kind, data_len: usize, segment: SegmentId, synced: u32) {
     let number = |len: usize| u32::try_from(len).expect("bounded by HEAD_LEN_MAX, DATA_LEN_MAX");
     let head_len = number(head.len());
-    head[MARK_AT..KIND_AT].copy_from_slice(&MARK);
-    head[KIND_AT] = kind.number();
-    head[8..12].copy_from_slice(&head_len.to_le_bytes());
-    head[12..16].copy_from_slice(&number(data_len).to_le_bytes());
-    head[16..20].copy_from_slice(&segment.to_le_bytes());
-    head[20..24].copy_from_slice(&synced.to_le_bytes());
+    let fixed: &mut [u8; FIXED_LEN] = head
+        .first_chunk_mut()
+        .expect("a head begins with room for these");
+    fixed[MARK_AT..KIND_AT].copy_from_slice(&MARK);
+    fixed[KIND_AT] = kind.number();
+    fixed[8..12].copy_from_slice(&head_len.to_le_bytes());
+    fixed[12..16].copy_from_slice(&number(data_len).to_le_bytes());
+    fixed[16..20].copy_from_slice(&segment.to_le_bytes());
+    fixed[20..24].copy_from_slice(&synced.to_le_bytes());
     let sum = checksum(&head[CHECKED_FROM..]);
     head[..CHECKED_FROM].copy_from_slice(&sum.to_le_bytes());
 }

@@ -17,7 +17,7 @@ const READ_LEN_MAX: u64 = 4 << 20;
 
 /// Bytes between two frames that are read and thrown away rather than asking twice: a read from
 /// the page cache costs about as much as copying so many.
-const GAP_MAX: u64 = 16 << 10;
+const GAP_MAX: u32 = 16 << 10;
 
 /// A frame that was read.
 #[derive(Debug)]
@@ -59,7 +59,7 @@ impl Frames {
                     let from = offset(placed) - offset(&span[0]);
                     each(parse(
                         *placed,
-                        bytes.slice(at(from)..at(from + u64::from(placed.len))),
+                        &bytes.slice(at(from)..at(from + u64::from(placed.len))),
                     ));
                 }),
                 // One of them is at fault, and the others can be read.
@@ -75,7 +75,7 @@ impl Frames {
 
     fn read_one(&self, placed: Placed) -> Result<ReadFrame, Unreadable> {
         match self.read_span(&[placed]) {
-            Ok(bytes) => parse(placed, bytes),
+            Ok(bytes) => parse(placed, &bytes),
             Err(error) => Err(unreadable(placed, &error)),
         }
     }
@@ -104,7 +104,7 @@ impl Frames {
     ) {
         let mut small = Vec::new();
         for placed in all {
-            if u64::from(placed.len) <= GAP_MAX {
+            if placed.len <= GAP_MAX {
                 small.push(*placed);
                 continue;
             }
@@ -116,7 +116,7 @@ impl Frames {
 
     fn read_head(&self, placed: Placed) -> Result<ReadFrame, Unreadable> {
         let start = Placed {
-            len: u32::try_from(GAP_MAX).expect("it is small"),
+            len: GAP_MAX,
             ..placed
         };
         let bytes = self
@@ -136,14 +136,18 @@ impl Frames {
 
 /// How many of the first frames are read at once.
 fn span_len(frames: &[Placed]) -> usize {
-    let (from, segment) = (offset(&frames[0]), segment_of(&frames[0]));
+    let Some(first) = frames.first() else {
+        return 0;
+    };
     let follows = |pair: &&[Placed]| {
-        let (before, next) = (&pair[0], &pair[1]);
+        let [before, next] = pair else {
+            return false;
+        };
         let end = offset(before) + u64::from(before.len);
-        segment_of(next) == segment
+        segment_of(next) == segment_of(first)
             && offset(next) >= end
-            && offset(next) - end <= GAP_MAX
-            && offset(next) + u64::from(next.len) - from <= READ_LEN_MAX
+            && offset(next) - end <= u64::from(GAP_MAX)
+            && offset(next) + u64::from(next.len) - offset(first) <= READ_LEN_MAX
     };
     1 + frames.windows(2).take_while(follows).count()
 }
@@ -160,8 +164,8 @@ fn at(bytes: u64) -> usize {
     usize::try_from(bytes).expect("a read fits into memory")
 }
 
-fn parse(placed: Placed, bytes: Bytes) -> Result<ReadFrame, Unreadable> {
-    let Some(fixed) = Fixed::read(&bytes, segment_of(&placed)) else {
+fn parse(placed: Placed, bytes: &Bytes) -> Result<ReadFrame, Unreadable> {
+    let Some(fixed) = Fixed::read(bytes, segment_of(&placed)) else {
         return Err(damaged(placed, "no frame begins here"));
     };
     let end = fixed.head_len + fixed.data_len;

@@ -18,9 +18,9 @@ use super::streams::{State, Stream};
 use crate::backend::Error;
 
 /// A stream that is used gets a snapshot when so many frames were written since the last one, or
-/// a quarter as many as it has records, if that is more: then writing snapshots costs no more
-/// than a few bytes for each record.
-const TAIL_MAX_USED: usize = 256;
+/// half as many as it has records, if that is more: then a snapshot costs little for each frame.
+/// Loading so many frames, each from another place, takes some ten milliseconds.
+const TAIL_MAX_USED: usize = 4096;
 
 /// One that is not used, so that it takes little memory and is loaded quickly.
 const TAIL_MAX_UNUSED: usize = 4;
@@ -146,7 +146,19 @@ impl Inner {
         }
     }
 
+    /// Forgets where the records of streams are that nobody uses: they were read once, or looked
+    /// into by compaction.
+    pub(super) fn forget_unused(&self) {
+        for stream in self.streams.all() {
+            let mut state = stream.state.lock();
+            if !state.used {
+                state.positions = None;
+            }
+        }
+    }
+
     fn turn(&self, due: bool) -> Result<(), Error> {
+        self.forget_unused();
         if due {
             self.checkpoint()?;
         }
@@ -326,8 +338,8 @@ struct Pushed {
 fn is_long(state: &State) -> bool {
     let tail = state.tail().len();
     if state.used {
-        let quarter = usize::try_from(state.totals.messages / 4).unwrap_or(usize::MAX);
-        tail > TAIL_MAX_USED.max(quarter)
+        let half = usize::try_from(state.totals.messages / 2).unwrap_or(usize::MAX);
+        tail > TAIL_MAX_USED.max(half)
     } else {
         tail > TAIL_MAX_UNUSED
     }
@@ -356,8 +368,8 @@ impl Pace {
         let micros = bytes.saturating_mul(1_000_000) / per_second.max(1);
         self.paid = self.paid.max(now) + Duration::from_micros(micros);
         let ahead = self.paid.saturating_duration_since(now);
-        if ahead > BURST {
-            maintenance.sleep(ahead - BURST);
+        if let Some(time) = ahead.checked_sub(BURST) {
+            maintenance.sleep(time);
         }
     }
 }

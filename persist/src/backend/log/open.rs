@@ -7,6 +7,7 @@
 //! missing behind it is the end, and what follows was acknowledged to nobody.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{BuildHasher as _, Hasher as _};
 use std::io::{self, IoSlice};
 use std::ops::Range;
 use std::sync::Arc;
@@ -58,20 +59,20 @@ pub(crate) struct Opened {
 
 /// Reads the log on a disk, or makes one. It blocks.
 pub(crate) fn open(
-    disk: &Arc<dyn Disk>,
+    disk: Arc<dyn Disk>,
     reserve: Option<u64>,
     open_max: usize,
 ) -> io::Result<Opened> {
     let names = disk.list()?;
     let mut report = Report::default();
-    let (checkpoint, next_checkpoint) = read_checkpoint(&**disk, &names, &mut report)?;
+    let (checkpoint, next_checkpoint) = read_checkpoint(&*disk, &names, &mut report)?;
     let present: BTreeSet<SegmentId> = names
         .iter()
         .filter_map(|name| segment::parse_name(name))
         .collect();
     let log = match &checkpoint {
         Some(checkpoint) => checkpoint.log,
-        None => find_log(&**disk, &present)?,
+        None => find_log(&*disk, &present)?,
     };
     let checkpoint_len = checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.len);
     report.from_checkpoint = checkpoint.is_some();
@@ -79,8 +80,8 @@ pub(crate) fn open(
         (checkpoint.summary, checkpoint.streams)
     });
     let mut opening = Opening {
-        disk: Arc::clone(disk),
-        segments: Segments::new(Arc::clone(disk), log, reserve, open_max),
+        segments: Segments::new(Arc::clone(&disk), log, reserve, open_max),
+        disk,
         builder: Builder::new(streams, summary.tombstones.clone()),
         summary,
         report,
@@ -137,7 +138,6 @@ fn find_log(disk: &dyn Disk, present: &BTreeSet<SegmentId>) -> io::Result<u64> {
             return Ok(log);
         }
     }
-    use std::hash::{BuildHasher as _, Hasher as _};
     Ok(std::hash::RandomState::new().build_hasher().finish())
 }
 
@@ -226,7 +226,7 @@ impl Opening {
         }
         let file = self.disk.open(&segment::name(segment))?;
         self.check_header(segment, &*file)?;
-        let len = file.len()?;
+        let len = file.size()?;
         self.segments
             .add(Segment::new(segment, len, self.live(segment)));
         self.apply(segment, &*file, self.start(segment), len, len)?;
@@ -246,7 +246,7 @@ impl Opening {
     /// not finished being made.
     fn last_segment(&mut self, segment: SegmentId) -> io::Result<Option<Position>> {
         let file = self.disk.open(&segment::name(segment))?;
-        let len = file.len()?;
+        let len = file.size()?;
         let start = self.start(segment);
         if start > len.max(u64::from(HEADER_LEN)) {
             let what = format!("it ends at byte {len} instead of {start} or later");

@@ -169,7 +169,7 @@ impl Queue {
         }
         Ok(Placed {
             position,
-            len: u32::try_from(len).expect("bounded by HEAD_LEN_MAX and DATA_LEN_MAX"),
+            len: frame_len_u32(len),
         })
     }
 
@@ -284,6 +284,10 @@ impl Queue {
         self.state.lock().closing = true;
         self.filled.notify_one();
     }
+}
+
+fn frame_len_u32(len: usize) -> u32 {
+    u32::try_from(len).expect("bounded by HEAD_LEN_MAX and DATA_LEN_MAX")
 }
 
 /// Tells all of them why they wait in vain.

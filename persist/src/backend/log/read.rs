@@ -56,16 +56,10 @@ impl Inner {
         self.unless_closed(())?;
         let stream = self.streams.by_id(stream).ok_or(Error::NotFound)?;
         load::find(&self.frames, &stream)?;
-        let mut state = stream.state.lock();
-        let plan = plan(
-            state.positions.as_deref().unwrap_or(&Positions::default()),
-            ranges,
-            bytes,
-        );
-        // Where the records of a stream are that nobody uses is not worth its memory.
-        if !state.used {
-            state.positions = None;
-        }
+        let state = stream.state.lock();
+        let nothing = Positions::default();
+        let positions = state.positions.as_deref().unwrap_or(&nothing);
+        let plan = plan(positions, ranges, bytes);
         drop(state);
         Ok((stream, plan))
     }

@@ -60,9 +60,9 @@ pub(crate) fn parts(
             len_number(index),
             len_number(chunks.len()),
         ];
-        numbers
-            .iter()
-            .for_each(|number| put_number(&mut head, *number));
+        for number in numbers {
+            put_number(&mut head, number);
+        }
         head.extend_from_slice(chunk);
         head
     };
@@ -116,7 +116,9 @@ fn encode(name: &StreamName, folded: &Folded) -> Vec<u8> {
     for (name, states) in &folded.consumers {
         put_bytes(&mut raw, name.as_bytes());
         put_number(&mut raw, len_number(states.len()));
-        states.iter().for_each(|state| put_bytes(&mut raw, state));
+        for state in states {
+            put_bytes(&mut raw, state);
+        }
     }
     raw
 }

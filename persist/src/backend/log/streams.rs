@@ -158,10 +158,6 @@ impl Streams {
         all
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.table.read().ids.len()
-    }
-
     /// The next number that a stream gets.
     pub(crate) fn next_id(&self) -> u64 {
         self.table.read().next.max(1)
@@ -182,10 +178,10 @@ impl Streams {
     }
 
     /// Adds a stream, unless there is one of its name.
-    pub(crate) fn add(&self, stream: Stream) -> Result<Arc<Stream>, Stream> {
+    pub(crate) fn add(&self, stream: Stream) -> Result<Arc<Stream>, Box<Stream>> {
         let mut table = self.table.write();
         if table.names.contains_key(&stream.name) {
-            return Err(stream);
+            return Err(Box::new(stream));
         }
         let stream = Arc::new(stream);
         table.names.insert(stream.name.clone(), Arc::clone(&stream));

@@ -32,12 +32,11 @@ struct State {
 }
 
 impl std::fmt::Debug for Shared {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let waiting = self.state.lock().jobs.len();
-        formatter
-            .debug_struct("Shared")
+        f.debug_struct("Shared")
             .field("waiting", &waiting)
-            .finish()
+            .finish_non_exhaustive()
     }
 }
 
@@ -78,7 +77,7 @@ impl Workers {
         if run.is_none() {
             return Err(Error::Closed);
         }
-        receiver.await.map_err(|_| Error::Closed)?
+        receiver.await.unwrap_or(Err(Error::Closed))
     }
 
     /// Finishes what waits and ends the threads. It blocks.

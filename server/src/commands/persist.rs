@@ -1,0 +1,93 @@
+//! `dialtone persist`: a node of the persist service by itself.
+
+use anyhow::Context as _;
+use dialtone_persist::{Persist, Quota, Store};
+use serde_json::json;
+
+use crate::args::{LogArgs, Persist as Args};
+use crate::config::{Environment, Strings as _};
+use crate::exit::{Exit, Failure, Outcome};
+use crate::lifecycle::Signals;
+use crate::persist::{FOLDER, node_name};
+use crate::print::note;
+use crate::{assemble, connect, shards};
+
+/// `dialtone persist`
+pub(super) fn run(args: Box<Args>, log: &LogArgs) -> Outcome {
+    super::start_logs(log)?;
+    let runtime = shards::current_thread()?;
+    let outcome = runtime.block_on(serve(*args));
+    runtime.shutdown_background();
+    outcome
+}
+
+async fn serve(args: Args) -> Outcome {
+    // Before anything is announced, so that whoever reads it may send signals.
+    let mut signals = Signals::new().context("cannot take over signals")?;
+    let config = config(&args)?;
+    let node = config.node.clone();
+    let client = connect::connect(&args.connect).await?;
+    let persist = Persist::bind(config, client.clone()).await;
+    let persist = persist.map_err(|error| Failure::from(anyhow::Error::from(error)))?;
+    announce(&args, &node)?;
+    let stop = async {
+        // There is nothing to be read again.
+        while signals.next().await == crate::lifecycle::Asked::Reload {}
+        note("stopping: what was taken is finished; press Ctrl-C again to stop at once");
+    };
+    let mut again = Signals::new().context("cannot take over signals")?;
+    let running = async {
+        let ended = persist.run(stop).await;
+        client.close().await;
+        ended.context("the store was not closed in good order")
+    };
+    let hard = async {
+        let mut stops = 0;
+        while stops < 2 {
+            stops += u32::from(again.next().await == crate::lifecycle::Asked::Stop);
+        }
+    };
+    tokio::select! {
+        ended = running => Ok(ended?),
+        () = hard => Err(Failure::silent(Exit::Interrupted)),
+    }
+}
+
+fn config(args: &Args) -> Result<dialtone_persist::Config, Failure> {
+    let strings = Environment;
+    let store = if args.memory {
+        Store::Memory
+    } else {
+        let given = args.data.clone();
+        let data = match given.or_else(|| strings.get("DIALTONE_DATA").map(Into::into)) {
+            Some(data) => data,
+            None => assemble::data_dir(&strings)?,
+        };
+        Store::Log(data.join(FOLDER))
+    };
+    let node = args.node.clone();
+    let node = node.or_else(|| strings.get("DIALTONE_PERSIST_NODE"));
+    let node = node.unwrap_or_else(|| node_name(&hostname()));
+    let mut config = dialtone_persist::Config::new(node, store);
+    config.quota = Quota {
+        streams_max: args.quota_streams,
+        bytes_max: args.quota_bytes.0,
+        ..Quota::default()
+    };
+    Ok(config)
+}
+
+fn hostname() -> String {
+    let name = rustix::system::uname();
+    name.nodename().to_string_lossy().into_owned()
+}
+
+fn announce(args: &Args, node: &str) -> Outcome {
+    if let Some(path) = &args.ready_file {
+        let text = json!({"pid": std::process::id(), "node": node}).to_string();
+        crate::files::replace(path, format!("{text}\n").as_bytes(), 0o644)
+            .with_context(|| format!("cannot write the ready file {}", path.display()))?;
+    }
+    note(format_args!("persist node {node} is ready"));
+    Ok(())
+}

@@ -1,0 +1,194 @@
+//! A node of the persist service in this process, beside a broker: a thread of its own, and a connection in memory.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use anyhow::Context as _;
+use dialtone_broker::auth::{Answer, Authenticate, Offer, Permissions, Principal};
+use dialtone_client::{Options, Refused};
+use dialtone_persist::{Persist, Store};
+use dialtone_protocol::frame::{Action, Credentials};
+use dialtone_transport::memory::Hub;
+use dialtone_transport::{Endpoint, Kind, ListenOptions, Listener};
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+
+use crate::exit::Failure;
+use crate::shards;
+
+/// Where the service dials.
+const ADDRESS: &str = "memory:persist";
+
+/// The folder of the log within the data folder.
+pub(crate) const FOLDER: &str = "persist";
+
+/// Lets the service in that runs in this process, whoever else may connect.
+pub(crate) struct Inside {
+    others: Arc<dyn Authenticate>,
+    token: String,
+}
+
+impl Inside {
+    /// Asks `others` about everybody else.
+    pub(crate) fn new(others: Arc<dyn Authenticate>) -> Self {
+        // 256 bits: nobody guesses it, and it ends with the process.
+        let bytes: [u64; 4] = std::array::from_fn(|_| rand::random());
+        let token = bytes.iter().map(|word| format!("{word:016x}")).collect();
+        Self { others, token }
+    }
+
+    fn is_it(&self, offer: &Offer<'_>) -> bool {
+        let is_token =
+            matches!(offer.credentials, Credentials::Token(token) if *token == self.token);
+        offer.info.kind == Kind::Memory && is_token
+    }
+
+    fn principal() -> Principal {
+        Principal::new("persist", Permissions::All)
+    }
+}
+
+impl Authenticate for Inside {
+    fn authenticate<'a>(&'a self, offer: Offer<'a>) -> Answer<'a, Result<Principal, Refused>> {
+        if self.is_it(&offer) {
+            return Box::pin(std::future::ready(Ok(Self::principal())));
+        }
+        self.others.authenticate(offer)
+    }
+
+    fn authorize<'a>(
+        &'a self,
+        principal: &'a Principal,
+        action: Action,
+        subject: &'a str,
+    ) -> Answer<'a, bool> {
+        self.others.authorize(principal, action, subject)
+    }
+
+    fn refresh<'a>(&'a self, principal: &'a Principal) -> Answer<'a, Result<Principal, Refused>> {
+        if principal.identity == Self::principal().identity {
+            return Box::pin(std::future::ready(Ok(Self::principal())));
+        }
+        self.others.refresh(principal)
+    }
+}
+
+/// A running node.
+#[derive(Debug)]
+pub(crate) struct Embedded {
+    stop: CancellationToken,
+    thread: JoinHandle<anyhow::Result<()>>,
+}
+
+impl Embedded {
+    /// Starts a node over the log in `folder`, whose connection to the broker lives on `shard`.
+    pub(crate) async fn start(
+        broker: dialtone_broker::Handle,
+        inside: &Inside,
+        folder: PathBuf,
+        shard: &tokio::runtime::Handle,
+    ) -> Result<Self, Failure> {
+        let hub = Hub::new();
+        let options = ListenOptions {
+            hub: Some(hub.clone()),
+            ..ListenOptions::default()
+        };
+        let address: Endpoint = ADDRESS.parse().context("the address of the service")?;
+        let listener = Listener::bind(&address, &options).await;
+        let listener = listener.context("cannot listen in memory")?;
+        let stop = CancellationToken::new();
+        drop(shard.spawn(accept(listener, broker.clone(), stop.clone())));
+        let config = dialtone_persist::Config::new(node_name(broker.node()), Store::Log(folder));
+        let dial = Options::new(ADDRESS)
+            .hub(hub)
+            .name(concat!("dialtone-persist/", env!("CARGO_PKG_VERSION")))
+            .token(inside.token.as_str());
+        let (ready, is_ready) = oneshot::channel();
+        let stopping = stop.clone();
+        let thread = std::thread::Builder::new()
+            .name("persist".to_owned())
+            .spawn(move || -> anyhow::Result<()> {
+                let runtime = shards::current_thread()?;
+                runtime.block_on(run(config, dial, ready, stopping))
+            });
+        let thread = thread.context("cannot start a thread for persist")?;
+        is_ready
+            .await
+            .context("persist ended before it was ready")??;
+        Ok(Self { stop, thread })
+    }
+
+    /// Stops in good order, and waits for it.
+    pub(crate) async fn stop(self) -> anyhow::Result<()> {
+        self.stop.cancel();
+        let joined = tokio::task::spawn_blocking(move || self.thread.join()).await?;
+        joined.map_err(|_panic| anyhow::anyhow!("persist panicked"))?
+    }
+}
+
+async fn run(
+    config: dialtone_persist::Config,
+    dial: Options,
+    ready: oneshot::Sender<anyhow::Result<()>>,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    let bound = async {
+        let client = dial.connect().await.context("cannot connect persist")?;
+        let persist = Persist::bind(config, client.clone()).await?;
+        anyhow::Ok((persist, client))
+    };
+    // Nobody waits any more when the start was given up.
+    let (persist, client) = match bound.await {
+        Ok(bound) => {
+            drop(ready.send(Ok(())));
+            bound
+        }
+        Err(error) => {
+            drop(ready.send(Err(error)));
+            return Ok(());
+        }
+    };
+    let ended = persist.run(stop.cancelled()).await;
+    client.close().await;
+    ended.context("the store of persist was not closed in good order")
+}
+
+async fn accept(listener: Listener, broker: dialtone_broker::Handle, stop: CancellationToken) {
+    loop {
+        let incoming = tokio::select! {
+            incoming = listener.accept() => incoming,
+            () = stop.cancelled() => return,
+        };
+        let Ok(incoming) = incoming else {
+            return;
+        };
+        match incoming.establish().await {
+            Ok(connection) => broker.serve(connection),
+            Err(error) => tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "a connection in memory failed"
+            ),
+        }
+    }
+}
+
+/// A node's name of what the broker is called.
+pub(crate) fn node_name(broker: &str) -> String {
+    let name: String = broker
+        .chars()
+        .map(|c| {
+            if c.is_ascii_alphanumeric() || c == '_' {
+                c
+            } else {
+                '-'
+            }
+        })
+        .take(dialtone_client::persist::name::NODE_NAME_LEN_MAX)
+        .collect();
+    if name.is_empty() {
+        "persist".to_owned()
+    } else {
+        name
+    }
+}
