@@ -154,8 +154,8 @@ mod tests {
     /// A stream of `a` as long as it is there.
     fn stream_of(owner: &str, nodes: [&str; 2]) -> String {
         let view = View::new(1, nodes);
-        (0..)
-            .map(|number| number.to_string())
+        (0..1_000)
+            .map(|number: u32| number.to_string())
             .find(|name| **view.owner(name).unwrap() == *owner)
             .unwrap()
     }
@@ -178,7 +178,7 @@ mod tests {
         let settled = renewed(2, &[("a", 2), ("b", 2)]);
         let a = node("a", &[renewed(1, &[("a", 0)])], end);
         assert_eq!(a.route(&stream, now), Route::Soon);
-        let a = node("a", &[alone.clone()], end);
+        let a = node("a", std::slice::from_ref(&alone), end);
         assert_eq!(a.route(&stream, now), Route::Here { fence: 1 });
         let a = node("a", &[alone, joined.clone()], end);
         assert_eq!(a.route(&stream, now), Route::There { node: "b".into() });
@@ -186,7 +186,7 @@ mod tests {
             a.route(&stream_of("a", ["a", "b"]), now),
             Route::Here { fence: 2 }
         );
-        let b = node("b", &[joined.clone()], end);
+        let b = node("b", std::slice::from_ref(&joined), end);
         assert_eq!(b.route(&stream, now), Route::Soon);
         let mut b = node("b", &[joined, settled], end);
         assert_eq!(b.route(&stream, now), Route::Here { fence: 2 });

@@ -49,7 +49,7 @@ impl Store {
         session: Option<u64>,
         seen: u64,
     ) -> Result<Renewed, LeaseError> {
-        let lease = Duration::from_secs(1_000);
+        let lease = Duration::from_secs(1_001);
         self.leases
             .renew(Renew {
                 node: node.into(),
@@ -72,7 +72,7 @@ async fn the_view_changes_when_nodes_come_and_go_and_only_then() {
         assert_eq!((names(&a), a.seen_by_all()), (vec!["a"], 0));
         let again = store.renew("a", Some(a.session), a.view).await.unwrap();
         assert_eq!((again.view, again.seen_by_all()), (a.view, a.view));
-        assert!(again.nodes[0].left > Duration::from_secs(900));
+        assert!(again.nodes[0].left > Duration::from_mins(15));
         let b = store.renew("b", None, 0).await.unwrap();
         assert_eq!(
             (b.view, names(&b), b.seen_by_all()),
@@ -122,7 +122,7 @@ async fn a_name_has_one_lease() {
         let first = store.renew("a", None, 0).await.unwrap();
         let refused = store.renew("a", None, 0).await.unwrap_err();
         assert!(
-            matches!(refused, LeaseError::Taken { left } if left > Duration::from_secs(900)),
+            matches!(refused, LeaseError::Taken { left } if left > Duration::from_mins(15)),
             "{refused}"
         );
         (store.expire)("a");

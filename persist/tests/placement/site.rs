@@ -16,6 +16,7 @@ use dialtone_persist::backend::postgres::{
 use dialtone_persist::placement::{Keeper, KeeperConfig, run_leased};
 use dialtone_persist::{Config, Persist, Store};
 use dialtone_testkit::Postgres;
+use dialtone_transport::ListenOptions;
 use serde::de::DeserializeOwned;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
@@ -52,7 +53,7 @@ impl Site {
         let endpoint = "ws://127.0.0.1:0".parse().unwrap();
         let listen = vec![Listen {
             endpoint,
-            options: Default::default(),
+            options: ListenOptions::default(),
         }];
         let config = dialtone_broker::Config {
             listen,

@@ -19,9 +19,12 @@ use super::{name, store};
 
 static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().unwrap());
 
+/// Key, message id, length, lifetime.
+type Given = (Option<u8>, Option<u8>, u16, Option<u64>);
+
 #[derive(Debug, Clone)]
 enum Step {
-    Append(Vec<(Option<u8>, Option<u8>, u16, Option<u64>)>, bool),
+    Append(Vec<Given>, bool),
     Remove(What),
     Limit(u64, u64),
     Fetch(u8),
@@ -63,7 +66,7 @@ fn decide(state: &mut State, step: &Step, now: u64, number: usize) {
                 headers: (len % 3 == 0).then(|| r#"{"a":"\u0000"}"#.into()),
                 encoding: (len % 250) as u8,
                 ttl: *ttl,
-                ..Record::new(vec![number as u8; usize::from(*len)])
+                ..Record::new(vec![b'x'; usize::from(*len)])
             });
             drop(state.append(now, records.collect(), *atomic, None));
         }
@@ -79,7 +82,7 @@ fn decide(state: &mut State, step: &Step, now: u64, number: usize) {
         }
         Step::Fetch(consumer) => {
             let consumer = format!("c{consumer}");
-            if number % 7 == 0 {
+            if number.is_multiple_of(7) {
                 drop(state.delete_consumer(&consumer));
             }
             drop(state.create_consumer(now, &consumer, ConsumerConfig::default(), true));

@@ -1,6 +1,6 @@
 //! Two nodes that think they have the same stream.
 
-use dialtone_persist::backend::{Backend, Error};
+use dialtone_persist::backend::{Backend as _, Error};
 use dialtone_persist::core::state::State;
 use dialtone_testkit::Postgres;
 
@@ -46,7 +46,6 @@ async fn a_commit_follows_the_one_before() {
     assert_eq!(payloads(&one, "s").await, [(1, "a".to_owned())]);
 }
 
-/// A claim waits for a commit that is under way, and loads it.
 #[tokio::test]
 async fn one_bad_commit_does_not_harm_those_that_are_stored_with_it() {
     let url = Postgres::shared().database();

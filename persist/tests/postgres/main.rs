@@ -1,5 +1,9 @@
 //! The PostgreSQL backend on a real server.
 #![expect(clippy::unwrap_used, reason = "what fails here is a failed test")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "tasks of a test end with its runtime"
+)]
 
 mod agrees;
 mod fencing;

@@ -1,6 +1,6 @@
 //! A commit whose end was not heard of is looked up, and never acknowledged or refused wrongly.
 
-use dialtone_persist::backend::{Backend, Error};
+use dialtone_persist::backend::{Backend as _, Error};
 use dialtone_testkit::Postgres;
 
 use super::relay::{Cut, to_new_database};
