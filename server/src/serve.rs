@@ -122,6 +122,23 @@ pub(crate) fn sources(
     }
 }
 
+/// The settings of a subcommand that needs only some of them.
+pub(crate) fn settings(
+    config: Option<&Path>,
+    flags: crate::config::Flags,
+) -> Result<Settings, Failure> {
+    let file = config
+        .map(Path::to_path_buf)
+        .or_else(|| Environment.get("DIALTONE_CONFIG").map(Into::into));
+    let preset = Layer::default();
+    let sources = Sources {
+        flags,
+        file,
+        preset,
+    };
+    usable(sources.load(&Environment))
+}
+
 /// Fails if anything is wrong with the configuration.
 pub(crate) fn usable(loaded: Loaded) -> Result<Settings, Failure> {
     let problems: Vec<_> = loaded
@@ -213,6 +230,8 @@ impl Service {
         }
         let trusted = self.trusted.as_ref();
         let config = assemble::broker(&self.settings, self.tls.as_ref(), trusted, shards.handles());
+        let keep = |folder| persist::keep(&self.settings, folder);
+        let streams_kept = self.streams.clone().map(keep).transpose()?;
         let inside = Arc::new(Inside::new(Arc::clone(&self.auth.provider)));
         let provider: Arc<dyn Authenticate> = Arc::<Inside>::clone(&inside);
         let bound = dialtone_broker::Broker::bind(config, provider).await;
@@ -243,10 +262,10 @@ impl Service {
             broker: handle,
         };
         let mut streams = None;
-        if let Some(folder) = self.streams {
+        if let Some(keep) = streams_kept {
             let shards = shards.handles();
             let shard = shards.first().context("there is no thread for persist")?;
-            streams = Some(Embedded::start(reload.broker.clone(), &inside, folder, shard).await?);
+            streams = Some(Embedded::start(reload.broker.clone(), &inside, keep, shard).await?);
         }
         let service = Box::pin(serve(broker, monitor, streams, watch, drain.clone()));
         self.announce.say(&ready)?;
