@@ -1,7 +1,8 @@
-//! What is drawn at random and need not be secret: choices between equals, and jitter. Secrets never
-//! come from here.
+//! What is drawn at random and need not be secret: choices between equals, jitter, and the seeds of
+//! hash tables. Secrets never come from here.
 
 use std::cell::Cell;
+use std::hash::{BuildHasher, Hash};
 
 thread_local! {
     static FIXED: Cell<Option<u64>> = const { Cell::new(None) };
@@ -37,6 +38,40 @@ pub(crate) fn share() -> f64 {
     (number() >> 11) as f64 / (1_u64 << 53) as f64
 }
 
+/// The hashes of a table. Each table has seeds of its own, so that nobody can make its keys collide.
+#[derive(Debug, Clone)]
+pub(crate) struct RandomState(ahash::RandomState);
+
+impl RandomState {
+    pub(crate) fn new() -> Self {
+        if FIXED.get().is_none() {
+            return Self(ahash::RandomState::new());
+        }
+        let [a, b, c, d] = [number(), number(), number(), number()];
+        Self(ahash::RandomState::with_seeds(a, b, c, d))
+    }
+}
+
+impl Default for RandomState {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl BuildHasher for RandomState {
+    type Hasher = ahash::AHasher;
+
+    #[inline]
+    fn build_hasher(&self) -> Self::Hasher {
+        self.0.build_hasher()
+    }
+
+    #[inline]
+    fn hash_one<T: Hash>(&self, x: T) -> u64 {
+        self.0.hash_one(x)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -49,6 +84,11 @@ mod tests {
         fix(7);
         assert_eq!(draws(), first);
         assert_ne!(draws(), first);
+        fix(7);
+        let hash = RandomState::new().hash_one("key");
+        assert_ne!(RandomState::new().hash_one("key"), hash);
+        fix(7);
+        assert_eq!(RandomState::new().hash_one("key"), hash);
         assert!((0..1_000).all(|_| (0.0..1.0).contains(&share())));
     }
 }

@@ -14,7 +14,6 @@
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use ahash::RandomState;
 use dialtone_protocol::frame::link::NodeInfo;
 use dialtone_transport::Endpoint;
 use hashbrown::HashMap;
@@ -62,6 +61,7 @@ use membership::{Bounds, Membership};
 use report::Refusals;
 
 use crate::broker::Shared;
+use crate::chance::RandomState;
 use crate::peer::Peer;
 use crate::registry::Inbox;
 use crate::router::Scope;

@@ -10,7 +10,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use ahash::RandomState;
 use dialtone_protocol::fragment::{Bounds, Table};
 use dialtone_protocol::frame::{Action, Close, Ping};
 use dialtone_protocol::session::Due;
@@ -23,7 +22,7 @@ use tokio::time::Sleep;
 
 use crate::auth::Principal;
 use crate::broker::Shared;
-use crate::chance;
+use crate::chance::{self, RandomState};
 use crate::peer::{Order, Peer};
 use crate::router::Entry;
 use crate::router::group::Dice;

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use ahash::RandomState;
 use dialtone_protocol::frame::Interested;
 use dialtone_protocol::{Frame, RequestId, subject};
 use hashbrown::HashMap;
 use parking_lot::Mutex;
 
+use crate::chance::RandomState;
 use crate::peer::Peer;
 
 /// Questions that wait.

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use ahash::RandomState;
 use dashmap::DashMap;
 use dialtone_protocol::frame::Refused;
 use dialtone_protocol::{Code, ConnectionId, inbox, subject};
@@ -10,6 +9,7 @@ use hashbrown::HashMap;
 use parking_lot::Mutex;
 
 use crate::auth::Principal;
+use crate::chance::RandomState;
 use crate::peer::Peer;
 
 /// Who is connected.
@@ -120,12 +120,12 @@ impl Registry {
         self.peers.get(&id.0).map(|peer| Arc::clone(peer.value()))
     }
 
-    /// Everybody, at some moment.
+    /// Everybody, at some moment, in the order in which they came.
     pub(crate) fn all(&self) -> Vec<Arc<Peer>> {
-        self.peers
-            .iter()
-            .map(|peer| Arc::clone(peer.value()))
-            .collect()
+        let peers = self.peers.iter().map(|peer| Arc::clone(peer.value()));
+        let mut all: Vec<Arc<Peer>> = peers.collect();
+        all.sort_unstable_by_key(|peer| peer.id.0);
+        all
     }
 
     pub(crate) fn len(&self) -> usize {

@@ -8,10 +8,10 @@
 //! Routing is defined by [`Pattern::matches`](dialtone_protocol::Pattern::matches); the property
 //! test at the end of this file and the fuzz target hold the table to it.
 
+use std::hash::BuildHasher as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use ahash::RandomState;
 use dashmap::DashMap;
 use dialtone_protocol::frame::link::PatternInterest;
 use dialtone_protocol::{Pattern, subject};
@@ -26,6 +26,8 @@ pub mod trie;
 pub use entry::{Entry, Link, Member, Part, Remote, Scope, Snapshot, Target};
 use entry::{GroupNumbers, Key, Linked};
 use trie::Trie;
+
+use crate::chance::RandomState;
 
 /// Literal patterns are counted in this many generations; a change outdates one of them. A power
 /// of two, 8 KiB in all.
@@ -299,7 +301,7 @@ impl<P: Clone> Router<P> {
         self.len() == 0
     }
 
-    /// Distinct patterns in the table.
+    /// Distinct patterns in the table, those of other nodes included.
     pub fn patterns(&self) -> usize {
         self.literals.len() + self.wildcard_count.load(Ordering::Relaxed)
     }

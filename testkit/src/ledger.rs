@@ -311,7 +311,8 @@ impl Ledger {
                     subscription.wanted.pattern
                 ));
             }
-            if subscription.ended {
+            // What travels on the bulk lane already may arrive (docs/protocol.md §4).
+            if subscription.ended && delivered.fragment.is_none() {
                 return Err(format!("{to}: it had unsubscribed {:?}", key.1));
             }
         }

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
-use ahash::RandomState;
 use dashmap::DashMap;
 use dialtone_protocol::frame::Published;
 use dialtone_protocol::frame::link::{Counted, Link};
@@ -16,6 +15,7 @@ use dialtone_protocol::{Frame, RequestId};
 use dialtone_transport::Lane;
 use smallvec::SmallVec;
 
+use crate::chance::RandomState;
 use crate::peer::Peer;
 
 /// Acknowledgements that wait, over all links.

@@ -1,8 +1,9 @@
 //! Which of two links to the same node stays. Pure, and decided alike at both ends.
 //!
-//! When both ends dial at the same time, the link that was dialled by the node with the smaller name
-//! is preferred. A later run of a node replaces an earlier one. Otherwise the newer link replaces
-//! the older one: nobody dials a node that it has a link with, so that the dialler has lost it.
+//! A later run of a node replaces an earlier one. A link that both ends have in place stays, since
+//! messages are under way on it: where one end has lost it, the other one finds out by asking, and
+//! the next dialling succeeds. Until both have it in place, which happens when both dial at the
+//! same time, the one that was dialled by the node with the smaller name is preferred.
 
 /// A link, as far as the choice is concerned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,12 +23,13 @@ impl Candidate {
         }
     }
 
-    /// Whether `newer` takes the place of this link.
-    pub fn yields_to(self, newer: Self) -> bool {
+    /// Whether `newer` takes the place of this link; `is_mutual` says whether both ends are known
+    /// to have this one in place.
+    pub fn yields_to(self, newer: Self, is_mutual: bool) -> bool {
         if self.incarnation != newer.incarnation {
             return newer.incarnation > self.incarnation;
         }
-        newer.is_preferred || !self.is_preferred
+        !is_mutual && (newer.is_preferred || !self.is_preferred)
     }
 }
 
@@ -43,8 +45,8 @@ mod tests {
             let dialled = Candidate::new(own, other, 1, true);
             let accepted = Candidate::new(own, other, 1, false);
             // Whichever is there first.
-            let keeps_dialled = !dialled.yields_to(accepted);
-            assert_eq!(keeps_dialled, accepted.yields_to(dialled));
+            let keeps_dialled = !dialled.yields_to(accepted, false);
+            assert_eq!(keeps_dialled, accepted.yields_to(dialled, false));
             keeps_dialled
         };
         assert!(at("a", "b"), "a has dialled the one that stays");
@@ -52,12 +54,15 @@ mod tests {
     }
 
     #[test]
-    fn who_has_lost_its_link_gets_another_one() {
-        let dead = Candidate::new("b", "a", 1, true);
-        assert!(dead.yields_to(dead));
-        let restarted = Candidate::new("b", "a", 2, false);
-        assert!(dead.yields_to(restarted));
-        assert!(!restarted.yields_to(dead));
+    fn a_link_in_place_yields_to_a_later_run_alone() {
+        for has_dialled in [true, false] {
+            let link = Candidate::new("b", "a", 1, has_dialled);
+            let again = Candidate::new("b", "a", 1, !has_dialled);
+            assert!(!link.yields_to(again, true));
+            let restarted = Candidate::new("b", "a", 2, false);
+            assert!(link.yields_to(restarted, true));
+            assert!(!restarted.yields_to(link, false));
+        }
     }
 
     proptest! {
@@ -65,7 +70,7 @@ mod tests {
         fn one_of_two_always_stays(a in any::<(u64, bool)>(), b in any::<(u64, bool)>()) {
             let link = |(incarnation, is_preferred)| Candidate { incarnation, is_preferred };
             let (a, b) = (link(a), link(b));
-            prop_assert!(a.yields_to(b) || b.yields_to(a));
+            prop_assert!(a.yields_to(b, false) || b.yields_to(a, false));
         }
     }
 }

@@ -29,6 +29,9 @@ pub(crate) struct End {
     sets: [Mutex<Sets>; 2],
     /// `None` when the link has ended: nobody would answer any more.
     asked: Mutex<Option<Asked>>,
+    /// Whether the other end is known to have the link in place: to the dialler it has said so with
+    /// its proof, to the listener with its first frame after that.
+    pub(crate) mutual: AtomicBool,
     /// The link may be dead: it is to be asked at once.
     pub(crate) probe: AtomicBool,
     /// Cancelled when nothing of this link is processed any more, and its interest is gone.
@@ -76,6 +79,7 @@ impl End {
             server,
             sets: [Mutex::new(Sets::new(0)), Mutex::new(Sets::new(1))],
             asked: Mutex::new(Some(Asked::default())),
+            mutual: AtomicBool::new(dialled),
             probe: AtomicBool::new(false),
             ended: CancellationToken::new(),
             figures: Figures::default(),

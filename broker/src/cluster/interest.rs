@@ -8,13 +8,13 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use ahash::RandomState;
 use dialtone_protocol::frame::link::{
     Check, GroupInterest, InterestChanges, LINK_BATCH_MAX, Link, PatternInterest, SnapshotPart,
 };
 use hashbrown::HashMap;
 
 use super::status::InterestStatus;
+use crate::chance::RandomState;
 use crate::router::hash::stable_hash;
 
 /// About how long a frame of interest becomes, in bytes: short enough to be taken between others.

@@ -1,7 +1,7 @@
 //! Dials who is to be dialled, listens for others, and puts links in their places.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Release;
+use std::sync::atomic::Ordering::{Acquire, Release};
 use std::time::{Duration, Instant};
 
 use dialtone_protocol::frame::link::LinkProof;
@@ -99,7 +99,7 @@ impl Cluster {
         }
         drop(links);
         if end.role.is_member() {
-            let why = (!shared.draining.load(std::sync::atomic::Ordering::Acquire)).then_some(why);
+            let why = (!shared.draining.load(Acquire)).then_some(why);
             let mut membership = self.membership.lock();
             membership.on_unlinked(&end.node, peer.id.0, why, now());
         }
@@ -506,7 +506,8 @@ fn may_join(cluster: &Cluster, introduced: &Introduced, has_dialled: bool) -> Re
     let Some(end) = &current.link else {
         return Ok(());
     };
-    if !end.ended.is_cancelled() && !end.candidate.yields_to(newer) {
+    let is_mutual = end.mutual.load(Acquire);
+    if !end.ended.is_cancelled() && !end.candidate.yields_to(newer, is_mutual) {
         // Whoever dials has no link, or none yet: this one may be dead.
         end.probe.store(true, Release);
         current.outbox.wake_owner();

@@ -4,13 +4,14 @@
 //! Of each pattern only a hash is kept, since the router holds the rest: enough to know what a
 //! snapshot changes, to compare all of it with the other end, and to withdraw it.
 
-use ahash::RandomState;
 use dialtone_protocol::frame::link::{
     Check, DESTINATION_SETS, InterestChanges, PatternInterest, SnapshotPart,
 };
 use dialtone_protocol::limits::GROUP_LEN_MAX;
 use dialtone_protocol::{Code, Violation, subject};
 use hashbrown::HashMap;
+
+use crate::chance::RandomState;
 
 use super::interest::hash_of;
 use super::status::InterestStatus;

@@ -1,10 +1,11 @@
 //! Destinations of messages that several queue groups of another node get: sets of their numbers,
 //! declared before they are first used (docs/protocol.md §12.4). Pure.
 
-use ahash::RandomState;
 use dialtone_protocol::SubscriptionId;
 use dialtone_protocol::frame::link::{DESTINATION_SETS, DESTINATION_SETS_MAX};
 use hashbrown::HashMap;
+
+use crate::chance::RandomState;
 
 /// The sets that are declared on one lane of a link. A set that is declared takes the place of the
 /// one that was declared longest ago.

@@ -7,13 +7,13 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use ahash::RandomState;
 use dialtone_protocol::frame::{Action, Ended, Refused};
 use dialtone_protocol::{Code, Frame, SubscriptionId, Violation};
 use hashbrown::HashMap;
 
 use super::{Conn, Ending};
 use crate::auth::{Permissions, Principal};
+use crate::chance::RandomState;
 use crate::peer::Order;
 
 /// How long a provider may take for an answer.

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use ahash::RandomState;
 use hashbrown::HashMap;
+
+use crate::chance::RandomState;
 
 use super::entry::Entry;
 

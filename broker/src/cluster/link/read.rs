@@ -14,6 +14,7 @@ use dialtone_protocol::{Frame, SubscriptionId, Violation, codec, subject};
 use dialtone_transport::Lane;
 
 use super::{Counted, Ending, LinkConn, Turn, now};
+use crate::chance::RandomState;
 use crate::connection::cache::Verdict;
 use crate::connection::onward::{self, Choice, Groups, Onward, Send};
 use crate::connection::publish::{Kept, deliver, inbox_target};
@@ -93,6 +94,7 @@ impl LinkConn {
             ),
             Ok(len) => {
                 let now = now();
+                self.link().mutual.store(true, Relaxed);
                 self.heard = now;
                 self.read_len += len;
                 if lane == Lane::Control {
@@ -302,7 +304,7 @@ impl LinkConn {
 fn choice<'a>(
     shared: &crate::broker::Shared,
     reach: onward::Reach,
-    sets: &'a hashbrown::HashMap<u32, Box<[SubscriptionId]>, ahash::RandomState>,
+    sets: &'a hashbrown::HashMap<u32, Box<[SubscriptionId]>, RandomState>,
     view: &'a DeliverView<'_>,
 ) -> Choice<'a> {
     let number = &view.subscription;

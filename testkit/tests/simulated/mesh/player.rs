@@ -95,6 +95,7 @@ impl Player {
                 self.disturb().await?;
             }
             self.rest().await?;
+            let before = self.faults_seen();
             self.ledger.calm_begins();
             for _ in 0..self.plan.calm {
                 self.act(true).await;
@@ -105,8 +106,26 @@ impl Player {
             }
             self.until_quiet().await?;
             self.ledger.calm_ends();
+            let after = self.faults_seen();
+            if before != after {
+                return Err(format!(
+                    "a calm is none: {before:?} before, {after:?} after"
+                ));
+            }
         }
         Ok((self.ledger.check()?, self.longest_rest))
+    }
+
+    /// What grows with faults only, for each node: links that were made, acknowledgements without the count of a node,
+    /// and messages that were dropped.
+    fn faults_seen(&self) -> Vec<(String, u64, u64, u64)> {
+        let names = self.mesh.names().into_iter();
+        let seen = names.map(|name| {
+            let view = self.mesh.status(&name);
+            let dropped = view.links.iter().map(|link| link.dropped_in).sum();
+            (name, view.links_total, view.counts_missed_total, dropped)
+        });
+        seen.collect()
     }
 
     /// Ends all faults and waits until the nodes agree.
@@ -117,6 +136,8 @@ impl Player {
         let took = self.mesh.rest(REST_MAX).await?;
         self.longest_rest = self.longest_rest.max(took);
         self.until_quiet().await?;
+        // A handshake that began before may give another link the place of one that there is.
+        self.listen(seconds(12)).await?;
         // What was still under way may have begun or ended subscriptions.
         self.mesh.rest(REST_MAX).await?;
         if self.plan.clusters.len() > 1 {
