@@ -53,6 +53,7 @@ pub(crate) async fn run(shared: Arc<Shared>, cluster: Arc<Cluster>, listeners: V
         let gathered = outdated_since.map(|since| since + cluster.config.timing.members_delay);
         let deadline = gathered.map_or(deadline, |gathered| gathered.min(deadline));
         tokio::select! {
+            biased;
             () = cluster.stopping.cancelled() => return,
             () = cluster.changed.notified() => {}
             () = tokio::time::sleep_until(deadline.into()) => {}
@@ -191,6 +192,7 @@ async fn accept(listener: Listener, shard: usize, shared: Arc<Shared>, cluster: 
             return;
         };
         let accepted = tokio::select! {
+            biased;
             () = cluster.stopping.cancelled() => return,
             accepted = listener.accept() => accepted,
         };
@@ -283,6 +285,7 @@ async fn dial_member(shared: Arc<Shared>, cluster: Arc<Cluster>, dialling: Diall
     let to = cluster.config.name.clone();
     let options = cluster.config.dial.clone();
     let dialled = tokio::select! {
+        biased;
         () = cluster.stopping.cancelled() => return,
         dialled = dial(&cluster, &to, options, &dialling.endpoint) => dialled,
     };

@@ -28,6 +28,7 @@ mod queue_groups;
 mod reconnect;
 mod request;
 mod slow_subscriber;
+mod storm;
 
 /// Longest simulated time of one run; what takes longer is stuck.
 const RUN_MAX: Duration = Duration::from_hours(24);
