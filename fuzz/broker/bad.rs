@@ -37,7 +37,7 @@ impl Bad {
         Self {
             connection,
             batches: [Batch::new(), Batch::new()],
-            sends: Sends::On(Lane::Interactive),
+            sends: Sends::Interactive,
             received: [Vec::new(), Vec::new()],
             closed: false,
             gone: false,
@@ -58,8 +58,8 @@ impl Bad {
     fn push(&mut self, bytes: &[u8]) {
         let bytes = Bytes::copy_from_slice(bytes);
         match self.sends {
-            Sends::On(Lane::Interactive) => self.batches[0].push(bytes),
-            Sends::On(Lane::Bulk) => self.batches[1].push(bytes),
+            Sends::Interactive => self.batches[0].push(bytes),
+            Sends::Bulk => self.batches[1].push(bytes),
             // Lost where there are none, or when the broker is gone.
             Sends::Datagrams => drop(self.connection.writer.send_datagram(bytes)),
         }
@@ -68,9 +68,9 @@ impl Bad {
     /// Says the rest elsewhere; without lanes, all of it goes one way.
     pub(super) fn turn_to(&mut self, sends: u8) {
         self.sends = match sends % 3 {
-            1 if self.connection.reader.has_lane(Lane::Bulk) => Sends::On(Lane::Bulk),
+            1 if self.connection.reader.has_lane(Lane::Bulk) => Sends::Bulk,
             2 if self.connection.reader.has_datagrams() => Sends::Datagrams,
-            _ => Sends::On(Lane::Interactive),
+            _ => Sends::Interactive,
         };
     }
 
@@ -146,6 +146,7 @@ impl Bad {
 
 /// Where a peer says something.
 enum Sends {
-    On(Lane),
+    Interactive,
+    Bulk,
     Datagrams,
 }
