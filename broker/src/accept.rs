@@ -28,6 +28,7 @@ pub(crate) async fn run(
             return;
         };
         let accepted = tokio::select! {
+            biased;
             () = stop.cancelled() => return,
             accepted = listener.accept() => accepted,
         };

@@ -159,6 +159,7 @@ impl Broker {
         }
         shared.ready.store(true, Ordering::Release);
         tokio::select! {
+            biased;
             () = stop.cancelled() => {}
             () = shared.drain_requested.cancelled() => {}
         }

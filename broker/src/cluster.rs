@@ -40,6 +40,7 @@ pub mod sets;
 mod check;
 pub(crate) use check::check;
 
+mod claims;
 mod counts;
 pub(crate) use counts::Asker;
 
@@ -55,6 +56,7 @@ mod proof;
 mod report;
 
 use backoff::Waits;
+use claims::{Claim, Claims};
 use counts::Counts;
 use interest::Announced;
 use membership::{Bounds, Membership};
@@ -76,6 +78,8 @@ pub(crate) struct Cluster {
     changed: Notify,
     /// By the name of the node, or of the other cluster where it is a gateway to that.
     links: RwLock<Links>,
+    /// Nodes that were dialled and have answered.
+    pub(crate) claims: Claims,
     /// Held while a link takes its place.
     joining: tokio::sync::Mutex<()>,
     /// What members are told.
@@ -140,6 +144,7 @@ impl Cluster {
             membership: Mutex::new(membership),
             changed: Notify::new(),
             links: RwLock::default(),
+            claims: Claims::default(),
             joining: tokio::sync::Mutex::new(()),
             counts: Counts::default(),
             refusals: Mutex::default(),
@@ -187,6 +192,22 @@ impl Cluster {
     /// Where clients reach the other nodes.
     pub(crate) fn client_addresses(&self) -> Vec<String> {
         self.membership.lock().client_addresses()
+    }
+
+    /// The right to make a link with a node that has answered; `None` when there is one or is about
+    /// to be. A later run of a node is another matter.
+    pub(crate) fn claim(&self, node: &NodeInfo) -> Option<Claim> {
+        let links = self.links.read();
+        let current = links.members.get(node.name.as_str());
+        let is_linked = current
+            .and_then(|peer| peer.link.as_ref())
+            .is_some_and(|end| {
+                end.candidate.incarnation >= node.incarnation && !end.ended.is_cancelled()
+            });
+        if is_linked {
+            return None;
+        }
+        self.claims.claim(&node.name)
     }
 
     fn on_members(&self, told: Vec<NodeInfo>) {

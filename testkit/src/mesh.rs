@@ -1,8 +1,8 @@
 //! Nodes of clusters on simulated links: the ways between any two of them can be slow, held in one direction or both,
 //! and cut, and a node can be lost with or without a word, and come back empty and elsewhere.
 //!
-//! Each run of a node has an address of its own, `memory:<name>.<run>`, and each node dials in a hub of its own. There
-//! the addresses of all others lead to a [`Link`], whose far end is joined with the node that listens there:
+//! Each run of a node has an address of its own, `memory:<name>.<run>`, beside `memory:<name>`, where gateways reach
+//! whichever run there is. Each node dials in a hub of its own, in which the addresses of all others lead to a [`Link`], whose far end is joined with the node that listens there:
 //!
 //! ```text
 //!   n1 ── dials memory:n2.5 in its own hub ── relay ── Link ── relay ── dialled in the hub of n2 ── n2
@@ -47,7 +47,8 @@ pub struct Mesh {
     runs: u64,
     /// What each node's configuration is made of, beside its name and address.
     config: fn(seed: u64) -> Config,
-    gateways: BTreeMap<String, String>,
+    /// The other cluster that nodes of one hold gateways to, with the names of its nodes.
+    gateways: BTreeMap<String, (String, Vec<String>)>,
 }
 
 /// A living node.
@@ -60,7 +61,7 @@ struct Node {
     stop: CancellationToken,
     running: TaskTracker,
     /// What lets others reach it, by the name of the other.
-    doors: BTreeMap<String, AbortHandle>,
+    doors: BTreeMap<String, [AbortHandle; 2]>,
 }
 
 #[derive(Debug)]
@@ -136,9 +137,11 @@ impl Mesh {
         }
     }
 
-    /// All nodes of a cluster that are started from here on hold gateways to another one.
-    pub fn join_by_gateways(&mut self, cluster: &str, other: &str) {
-        self.gateways.insert(cluster.to_owned(), other.to_owned());
+    /// All nodes of a cluster that are started from here on hold gateways to another one, whose nodes will have these
+    /// names.
+    pub fn join_by_gateways(&mut self, cluster: &str, other: &str, names: &[String]) {
+        let other = (other.to_owned(), names.to_vec());
+        self.gateways.insert(cluster.to_owned(), other);
     }
 
     /// How ways behave that are made from here on.
@@ -243,10 +246,10 @@ impl Mesh {
             nodes.map(|node| node.address.clone()).take(3).collect()
         };
         part.seeds = of(cluster);
-        if let Some(other) = self.gateways.get(cluster) {
+        if let Some((other, names)) = self.gateways.get(cluster) {
             part.gateways.push(Gateway {
                 name: other.clone(),
-                urls: of(other),
+                urls: names.iter().map(|name| endpoint(name)).collect(),
                 dial: None,
                 secret: None,
             });
@@ -289,11 +292,11 @@ impl Mesh {
     }
 
     fn forget_doors(&mut self, name: &str, gone: &Node) {
-        for door in gone.doors.values() {
+        for door in gone.doors.values().flatten() {
             door.abort();
         }
         for other in self.nodes.values_mut() {
-            if let Some(door) = other.doors.remove(name) {
+            for door in other.doors.remove(name).into_iter().flatten() {
                 door.abort();
             }
         }
@@ -447,15 +450,29 @@ fn endpoint(name: &str) -> Endpoint {
     url.parse().expect("names of nodes are names of endpoints")
 }
 
-/// Lets a node be reached from another one's hub.
-async fn open(net: &Arc<Net>, (from, hub): (&str, &Hub), (to, node): (&str, &Node)) -> AbortHandle {
+/// Lets a node be reached from another one's hub, by the address of its run and by its name.
+async fn open(net: &Arc<Net>, from: (&str, &Hub), to: (&str, &Node)) -> [AbortHandle; 2] {
+    let by_run = open_at(&to.1.address, net, from, to).await;
+    [by_run, open_at(&endpoint(to.0), net, from, to).await]
+}
+
+async fn open_at(
+    at: &Endpoint,
+    net: &Arc<Net>,
+    (from, hub): (&str, &Hub),
+    (to, node): (&str, &Node),
+) -> AbortHandle {
     let options = ListenOptions {
         hub: Some(hub.clone()),
         ..ListenOptions::default()
     };
-    let listener = Listener::bind(&node.address, &options)
-        .await
-        .expect("every run has an address of its own");
+    let listener = loop {
+        if let Ok(listener) = Listener::bind(at, &options).await {
+            break listener;
+        }
+        // The door to the run before is closing.
+        tokio::task::yield_now().await;
+    };
     let (net, from, to) = (Arc::clone(net), from.to_owned(), to.to_owned());
     let (address, hub) = (node.address.clone(), node.hub.clone());
     let passing = async move {

@@ -17,6 +17,7 @@ pub(crate) async fn join(one: Connection, other: Connection) {
         ..
     } = other;
     tokio::select! {
+        biased;
         () = pass(&mut from_one, &mut to_other) => {}
         () = pass(&mut from_other, &mut to_one) => {}
     }

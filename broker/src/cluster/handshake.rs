@@ -24,6 +24,7 @@ use dialtone_protocol::{Code, Frame, codec};
 use dialtone_transport::{Batch, Connection, Endpoint, Info, Lane, Reader, Writer};
 
 use super::Cluster;
+use super::claims::Claim;
 use super::config::{Config, Secret, Trust};
 use super::end::Role;
 use super::proof::{self, Side, Transcript};
@@ -46,6 +47,8 @@ pub(crate) enum Failure {
     RefusedUs(Option<String>, Refused),
     /// The other node is this one.
     Itself,
+    /// This node has a link with the other one, or is about to have one.
+    Linked(String),
 }
 
 /// A node at the other end, which is what it says.
@@ -61,6 +64,8 @@ pub(crate) struct Introduced {
     pub(crate) rest: Vec<u8>,
     /// The proof that makes it a link, for the listener to send when it is in place.
     pub(crate) accept: Option<LinkProof>,
+    /// Held by the dialler until the link is in place.
+    pub(crate) claim: Option<Claim>,
 }
 
 /// The dialling end. `to` is the cluster that is meant.
@@ -73,12 +78,15 @@ pub(crate) async fn dial(
     let mut wire = Wire::new(connection);
     let own = hello(cluster, to);
     let result = introduce_dialler(cluster, &mut wire, own, to).await;
-    let (theirs, role) = match result {
+    let (theirs, role, claim) = match result {
         Ok(introduced) => introduced,
         Err(failure) => return Err(wire.fail(failure).await),
     };
     let host = endpoint.host_port().map(|(host, _)| host.to_owned());
-    Ok(wire.introduced(theirs, role, host.as_deref(), None))
+    Ok(Introduced {
+        claim,
+        ..wire.introduced(theirs, role, host.as_deref(), None)
+    })
 }
 
 /// The listening end.
@@ -101,7 +109,7 @@ async fn introduce_dialler(
     wire: &mut Wire,
     own: LinkHello,
     to: &str,
-) -> Result<(LinkHello, Role), Failure> {
+) -> Result<(LinkHello, Role, Option<Claim>), Failure> {
     let config = &cluster.config;
     wire.send(Link::Hello(Box::new(own.clone()))).await?;
     let theirs = wire.read_hello().await?;
@@ -112,6 +120,10 @@ async fn introduce_dialler(
         return Err(refuse(other_cluster(&theirs.cluster, to)));
     }
     proof::check_certificate(&config.trust, &wire.info, &theirs).map_err(refuse)?;
+    let is_member = to == config.name;
+    let claim = is_member.then(|| cluster.claim(&theirs.node));
+    let claim = claim.map(|claim| claim.ok_or_else(|| Failure::Linked(theirs.node.name.clone())));
+    let claim = claim.transpose()?;
     let secret = secret_for(config, to);
     let transcript = Transcript {
         dialler: &own,
@@ -124,12 +136,12 @@ async fn introduce_dialler(
     wire.send(Link::Proof(proof)).await?;
     let theirs_proof = wire.read_proof(named()).await?;
     check_proof(secret, Side::Listener, &transcript, &theirs_proof).map_err(refuse)?;
-    let role = if to == config.name {
+    let role = if is_member {
         Role::Member
     } else {
         Role::GatewayTo(to.into())
     };
-    Ok((theirs, role))
+    Ok((theirs, role, claim))
 }
 
 async fn introduce_listener(
@@ -300,6 +312,7 @@ impl Wire {
             role,
             rest: self.buffer,
             accept,
+            claim: None,
         }
     }
 
@@ -382,10 +395,24 @@ impl Wire {
                 )
                 .await;
             }
+            Failure::Linked(_) => refuse(&mut self.writer, &not_needed()).await,
             Failure::Gone(_) | Failure::RefusedUs(..) => {}
         }
         failure
     }
+}
+
+/// Why a link is ended before it is one, without anything being wrong.
+pub(crate) fn not_needed() -> Refused {
+    Refused::new(
+        Code::Normal,
+        "there is a link already, or one is being made",
+    )
+}
+
+/// Whether a link was ended because it is not needed.
+pub(crate) fn is_not_needed(refused: &Refused) -> bool {
+    refused.code == Code::Normal
 }
 
 fn out_of_place(node: Option<String>, link: &Link) -> Failure {

@@ -53,6 +53,7 @@ pub(crate) async fn run(shared: Arc<Shared>, cluster: Arc<Cluster>, listeners: V
         let gathered = outdated_since.map(|since| since + cluster.config.timing.members_delay);
         let deadline = gathered.map_or(deadline, |gathered| gathered.min(deadline));
         tokio::select! {
+            biased;
             () = cluster.stopping.cancelled() => return,
             () = cluster.changed.notified() => {}
             () = tokio::time::sleep_until(deadline.into()) => {}
@@ -73,10 +74,6 @@ impl Cluster {
         {
             tracing::debug!("links did not end in time");
         }
-    }
-
-    fn is_linked(&self, node: &str) -> bool {
-        self.links.read().members.contains_key(node)
     }
 
     /// A link has ended: it leaves its place, unless another one has taken it.
@@ -195,6 +192,7 @@ async fn accept(listener: Listener, shard: usize, shared: Arc<Shared>, cluster: 
             return;
         };
         let accepted = tokio::select! {
+            biased;
             () = cluster.stopping.cancelled() => return,
             accepted = listener.accept() => accepted,
         };
@@ -259,6 +257,8 @@ pub(super) fn chain(error: &dyn std::error::Error) -> String {
 
 fn note_failure(cluster: &Cluster, failure: Failure, remote: Option<String>) {
     match failure {
+        Failure::RefusedUs(_, refused) if handshake::is_not_needed(&refused) => {}
+        Failure::Linked(_) => {}
         Failure::Refused(node, refused) => {
             cluster.on_refusal(node, remote, "refused", &refused);
         }
@@ -285,6 +285,7 @@ async fn dial_member(shared: Arc<Shared>, cluster: Arc<Cluster>, dialling: Diall
     let to = cluster.config.name.clone();
     let options = cluster.config.dial.clone();
     let dialled = tokio::select! {
+        biased;
         () = cluster.stopping.cancelled() => return,
         dialled = dial(&cluster, &to, options, &dialling.endpoint) => dialled,
     };
@@ -293,12 +294,12 @@ async fn dial_member(shared: Arc<Shared>, cluster: Arc<Cluster>, dialling: Diall
             let node = introduced.node.name.clone();
             match take_place(&shared, &cluster, introduced, true).await {
                 Ok(placed) => (Dialled::Node(node), Some(placed)),
-                Err(_) if cluster.is_linked(&node) => (Dialled::Node(node), None),
+                Err(refused) if handshake::is_not_needed(&refused) => (Dialled::Node(node), None),
                 Err(refused) => (Dialled::Failed(explain(&refused)), None),
             }
         }
         Err(failure) => {
-            let end = outcome(&cluster, &failure);
+            let end = outcome(&failure);
             if let Dialled::Failed(_) = end {
                 note_failure(&cluster, failure, Some(dialling.endpoint.to_string()));
             }
@@ -319,15 +320,13 @@ async fn dial_member(shared: Arc<Shared>, cluster: Arc<Cluster>, dialling: Diall
     }
 }
 
-fn outcome(cluster: &Cluster, failure: &Failure) -> Dialled {
+fn outcome(failure: &Failure) -> Dialled {
     match failure {
         Failure::Itself => Dialled::Itself,
-        // Both have dialled, and the other one's link is there already.
-        Failure::RefusedUs(Some(node), refused)
-            if refused.code == Code::Conflict && cluster.is_linked(node) =>
-        {
+        Failure::RefusedUs(Some(node), refused) if handshake::is_not_needed(refused) => {
             Dialled::Node(node.clone())
         }
+        Failure::Linked(node) => Dialled::Node(node.clone()),
         Failure::Refused(_, refused) | Failure::RefusedUs(_, refused) => {
             Dialled::Failed(explain(refused))
         }
@@ -375,7 +374,7 @@ async fn take_place(
     let joining = cluster.joining.lock().await;
     if let Err(refused) = may_join(cluster, &introduced, has_dialled) {
         drop(joining);
-        if !cluster.is_linked(&introduced.node.name) {
+        if !handshake::is_not_needed(&refused) {
             let remote = introduced.info.remote.map(|remote| remote.to_string());
             let node = Some(introduced.node.name.clone());
             cluster.on_refusal(node, remote, "refused", &refused);
@@ -414,6 +413,7 @@ fn put_in_place(
         role,
         rest,
         accept,
+        claim,
     } = introduced;
     let name: Arc<str> = node.name.as_str().into();
     let about = About {
@@ -453,6 +453,8 @@ fn put_in_place(
         Role::GatewayFrom(_) => links.gateways_from.push(Arc::clone(&peer)),
     }
     drop(links);
+    // From here on the link itself says that there is one.
+    drop(claim);
     (peer, reader, rest)
 }
 
@@ -499,6 +501,10 @@ fn may_join(cluster: &Cluster, introduced: &Introduced, has_dialled: bool) -> Re
         membership.admit(&introduced.node)?;
         (membership.own().name.clone(), &introduced.node)
     };
+    if !has_dialled && own < node.name && cluster.claims.contains(&node.name) {
+        // Both have dialled, and of the two links that of the smaller name stays.
+        return Err(handshake::not_needed());
+    }
     let newer = Candidate::new(&own, &node.name, node.incarnation, has_dialled);
     let Some(current) = current(cluster, introduced) else {
         return Ok(());
@@ -511,7 +517,7 @@ fn may_join(cluster: &Cluster, introduced: &Introduced, has_dialled: bool) -> Re
         // Whoever dials has no link, or none yet: this one may be dead.
         end.probe.store(true, Release);
         current.outbox.wake_owner();
-        return Err(Refused::new(Code::Conflict, "there is a link already"));
+        return Err(handshake::not_needed());
     }
     Ok(())
 }

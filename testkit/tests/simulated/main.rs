@@ -8,7 +8,7 @@
     reason = "whatever else is said ends the test alike"
 )]
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::thread;
 use std::time::Duration;
 
 mod cluster;
@@ -25,14 +25,16 @@ mod queue_groups;
 mod reconnect;
 mod request;
 mod slow_subscriber;
+mod storm;
 
 /// Longest simulated time of one run; what takes longer is stuck.
 const RUN_MAX: Duration = Duration::from_hours(24);
 
 /// Runs a test with each of `few` seeds, or as many as the environment asks for, in a runtime of one thread with a
-/// clock that stands still while something can be done.
+/// clock that stands still while something can be done. Each has a thread of its own, so that nothing is left of the
+/// seed before.
 #[track_caller]
-fn simulate<F: Future>(few: u64, test: impl Fn(u64) -> F) {
+fn simulate<F: Future>(few: u64, test: impl Fn(u64) -> F + Sync) {
     let seeds = std::env::var("DIALTONE_SEEDS")
         .ok()
         .map(|count| count.parse().expect("DIALTONE_SEEDS is a number"));
@@ -53,7 +55,7 @@ fn simulate<F: Future>(few: u64, test: impl Fn(u64) -> F) {
                     .expect("the run is stuck")
             });
         };
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(run)) {
+        if let Err(panic) = thread::scope(|scope| scope.spawn(run).join()) {
             let text = panic.downcast_ref::<String>().map(String::as_str);
             let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
             panic!(

@@ -36,6 +36,7 @@ async fn reach(shared: Arc<Shared>, cluster: Arc<Cluster>, gateway: Gateway) {
     for endpoint in gateway.urls.iter().cycle() {
         if let Some(due) = backoff.due() {
             tokio::select! {
+                biased;
                 () = cluster.stopping.cancelled() => return,
                 () = tokio::time::sleep_until(due.into()) => {}
             }
@@ -46,6 +47,7 @@ async fn reach(shared: Arc<Shared>, cluster: Arc<Cluster>, gateway: Gateway) {
             continue;
         }
         let dialled = tokio::select! {
+            biased;
             () = cluster.stopping.cancelled() => return,
             dialled = dial(&cluster, &gateway.name, options.clone(), endpoint) => dialled,
         };
