@@ -1,0 +1,61 @@
+//! Which segments make up a log.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::source::SegmentFile;
+
+/// The version of the format.
+pub(super) const FORMAT: u32 = 1;
+
+/// A log at a moment.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// The version of the format: 1.
+    pub format: u32,
+    /// Grows by one with each manifest.
+    pub generation: u64,
+    /// When it was written, in milliseconds since 1970.
+    pub time: u64,
+    /// The number of the log, in 16 hexadecimal digits.
+    pub log: String,
+    /// The node that wrote it.
+    pub node: String,
+    /// The segments, by number.
+    pub segments: BTreeMap<u64, Segment>,
+}
+
+/// A segment in the archive.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Segment {
+    /// The name of its file.
+    pub name: String,
+    /// The name of the object below `segments/`; its content never changes.
+    pub object: String,
+    /// Bytes of the file.
+    pub len: u64,
+    /// Bytes of the object.
+    pub stored_len: u64,
+    /// SHA-256 of the file, in hexadecimal.
+    pub sha256: String,
+}
+
+impl Manifest {
+    /// The number of a log as text.
+    pub(super) fn log_name(number: u64) -> String {
+        format!("{number:016x}")
+    }
+
+    /// Bytes of all segments.
+    pub fn bytes(&self) -> u64 {
+        self.segments.values().map(|segment| segment.len).sum()
+    }
+
+    /// The segment as the archive has it, if it has all of what there is.
+    pub(super) fn has(&self, file: &SegmentFile) -> Option<&Segment> {
+        self.segments
+            .get(&file.number)
+            .filter(|kept| kept.len == file.len)
+    }
+}
