@@ -21,7 +21,7 @@ pub(crate) use fields::{FIELDS, Field, Format, Layer, Settings};
 mod file;
 
 mod flags;
-pub(crate) use flags::Flags;
+pub(crate) use flags::{Flags, StreamFlags};
 
 mod rules;
 pub(crate) use rules::is_loopback;
