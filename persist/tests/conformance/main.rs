@@ -80,6 +80,14 @@ impl Fixture {
         }
     }
 
+    /// How many random histories are tried; a database answers in milliseconds instead of microseconds.
+    pub(crate) fn histories(&self) -> u64 {
+        match self.kind {
+            Kept::Memory(_) | Kept::Log(_) => 8,
+            Kept::Postgres { .. } => 2,
+        }
+    }
+
     /// Closes it in good order and opens it again.
     pub(crate) async fn reopen(&mut self) {
         self.backend.close().await.unwrap();
