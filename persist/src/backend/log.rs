@@ -142,6 +142,7 @@ impl Log {
             opened.next_checkpoint,
             opened.summary.at,
             opened.checkpoint_len,
+            report.frames == 0,
         );
         let inner = Arc::new(Inner {
             config,
