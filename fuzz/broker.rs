@@ -1,7 +1,8 @@
 //! A broker with two peers: one does whatever the input says, the other must not notice.
 //!
 //! ```text
-//! setting   permissions (1 bit), limits (2 bits), pipe to the bad peer (2 bits)
+//! setting   permissions (1 bit), limits (2 bits), pipe to the bad peer (2 bits), whether it has lanes
+//!           and datagrams, as QUIC (1 bit)
 //! script    see `script.rs`; bytes that arrive are a length field of that many, and nothing else
 //! ```
 
@@ -20,6 +21,7 @@ use crate::script::{Event, Script};
 
 mod bad;
 mod good;
+mod lanes;
 mod provider;
 
 use bad::Bad;
@@ -77,6 +79,10 @@ impl Setting {
                 ..usual
             },
         }
+    }
+
+    fn has_lanes(self) -> bool {
+        self.0 >> 5 & 1 != 0
     }
 
     fn pipe(self) -> usize {
@@ -158,6 +164,7 @@ impl World {
             4 => self.new_bad(),
             5 => self.handle.permissions_changed(None),
             6 => self.bad.say_goodbye(),
+            _ if kind >= 128 => self.bad.turn_to(kind >> 3),
             _ => self.handle.set_addresses(vec!["memory:n2".to_owned()]),
         }
     }

@@ -60,7 +60,8 @@ pub struct OutboxConfig {
     /// Longest stall of a publisher after one read.
     pub stall_max: Duration,
     /// Publishers are not stalled for a receiver that has taken nothing for this long: waiting
-    /// would not help it and would harm its neighbours.
+    /// would not help it and would harm its neighbours. Twenty times as long for who sends a message
+    /// in fragments.
     pub stall_progress: Duration,
     /// A receiver above the high-water mark that has taken nothing for this long is closed.
     pub slow_max: Duration,

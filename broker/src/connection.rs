@@ -51,6 +51,10 @@ const GOODBYE_MAX: Duration = Duration::from_secs(5);
 /// Bytes that are read and thrown away at once while a connection ends.
 const LINGER_LEN: usize = 16 << 10;
 
+/// So many times longer than others, who sends a large message waits for receivers that take nothing:
+/// it would fill their outboxes within milliseconds, and a network may pause for a second.
+const BULK_PATIENCE: u32 = 20;
+
 /// After so many bytes a connection lets the others of its thread have their turn.
 const YIELD_LEN: usize = 512 << 10;
 
@@ -79,6 +83,8 @@ struct Conn {
     dice: Dice,
     /// A refresh was ordered while the provider was being asked.
     refresh_due: bool,
+    /// The last turn passed on parts of a large message.
+    sends_bulk: bool,
     /// Bytes read since the others of the thread had their turn.
     read_len: usize,
 }
@@ -96,8 +102,10 @@ enum Turn {
 
 /// Why a connection ends.
 enum Ending {
-    /// The peer has gone or said goodbye.
+    /// The peer has said goodbye.
     Peer,
+    /// The peer has gone without a word: there is nobody to say anything to.
+    Gone,
     /// The broker ends it and says why.
     Broker(Violation),
     /// The outbox was closed: a failed write, or a slow consumer.
@@ -157,6 +165,7 @@ impl Conn {
             waits_deadline: None,
             throttled_until: None,
             refresh_due: false,
+            sends_bulk: false,
             read_len: 0,
         }
     }
@@ -294,11 +303,9 @@ impl Conn {
     )]
     async fn stall(&mut self, full: Vec<Arc<Peer>>) {
         self.shared.metrics.stalls.add(1);
-        let mut waiting = pin!(stall(
-            &self.shared,
-            full,
-            self.shared.config.outbox.stall_max,
-        ));
+        let patience = if self.sends_bulk { BULK_PATIENCE } else { 1 };
+        let stall_max = self.shared.config.outbox.stall_max;
+        let mut waiting = pin!(stall(&self.shared, full, stall_max, patience));
         poll_fn(|cx| {
             if self.peer.outbox.poll_owner(cx).is_ready() {
                 return Poll::Ready(());
@@ -309,9 +316,16 @@ impl Conn {
     }
 
     async fn end(mut self: Box<Self>, ending: Ending) {
+        let gone = matches!(ending, Ending::Gone);
         let goodbye = self.goodbye(ending);
         self.withdraw().await;
+        if gone {
+            self.peer.outbox.close(Code::Normal);
+        }
         discard(&self.peer).await;
+        if gone {
+            return;
+        }
         match &goodbye {
             Some(close) => {
                 if self
@@ -352,7 +366,7 @@ impl Conn {
     /// What the peer is told at the end; nothing where it has gone.
     fn goodbye(&self, ending: Ending) -> Option<Close> {
         match ending {
-            Ending::Peer => None,
+            Ending::Peer | Ending::Gone => None,
             Ending::Broker(violation) => {
                 tracing::debug!(connection = %self.peer.id, %violation, "closing");
                 if matches!(
@@ -440,10 +454,17 @@ async fn discard(peer: &Peer) {
     }
 }
 
-/// Waits for full receivers, as long as that helps them and at most for `stall_max`.
-pub(crate) async fn stall(shared: &Shared, full: Vec<Arc<Peer>>, stall_max: Duration) {
+/// Waits for full receivers, as long as that helps them and at most for `stall_max`; `patience`
+/// multiplies how long one may take nothing.
+pub(crate) async fn stall(
+    shared: &Shared,
+    full: Vec<Arc<Peer>>,
+    stall_max: Duration,
+    patience: u32,
+) {
     let config = &shared.config.outbox;
     let end = now() + stall_max;
+    let progress_max = config.stall_progress * patience;
     for peer in full {
         while peer.outbox.is_full() {
             let stuck = peer.outbox.stuck_for();
@@ -452,7 +473,7 @@ pub(crate) async fn stall(shared: &Shared, full: Vec<Arc<Peer>>, stall_max: Dura
                 break;
             }
             let left = end.saturating_duration_since(now());
-            let patience = config.stall_progress.saturating_sub(stuck).min(left);
+            let patience = progress_max.saturating_sub(stuck).min(left);
             if patience.is_zero() {
                 break;
             }
@@ -473,7 +494,7 @@ impl Conn {
             Ok(datagram) => Poll::Ready(self.on_datagram(&datagram)),
             Err(error) => {
                 tracing::debug!(connection = %self.peer.id, %error, "datagrams ended");
-                Poll::Ready(Turn::End(Ending::Peer))
+                Poll::Ready(Turn::End(Ending::Gone))
             }
         }
     }

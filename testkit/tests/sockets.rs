@@ -253,7 +253,7 @@ async fn a_slow_consumer_is_told_why(over: Over) {
     let mut slow = Hand::new(&site).await;
     slow.subscribe("news").await;
     while site.broker.status().slow_consumers_total == 0 {
-        publisher.publish("news", &[0; 30_000]).await.unwrap();
+        publisher.publish("news", &vec![0; 30_000]).await.unwrap();
         tokio::task::yield_now().await;
     }
     // What it says now is not heard any more, and must not cost it the answer.

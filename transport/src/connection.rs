@@ -15,6 +15,7 @@ use tokio_rustls::TlsStream;
 use crate::batch::Batch;
 use crate::error::Error;
 use crate::lane::Lane;
+use crate::stream::Lanes;
 use crate::{memory, quic, stream, websocket};
 
 /// What a reader reserves if its caller has not.
@@ -67,6 +68,13 @@ pub struct Info {
     pub rebind: Option<quic::Rebind>,
 }
 
+/// The two ends of an accepted socket.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Addresses {
+    pub(crate) remote: SocketAddr,
+    pub(crate) local: Option<SocketAddr>,
+}
+
 /// The reading end. Poll each lane from one task at a time.
 #[derive(Debug)]
 pub struct Reader(ReaderKind);
@@ -104,6 +112,19 @@ impl Connection {
         let (receiver, sender) = stream::over(read, write);
         Self {
             info,
+            reader: Reader(ReaderKind::Stream(receiver)),
+            writer: Writer(WriterKind::Stream(sender)),
+        }
+    }
+
+    /// As [`from_parts`](Self::from_parts), with two lanes and datagrams. Its kind is [`Kind::Quic`].
+    pub fn from_lanes(info: Info, lanes: Lanes) -> Self {
+        let (receiver, sender) = stream::over_lanes(lanes);
+        Self {
+            info: Info {
+                kind: Kind::Quic,
+                ..info
+            },
             reader: Reader(ReaderKind::Stream(receiver)),
             writer: Writer(WriterKind::Stream(sender)),
         }
@@ -215,10 +236,9 @@ impl Reader {
             (ReaderKind::Quic(receiver), Lane::Control) => receiver.poll_control(cx, buf),
             (ReaderKind::Memory(receiver), Lane::Interactive) => receiver.poll_recv(cx, buf),
             (ReaderKind::Stream(receiver), Lane::Interactive) => receiver.poll_recv(cx, buf),
-            (
-                ReaderKind::WebSocket(_) | ReaderKind::Memory(_) | ReaderKind::Stream(_),
-                Lane::Bulk | Lane::Control,
-            ) => Poll::Pending,
+            (ReaderKind::Stream(receiver), Lane::Bulk) => receiver.poll_bulk(cx, buf),
+            (ReaderKind::WebSocket(_) | ReaderKind::Memory(_), Lane::Bulk | Lane::Control)
+            | (ReaderKind::Stream(_), Lane::Control) => Poll::Pending,
         }
     }
 
@@ -229,9 +249,8 @@ impl Reader {
     pub fn poll_datagram(&mut self, cx: &mut Context<'_>) -> Poll<Result<Bytes, Error>> {
         match &mut self.0 {
             ReaderKind::Quic(receiver) => receiver.poll_datagram(cx),
-            ReaderKind::WebSocket(_) | ReaderKind::Memory(_) | ReaderKind::Stream(_) => {
-                Poll::Pending
-            }
+            ReaderKind::Stream(receiver) => receiver.poll_datagram(cx),
+            ReaderKind::WebSocket(_) | ReaderKind::Memory(_) => Poll::Pending,
         }
     }
 
@@ -240,16 +259,19 @@ impl Reader {
         match (lane, &self.0) {
             (Lane::Interactive, _) | (Lane::Bulk, ReaderKind::Quic(_)) => true,
             (Lane::Control, ReaderKind::Quic(receiver)) => receiver.has_control_lane(),
-            (
-                Lane::Bulk | Lane::Control,
-                ReaderKind::WebSocket(_) | ReaderKind::Memory(_) | ReaderKind::Stream(_),
-            ) => false,
+            (Lane::Bulk, ReaderKind::Stream(receiver)) => receiver.has_lanes(),
+            (Lane::Bulk | Lane::Control, ReaderKind::WebSocket(_) | ReaderKind::Memory(_))
+            | (Lane::Control, ReaderKind::Stream(_)) => false,
         }
     }
 
     /// Whether datagrams may arrive.
     pub const fn has_datagrams(&self) -> bool {
-        matches!(self.0, ReaderKind::Quic(_))
+        match &self.0 {
+            ReaderKind::Quic(_) => true,
+            ReaderKind::Stream(receiver) => receiver.has_lanes(),
+            ReaderKind::WebSocket(_) | ReaderKind::Memory(_) => false,
+        }
     }
 }
 
@@ -275,7 +297,7 @@ impl Writer {
             WriterKind::WebSocket(sender) => sender.lock().poll_send(cx, batch),
             WriterKind::Quic(sender) => sender.poll_send(cx, lane, batch),
             WriterKind::Memory(sender) => sender.poll_send(cx, batch),
-            WriterKind::Stream(sender) => sender.poll_send(cx, batch),
+            WriterKind::Stream(sender) => sender.poll_send(cx, lane, batch),
         }
     }
 
@@ -283,7 +305,8 @@ impl Writer {
     pub fn datagram_len_max(&self) -> Option<usize> {
         match &self.0 {
             WriterKind::Quic(sender) => sender.datagram_len_max(),
-            WriterKind::WebSocket(_) | WriterKind::Memory(_) | WriterKind::Stream(_) => None,
+            WriterKind::Stream(sender) => sender.datagram_len_max(),
+            WriterKind::WebSocket(_) | WriterKind::Memory(_) => None,
         }
     }
 
@@ -294,7 +317,8 @@ impl Writer {
     pub fn send_datagram(&mut self, datagram: Bytes) -> Result<bool, Error> {
         match &mut self.0 {
             WriterKind::Quic(sender) => sender.send_datagram(datagram),
-            WriterKind::WebSocket(_) | WriterKind::Memory(_) | WriterKind::Stream(_) => Ok(false),
+            WriterKind::Stream(sender) => sender.send_datagram(datagram),
+            WriterKind::WebSocket(_) | WriterKind::Memory(_) => Ok(false),
         }
     }
 

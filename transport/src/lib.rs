@@ -22,7 +22,7 @@ mod lane;
 mod listen;
 pub mod memory;
 pub mod quic;
-mod stream;
+pub mod stream;
 pub mod tls;
 pub mod websocket;
 

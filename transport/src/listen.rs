@@ -10,7 +10,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{self, Handle};
 use tokio_rustls::TlsAcceptor;
 
-use crate::connection::Connection;
+use crate::connection::{Addresses, Connection};
 use crate::endpoint::Endpoint;
 use crate::error::{BindError, Error, HandshakeError};
 use crate::tls::ServerTls;
@@ -118,9 +118,7 @@ impl Listener {
                     let server_tls = options.tls.as_ref().ok_or_else(no_certificate)?;
                     tls = Some(server_tls.clone());
                 }
-                ListenerKind::Tcp(
-                    bind_first(endpoint, |addr| listen_tcp(addr, options.backlog)).await?,
-                )
+                ListenerKind::Tcp(bind_first(endpoint, |addr| listen_tcp(addr, options)).await?)
             }
         };
         let addr = match &kind {
@@ -238,13 +236,19 @@ impl Incoming {
         let handshake = async {
             match kind {
                 IncomingKind::Tcp {
-                    stream, runtime, ..
+                    stream,
+                    remote,
+                    runtime,
                 } => {
                     let stream = move_here(stream, runtime)?;
-                    stream.set_nodelay(shared.options.nodelay)?;
+                    // Only a listener at every address of the machine must ask at which one this peer arrived.
+                    let local = shared.addr.filter(|addr| !addr.ip().is_unspecified());
+                    let local = local.or_else(|| stream.local_addr().ok());
+                    let addresses = Addresses { remote, local };
                     let tls = shared.tls.as_ref().map(ServerTls::tcp_config);
                     let tls = tls.map(TlsAcceptor::from);
-                    websocket::establish(stream, tls, &shared.path, &shared.options).await
+                    websocket::establish(stream, addresses, tls, &shared.path, &shared.options)
+                        .await
                 }
                 IncomingKind::Quic(incoming, server) => {
                     quic::establish(*incoming, &server, shared.addr).await
@@ -306,7 +310,7 @@ async fn bind_first<T>(
     Err(failure.unwrap_or_else(|| resolve_error(io::ErrorKind::NotFound.into())))
 }
 
-fn listen_tcp(addr: SocketAddr, backlog: u32) -> io::Result<TcpListener> {
+fn listen_tcp(addr: SocketAddr, options: &ListenOptions) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
     // A restarted broker must not wait for the connections of its predecessor to be forgotten.
     socket.set_reuse_address(true)?;
@@ -315,6 +319,8 @@ fn listen_tcp(addr: SocketAddr, backlog: u32) -> io::Result<TcpListener> {
         socket.set_only_v6(false)?;
     }
     socket.bind(&addr.into())?;
-    socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
+    // Accepted sockets inherit it, which saves a system call for each.
+    socket.set_tcp_nodelay(options.nodelay)?;
+    socket.listen(i32::try_from(options.backlog).unwrap_or(i32::MAX))?;
     TcpListener::from_std(socket.into())
 }

@@ -77,7 +77,7 @@ impl QuicLink {
         let crypto = QuicClientConfig::try_from(rustls::ClientConfig::clone(tls))
             .map_err(|error| wrong(&error))?;
         let mut config = ClientConfig::new(Arc::new(crypto));
-        config.transport_config(Arc::new(transport()));
+        config.transport_config(Arc::new(transport(target.address.ip().is_loopback())));
         let mut endpoint = Endpoint::new(Arc::new(endpoint_config()), None, true, None);
         let (handle, connection) = endpoint
             .connect(Instant::now(), config, target.address, &target.host)
@@ -331,12 +331,14 @@ fn endpoint_config() -> EndpointConfig {
     config
 }
 
-fn transport() -> TransportConfig {
+fn transport(loopback: bool) -> TransportConfig {
     let mut transport = TransportConfig::default();
     // As a client of ours does, or small messages would wait behind this end's own queue.
     transport.congestion_controller_factory(Arc::new(Congestion::default()));
-    transport.initial_mtu(PACKET_LEN_MAX);
-    transport.mtu_discovery_config(None);
+    if loopback {
+        transport.initial_mtu(PACKET_LEN_MAX);
+        transport.mtu_discovery_config(None);
+    }
     transport.max_concurrent_bidi_streams(VarInt::from_u32(0));
     transport.max_concurrent_uni_streams(VarInt::from_u32(UNI_STREAMS_MAX));
     transport.stream_receive_window(VarInt::from_u32(STREAM_WINDOW));

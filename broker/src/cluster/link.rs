@@ -369,7 +369,7 @@ impl LinkConn {
             self.cluster.config.timing.stall_max,
         );
         self.stalled = Some(Box::pin(async move {
-            stall(&shared, full, stall_max).await;
+            stall(&shared, full, stall_max, 1).await;
         }));
     }
 

@@ -22,6 +22,8 @@ pub(crate) struct Effects {
     pub(crate) messages_in: u64,
     pub(crate) bytes_in: u64,
     pub(crate) unrouted: u64,
+    /// Parts of a large message were among what was delivered.
+    pub(crate) fragments: bool,
     messages_out: u64,
     bytes_out: u64,
 }
@@ -35,6 +37,7 @@ impl Effects {
             .push(target.subscription, target.drop_oldest, delivery);
         self.messages_out += 1;
         self.bytes_out += delivery.section.len() as u64;
+        self.fragments |= delivery.fragment.is_some();
         self.note(&target.peer, pushed);
     }
 

@@ -51,7 +51,7 @@ type Table = Router<Arc<Peer>>;
 /// What a subject of this hash resolves to, if that is known.
 #[inline]
 pub(super) fn find(router: &Table, hash: u64, subject: &[u8]) -> Option<Route<Arc<Peer>>> {
-    MEMO.with_borrow_mut(|memo| memo.find(router, hash, subject))
+    MEMO.with_borrow(|memo| memo.find(router, hash, subject))
 }
 
 /// Keeps what a subject resolves to.
@@ -95,7 +95,7 @@ struct Place {
 }
 
 impl Memo {
-    fn find(&mut self, router: &Table, hash: u64, subject: &[u8]) -> Option<Route<Arc<Peer>>> {
+    fn find(&self, router: &Table, hash: u64, subject: &[u8]) -> Option<Route<Arc<Peer>>> {
         if self.router != router.id() {
             return None;
         }
@@ -265,6 +265,10 @@ fn set_of(hash: u64, len: usize) -> usize {
 
 /// 15 bits that [`set_of`] does not take, and one that says that the place is not free.
 #[inline]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "only some of the bits are wanted"
+)]
 fn tag(hash: u64) -> u16 {
     (hash >> 16) as u16 | 1
 }

@@ -137,7 +137,7 @@ impl Conn {
             },
             Err(error) => {
                 tracing::debug!(connection = %self.peer.id, %error, "read failed");
-                (0, Turn::End(Ending::Peer))
+                (0, Turn::End(ending(&error)))
             }
         }
     }
@@ -181,6 +181,7 @@ impl Conn {
         let (consumed, flow) = self.process(bytes, work, now);
         work.deliver_run(bytes, &self.shared, &self.peer);
         let full: Vec<Arc<Peer>> = work.effects.carry_out(&self.shared, &self.peer);
+        self.sends_bulk = std::mem::take(&mut work.effects.fragments);
         let turn = match flow {
             Flow::On => Turn::Read(full),
             Flow::Ask(action, subject) => Turn::Ask(lane, action, subject),
@@ -261,6 +262,16 @@ impl Conn {
             Step::Heard | Step::Publish(_) | Step::Hello(..) => {}
         }
         Flow::On
+    }
+}
+
+/// A peer that broke the transport's rules or closed with a code may still read what is said.
+fn ending(error: &dialtone_transport::Error) -> Ending {
+    use dialtone_transport::Error;
+    if matches!(error, Error::Reset | Error::Io(_) | Error::TimedOut) {
+        Ending::Gone
+    } else {
+        Ending::Peer
     }
 }
 

@@ -375,3 +375,43 @@ fn a_frozen_subscriber_is_closed_after_its_time_though_its_outbox_is_not_full() 
         assert_eq!(world.broker().status().slow_consumers_total, 1);
     });
 }
+
+#[test]
+fn a_large_message_waits_for_a_network_that_pauses() {
+    simulate(10, async |seed| {
+        let mut config = bounded();
+        config.outbox.max_bytes = 4 << 20;
+        let world = World::open(seed, config).await;
+        let pausing = Manner {
+            chunk_max: 8 << 10,
+            stall_every: 500,
+            stall: millis(100 + 80 * seed),
+            ..narrow()
+        };
+        let (mut subscriber, _link) = world.peer_on(&pausing).await;
+        subscriber.subscribe("large").await.unwrap();
+        world.network(Manner {
+            capacity: 32 << 10,
+            ..Manner::ideal()
+        });
+        let mut publisher = world.peer().await;
+        let payload = vec![7; 20 << 20];
+        let sending = async {
+            for frame in fragments(1, "large", &payload, 100_000) {
+                publisher.send(&Frame::Publish(frame)).await;
+            }
+            publisher.sync().await;
+        };
+        let receiving = async {
+            let mut len = 0;
+            while len < payload.len() {
+                match subscriber.next().await {
+                    Some(Said::Deliver(part)) => len += part.payload.len(),
+                    other => panic!("{other:?} after {len} bytes"),
+                }
+            }
+        };
+        tokio::join!(sending, receiving);
+        assert_eq!(world.broker().status().slow_consumers_total, 0);
+    });
+}

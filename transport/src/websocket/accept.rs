@@ -18,13 +18,14 @@ use tokio_rustls::{TlsAcceptor, TlsStream};
 use super::io::{split_tcp, split_tls};
 use super::upgrade::check;
 use super::{Role, over};
-use crate::connection::{Connection, Info, Kind};
+use crate::connection::{Addresses, Connection, Info, Kind};
 use crate::error::HandshakeError;
 use crate::listen::ListenOptions;
 
 /// Makes a connection of an accepted socket.
 pub(crate) async fn establish(
     stream: TcpStream,
+    addresses: Addresses,
     tls: Option<TlsAcceptor>,
     path: &str,
     options: &ListenOptions,
@@ -41,13 +42,18 @@ pub(crate) async fn establish(
     } else {
         let (stream, early, headers) = exchange(stream, path, options).await?;
         (
-            Info::of_tcp(Kind::WebSocket, &stream),
+            Info::new(Kind::WebSocket),
             headers,
             over(split_tcp(stream), early, Role::Server),
         )
     };
     Ok(Connection::websocket(
-        Info { headers, ..info },
+        Info {
+            headers,
+            remote: Some(addresses.remote),
+            local: addresses.local,
+            ..info
+        },
         receiver,
         sender,
     ))
