@@ -21,7 +21,7 @@ const PURE: [&str; 12] = [
     "broker/src/cluster/backoff.rs",
     "broker/src/cluster/election.rs",
     "broker/src/cluster/interest.rs",
-    "broker/src/cluster/membership.rs",
+    "broker/src/cluster/membership",
     "broker/src/cluster/mirror.rs",
     "broker/src/cluster/sets.rs",
     "client/src/reconnect.rs",

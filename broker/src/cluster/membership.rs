@@ -26,6 +26,9 @@ use super::backoff::{Backoff, Waits};
 use super::handle::ForgetError;
 use super::status::{MemberState, MemberStatus, SeedStatus};
 
+mod member;
+use member::{Member, Seed, State};
+
 /// The bounds of a [`Membership`].
 #[derive(Debug, Clone, Copy)]
 pub struct Bounds {
@@ -51,36 +54,6 @@ pub struct Membership {
     /// Names of nodes about whom there is something new to be told.
     news: BTreeSet<String>,
     next_gossip: Instant,
-}
-
-#[derive(Debug)]
-struct Member {
-    info: NodeInfo,
-    state: State,
-    since: Instant,
-    /// When somebody last told of it as being there.
-    heard: Instant,
-    backoff: Backoff,
-    /// Which of its addresses is next.
-    turn: usize,
-    error: Option<String>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
-    /// With the number of the link.
-    Linked(u64),
-    Unlinked,
-    Left,
-}
-
-#[derive(Debug)]
-struct Seed {
-    endpoint: Endpoint,
-    /// Who answered there last.
-    node: Option<String>,
-    backoff: Backoff,
-    error: Option<String>,
 }
 
 /// Whom to dial.
@@ -538,75 +511,6 @@ impl Membership {
         all.push(own);
         all.sort_by(|one, other| one.node.cmp(&other.node));
         all
-    }
-}
-
-impl Seed {
-    fn new(endpoint: Endpoint, now: Instant) -> Self {
-        Self {
-            endpoint,
-            node: None,
-            backoff: Backoff::new(now),
-            error: None,
-        }
-    }
-}
-
-impl Member {
-    fn new(info: NodeInfo, now: Instant) -> Self {
-        Self {
-            info,
-            state: State::Unlinked,
-            since: now,
-            heard: now,
-            backoff: Backoff::new(now),
-            turn: 0,
-            error: None,
-        }
-    }
-
-    fn turn_to(&mut self, state: State, now: Instant) {
-        self.state = state;
-        self.since = now;
-    }
-
-    /// Others are told of those that are there, and of those that are known to be gone for good.
-    fn is_told_of(&self) -> bool {
-        matches!(self.state, State::Linked(_) | State::Left)
-    }
-
-    fn next_address(&self) -> Option<Endpoint> {
-        let addresses = &self.info.addresses;
-        let index = self.turn.checked_rem(addresses.len())?;
-        addresses.get(index)?.parse().ok()
-    }
-
-    fn forgotten_at(&self, forget_after: Duration) -> Option<Instant> {
-        match self.state {
-            State::Linked(_) => None,
-            State::Unlinked => Some(self.heard.max(self.since) + forget_after),
-            State::Left => Some(self.since + forget_after),
-        }
-    }
-
-    fn is_forgotten(&self, forget_after: Duration, now: Instant) -> bool {
-        self.forgotten_at(forget_after).is_some_and(|at| at <= now)
-    }
-
-    fn status(&self, now: Instant) -> MemberStatus {
-        MemberStatus {
-            node: self.info.name.clone(),
-            incarnation: self.info.incarnation,
-            state: match self.state {
-                State::Linked(_) => MemberState::Linked,
-                State::Unlinked => MemberState::Unlinked,
-                State::Left => MemberState::Left,
-            },
-            addresses: self.info.addresses.clone(),
-            client_addresses: self.info.client_addresses.clone(),
-            since_s: now.saturating_duration_since(self.since).as_secs(),
-            error: self.error.clone(),
-        }
     }
 }
 
