@@ -205,11 +205,12 @@ async fn drain(shared: &Arc<Shared>) {
     }
     let grace = shared.config.drain_grace;
     let grace_ms = u32::try_from(grace.as_millis()).unwrap_or(u32::MAX);
-    let frame = Frame::Drain(Drain {
-        addresses: shared.client_addresses(),
-        grace_ms,
+    tell_all(shared, || {
+        Frame::Drain(Drain {
+            addresses: shared.addresses_elsewhere(),
+            grace_ms,
+        })
     });
-    broadcast(shared, &frame);
     shared.tasks.close();
     if tokio::time::timeout(grace, shared.tasks.wait())
         .await
@@ -226,9 +227,10 @@ async fn drain(shared: &Arc<Shared>) {
     shared.tasks.wait().await;
 }
 
-fn broadcast(shared: &Shared, frame: &Frame<'_>) {
+/// Tells every client something, made anew for each.
+fn tell_all(shared: &Shared, frame: impl Fn() -> Frame<'static>) {
     for peer in shared.registry.all() {
-        if peer.outbox.push_frame(frame).claimed {
+        if peer.outbox.push_frame(&frame()).claimed {
             peer.outbox.flush();
         }
     }
@@ -348,21 +350,38 @@ impl Shared {
     /// Where else clients reach the broker: this node, and the others of its cluster.
     pub(crate) fn client_addresses(&self) -> Vec<String> {
         let mut addresses = self.addresses.read().clone();
-        if let Some(cluster) = &self.cluster {
-            let mut others = cluster.client_addresses();
-            // In another order for each client, so that those of a node that dies spread over the
-            // others.
-            others.shuffle(&mut StdRng::seed_from_u64(chance::number()));
-            others.retain(|other| !addresses.contains(other));
-            addresses.append(&mut others);
-        }
+        addresses.append(&mut self.addresses_of_others());
         addresses
+    }
+
+    /// Where clients are to go when they cannot stay here.
+    fn addresses_elsewhere(&self) -> Vec<String> {
+        let others = self.addresses_of_others();
+        if others.is_empty() {
+            return self.addresses.read().clone();
+        }
+        others
+    }
+
+    /// Where clients reach the other nodes, in another order each time, so that the clients of a
+    /// node spread over the others when it goes.
+    fn addresses_of_others(&self) -> Vec<String> {
+        let Some(cluster) = &self.cluster else {
+            return Vec::new();
+        };
+        let own = self.addresses.read();
+        let mut others = cluster.client_addresses();
+        others.retain(|other| !own.contains(other));
+        others.shuffle(&mut StdRng::seed_from_u64(chance::number()));
+        others
     }
 
     /// Tells all clients where else the broker can be reached.
     pub(crate) fn tell_addresses(&self) {
-        let addresses = self.client_addresses();
-        broadcast(self, &Frame::Addresses(Addresses { addresses }));
+        tell_all(self, || {
+            let addresses = self.client_addresses();
+            Frame::Addresses(Addresses { addresses })
+        });
     }
 
     /// Whose inbox the bytes of a subject lie in.

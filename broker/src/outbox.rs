@@ -289,6 +289,12 @@ impl Outbox {
         self.pushed(&mut queued, added)
     }
 
+    /// Bytes that wait on the control lane and have not been handed to the transport.
+    pub(crate) fn control_len(&self) -> usize {
+        let queued = self.queued.lock();
+        queued.control.as_ref().map_or(0, |control| control.len())
+    }
+
     #[inline]
     fn pushed(&self, queued: &mut Queued, added: usize) -> Pushed {
         let pending = self.pending.fetch_add(added, Ordering::Relaxed) + added;

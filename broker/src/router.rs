@@ -301,7 +301,7 @@ impl<P: Clone> Router<P> {
         self.len() == 0
     }
 
-    /// Distinct patterns in the table.
+    /// Distinct patterns in the table, those of other nodes included.
     pub fn patterns(&self) -> usize {
         self.literals.len() + self.wildcard_count.load(Ordering::Relaxed)
     }

@@ -21,7 +21,8 @@ pub struct Status {
     pub connections: u64,
     /// Subscriptions of all connections.
     pub subscriptions: u64,
-    /// Distinct patterns among them.
+    /// Distinct patterns in the table: of these subscriptions, and of what other nodes are interested
+    /// in.
     pub patterns: u64,
     /// Questions that wait for somebody to subscribe.
     pub interest_waiting: u64,
@@ -45,11 +46,12 @@ pub struct Status {
     pub stalls_total: u64,
     /// Times a connection was read more slowly because it was ahead of its rates.
     pub throttles_total: u64,
-    /// Messages received from publishers (fragments count one each).
+    /// Messages received from publishers (fragments count one each); those of other nodes not
+    /// included.
     pub messages_in_total: u64,
     /// Their sections' bytes.
     pub bytes_in_total: u64,
-    /// Deliveries put into outboxes.
+    /// Deliveries put into outboxes, those for other nodes included.
     pub messages_out_total: u64,
     /// Their bytes.
     pub bytes_out_total: u64,

@@ -40,9 +40,13 @@ mod read;
 /// How long the other node is given to take what is due and the goodbye when a link ends.
 const GOODBYE_MAX: Duration = Duration::from_secs(2);
 
-/// Interest is announced only while fewer bytes than this wait, so that a snapshot neither fills the
-/// outbox nor takes the memory of all of it at once.
-const ANNOUNCE_PENDING_MAX: usize = 512 << 10;
+/// Interest is announced only while fewer bytes than this wait on the control lane, so that a
+/// snapshot neither fills the outbox nor takes the memory of all of it at once. Messages that wait
+/// make no difference.
+const ANNOUNCE_WAITING_MAX: usize = 256 << 10;
+
+/// When a link that has stopped announcing looks again, in case that somebody else has written.
+const ANNOUNCE_RETRY: Duration = Duration::from_millis(10);
 
 /// Most frames of interest that are made in one turn.
 const ANNOUNCE_TURN: usize = 8;
@@ -79,6 +83,8 @@ pub(super) struct LinkConn {
     last_kept_id: Option<u64>,
     cursor: Cursor,
     mirror: Mirror,
+    /// There may be more to announce than the control lane takes.
+    waits_to_announce: bool,
     /// Messages are not read while somebody is full whom that helps.
     stalled: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     heard: Instant,
@@ -170,6 +176,7 @@ impl LinkConn {
             last_kept_id: None,
             cursor: Cursor::Start,
             mirror: Mirror::new(config.patterns_max),
+            waits_to_announce: false,
             stalled: None,
             heard: now,
             next_ping: now,
@@ -247,11 +254,15 @@ impl LinkConn {
         let Some(announced) = announced(&self.cluster, &self.peer) else {
             return false;
         };
+        if self.peer.outbox.control_len() > ANNOUNCE_WAITING_MAX {
+            self.waits_to_announce = true;
+            return false;
+        }
+        self.waits_to_announce = false;
         let mut frames = Vec::new();
         {
             let announced = announced.lock();
             while frames.len() < ANNOUNCE_TURN
-                && self.peer.outbox.pending() < ANNOUNCE_PENDING_MAX
                 && let Some(frame) = announced.next(&mut self.cursor)
             {
                 frames.push(frame);
@@ -296,6 +307,9 @@ impl LinkConn {
         }
         // Others ask for counts at any time; their deadlines are looked at as often as this.
         deadline = deadline.min(now() + self.cluster.config.timing.count_max / 2);
+        if self.waits_to_announce {
+            deadline = deadline.min(now() + ANNOUNCE_RETRY);
+        }
         let deadline = tokio::time::Instant::from_std(deadline);
         if sleep.is_elapsed() || deadline < sleep.deadline() {
             sleep.reset(deadline);

@@ -333,6 +333,40 @@ fn clients_are_told_where_the_other_nodes_are() {
 }
 
 #[test]
+fn a_draining_node_sends_its_clients_to_the_others_and_passes_messages_until_they_have_gone() {
+    simulate(3, async |_| {
+        let fleet = Fleet::new(3).await;
+        let (mut here, mut there) = (fleet.peer("n1").await, fleet.peer("n2").await);
+        there.subscribe("a").await.unwrap();
+        here.subscribe("b").await.unwrap();
+        fleet.rest().await;
+        fleet.node("n1").broker.drain();
+        let drain = here
+            .find(|said| match said {
+                Said::Drain(drain) => Some(drain.clone()),
+                _ => None,
+            })
+            .await;
+        let mut addresses = drain.addresses;
+        addresses.sort();
+        assert_eq!(addresses, ["memory:clients-of-n2", "memory:clients-of-n3"]);
+        assert_eq!(here.publish_acked("a", b"x").await, Ok(1));
+        assert_eq!(there.publish_acked("b", b"y").await, Ok(1));
+        // Nobody is sent to it any more.
+        let told = there
+            .find(|said| match said {
+                Said::Addresses(told) => Some(told.addresses.clone()),
+                _ => None,
+            })
+            .await;
+        assert!(
+            !told.contains(&"memory:clients-of-n1".to_owned()),
+            "{told:?}"
+        );
+    });
+}
+
+#[test]
 fn nodes_of_another_name_or_cluster_are_refused_on_both_sides() {
     simulate(3, async |_| {
         let mut fleet = Fleet::new(1).await;
