@@ -12,6 +12,7 @@ mod founding;
 mod help;
 mod linked;
 mod messaging;
+mod namespaces;
 mod nodes;
 mod process;
 mod rolling;

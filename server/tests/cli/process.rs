@@ -36,7 +36,18 @@ impl Home {
 
     /// The binary, in an environment of its own.
     pub(crate) fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_dialtone"));
+        self.prepare(Command::new(env!("CARGO_BIN_EXE_dialtone")), args)
+    }
+
+    /// The same in a network namespace.
+    pub(crate) fn command_in(&self, namespace: &str, args: &[&str]) -> Command {
+        let mut command = Command::new("ip");
+        let program = env!("CARGO_BIN_EXE_dialtone");
+        command.args(["netns", "exec", namespace, program]);
+        self.prepare(command, args)
+    }
+
+    fn prepare(&self, mut command: Command, args: &[&str]) -> Command {
         command
             .args(args)
             .env_clear()
@@ -108,7 +119,7 @@ pub(crate) struct Done {
 }
 
 impl Done {
-    fn of(child: Child) -> Self {
+    pub(crate) fn of(child: Child) -> Self {
         let output = child.wait_with_output().unwrap();
         Self {
             code: output.status.code(),
@@ -155,7 +166,7 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    fn new(mut child: Child) -> Self {
+    pub(crate) fn new(mut child: Child) -> Self {
         let stdout = lines(child.stdout.take().unwrap());
         let stderr = lines(child.stderr.take().unwrap());
         Self {

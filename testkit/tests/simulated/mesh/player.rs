@@ -117,13 +117,15 @@ impl Player {
     }
 
     /// What grows with faults only, for each node: links that were made, acknowledgements without the count of a node,
-    /// and messages that were dropped.
-    fn faults_seen(&self) -> Vec<(String, u64, u64, u64)> {
+    /// messages that were dropped, and views of interest that were found wrong.
+    fn faults_seen(&self) -> Vec<(String, [u64; 4])> {
         let names = self.mesh.names().into_iter();
         let seen = names.map(|name| {
             let view = self.mesh.status(&name);
             let dropped = view.links.iter().map(|link| link.dropped_in).sum();
-            (name, view.links_total, view.counts_missed_total, dropped)
+            let resyncs = view.links.iter().map(|link| link.resyncs).sum();
+            let (made, missed) = (view.links_total, view.counts_missed_total);
+            (name, [made, missed, dropped, resyncs])
         });
         seen.collect()
     }

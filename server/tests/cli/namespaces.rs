@@ -1,0 +1,348 @@
+//! Three hosts on one machine, each a network namespace with a node of a cluster: cables pulled, processes paused and
+//! killed, a network with loss and delay.
+//!
+//! Needs the right to make network namespaces; where that is missing, `./test` says so. What is asserted are counts and
+//! final states. How long recovery took is printed: `cargo nextest run -p dialtone-server namespaces --no-capture`.
+
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::process::{Broker, Done, Home, Running};
+
+const HOSTS: usize = 3;
+
+/// Most questions until something is seen.
+const ASKED_MAX: usize = 2_000;
+
+/// So that a dead link is noticed soon; the defaults are for networks that may pause.
+const KEEP_ALIVE: [&str; 3] = [
+    "--cluster-ping-interval=500ms",
+    "--cluster-pong-max=1s",
+    "--cluster-redial-max=1s",
+];
+
+/// Hosts joined by a switch, which is a namespace with a bridge. They are removed when this is dropped.
+struct Network {
+    name: String,
+}
+
+impl Network {
+    /// `None` where namespaces cannot be made.
+    fn new() -> Option<Self> {
+        let network = Self {
+            name: format!("dialtone{}", std::process::id()),
+        };
+        if !try_ip(&["netns", "add", &network.switch()]) {
+            eprintln!(
+                "NOT TESTED: a cluster on a network with faults, which needs root and iproute2"
+            );
+            return None;
+        }
+        network.at_switch("ip link add name br0 type bridge");
+        network.at_switch("ip link set br0 up");
+        for host in 1..=HOSTS {
+            let name = network.host(host);
+            ip(&["netns", "add", &name]);
+            network.at_switch(&format!(
+                "ip link add port{host} type veth peer name eth0 netns {name}"
+            ));
+            network.at_switch(&format!("ip link set port{host} master br0"));
+            network.plug(host, true);
+            network.at(host, "ip link set lo up");
+            network.at(
+                host,
+                &format!("ip address add {}/24 dev eth0", address(host)),
+            );
+            network.at(host, "ip link set eth0 up");
+        }
+        Some(network)
+    }
+
+    fn switch(&self) -> String {
+        format!("{}-switch", self.name)
+    }
+
+    fn host(&self, host: usize) -> String {
+        format!("{}-{host}", self.name)
+    }
+
+    fn at_switch(&self, command: &str) {
+        let words: Vec<&str> = command.split(' ').collect();
+        ip(&[&["netns", "exec", &self.switch()], &words[..]].concat());
+    }
+
+    fn at(&self, host: usize, command: &str) {
+        let words: Vec<&str> = command.split(' ').collect();
+        ip(&[&["netns", "exec", &self.host(host)], &words[..]].concat());
+    }
+
+    /// Plugs a host's cable in, or pulls it.
+    fn plug(&self, host: usize, plugged: bool) {
+        let state = if plugged { "up" } else { "down" };
+        self.at_switch(&format!("ip link set port{host} {state}"));
+    }
+
+    /// Delays everything that leaves the switch by 50 ms and loses a hundredth of it; `false` where the kernel cannot.
+    fn impair(&self) -> bool {
+        (1..=HOSTS).all(|host| {
+            let port = format!("port{host}");
+            let netem = [
+                "tc", "qdisc", "add", "dev", &port, "root", "netem", "delay", "50ms", "loss", "1%",
+            ];
+            try_ip(&[&["netns", "exec", &self.switch()], &netem[..]].concat())
+        })
+    }
+}
+
+impl Drop for Network {
+    fn drop(&mut self) {
+        for name in (1..=HOSTS)
+            .map(|host| self.host(host))
+            .chain([self.switch()])
+        {
+            // One that was not made cannot be removed, and need not be.
+            try_ip(&["netns", "delete", &name]);
+        }
+    }
+}
+
+fn address(host: usize) -> String {
+    format!("10.77.0.{host}")
+}
+
+fn try_ip(args: &[&str]) -> bool {
+    let mut command = Command::new("ip");
+    command
+        .args(args)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    command.status().is_ok_and(|status| status.success())
+}
+
+#[track_caller]
+fn ip(args: &[&str]) {
+    assert!(try_ip(args), "failed: ip {}", args.join(" "));
+}
+
+/// The hosts with their nodes.
+struct Hosts {
+    home: Home,
+    network: Network,
+    nodes: Vec<Option<Broker>>,
+}
+
+impl Hosts {
+    fn new(network: Network) -> Self {
+        let home = Home::new();
+        home.write("secret", "a secret of three hosts on one machine");
+        let mut hosts = Self {
+            home,
+            network,
+            nodes: Vec::new(),
+        };
+        for host in 1..=HOSTS {
+            let node = hosts.start(host);
+            hosts.nodes.push(Some(node));
+        }
+        hosts
+    }
+
+    fn start(&self, host: usize) -> Broker {
+        let (node, address) = (format!("h{host}"), address(host));
+        let listen = format!("ws://{address}:4480");
+        let links = format!("quic://{address}:4434");
+        let seeds: Vec<String> = (1..=HOSTS)
+            .map(|host| format!("quic://{}:4434", self::address(host)))
+            .collect();
+        let seeds = seeds.join(",");
+        let fixed = [
+            "broker",
+            "--json",
+            "--node",
+            &node,
+            "--listen",
+            &listen,
+            "--cluster-name",
+            "hosts",
+            "--cluster-listen",
+            &links,
+            "--cluster-seeds",
+            &seeds,
+            "--cluster-secret-file",
+            "secret",
+        ];
+        Broker::new(self.begin(host, &[&fixed[..], &KEEP_ALIVE].concat()))
+    }
+
+    fn command(&self, host: usize, args: &[&str]) -> Command {
+        self.home.command_in(&self.network.host(host), args)
+    }
+
+    /// Starts `dialtone` on a host.
+    fn begin(&self, host: usize, args: &[&str]) -> Running {
+        Running::new(self.command(host, args).spawn().unwrap())
+    }
+
+    /// Runs `dialtone` on a host, as a client of the node there.
+    fn run(&self, host: usize, args: &[&str]) -> Done {
+        let url = format!("ws://{}:4480", address(host));
+        Done::of(
+            self.command(host, &[args, &["--url", &url]].concat())
+                .spawn()
+                .unwrap(),
+        )
+    }
+
+    fn node(&self, host: usize) -> &Broker {
+        self.nodes[host - 1].as_ref().unwrap()
+    }
+
+    fn subscriber(&self, host: usize) -> Running {
+        let url = format!("ws://{}:4480", address(host));
+        let running = self.begin(host, &["sub", "news.>", "--json", "--url", &url]);
+        running.until("subscribed");
+        running
+    }
+
+    /// Asks a host until another one is, or is not, linked with it; prints how long that took.
+    #[track_caller]
+    fn until(&self, host: usize, other: usize, linked: bool, what: &str) {
+        let began = Instant::now();
+        let mut last = Value::Null;
+        for _ in 0..ASKED_MAX {
+            last = self.run(host, &["cluster", "status", "--json"]).ok().json();
+            let members = last["members"].as_array().unwrap();
+            let name = format!("h{other}");
+            let found = members.iter().find(|member| member["node"] == *name);
+            if found.is_some_and(|member| (member["state"] == "linked") == linked) {
+                println!("{what}: {} ms", began.elapsed().as_millis());
+                return;
+            }
+        }
+        panic!("{what}: not seen: {last:#}");
+    }
+
+    fn until_complete(&self, what: &str) {
+        for host in 1..=HOSTS {
+            for other in (1..=HOSTS).filter(|other| *other != host) {
+                self.until(
+                    host,
+                    other,
+                    true,
+                    &format!("{what}, h{host} has a link with h{other}"),
+                );
+            }
+        }
+    }
+
+    /// Publishes on a host until so many subscribers have got a message, and none less or more since: interest crosses
+    /// a new link just after it is there.
+    #[track_caller]
+    fn publish_until(&self, host: usize, text: &str, subscribers: u64) {
+        for _ in 0..ASKED_MAX {
+            let done = self.run(host, &["pub", "news.a", text, "--ack", "--json"]);
+            let count = if done.code == Some(4) {
+                0
+            } else {
+                done.ok().json()["subscribers"].as_u64().unwrap()
+            };
+            if count == subscribers {
+                return;
+            }
+            assert!(
+                count < subscribers,
+                "{count} subscribers of {subscribers} got {text:?}"
+            );
+        }
+        panic!("{text:?} does not reach {subscribers} subscribers");
+    }
+}
+
+/// The texts that a subscriber gets up to and with this one, each in the order in which it was first seen.
+#[track_caller]
+fn heard(subscriber: &Running, last: &str) -> Vec<String> {
+    let mut heard: Vec<String> = Vec::new();
+    loop {
+        let text = subscriber.json()["payload"].as_str().unwrap().to_owned();
+        let is_last = text == last;
+        if heard.last() != Some(&text) {
+            heard.push(text);
+        }
+        if is_last {
+            return heard;
+        }
+    }
+}
+
+#[test]
+fn hosts_whose_cables_are_pulled_and_whose_nodes_are_paused_and_killed_find_each_other_again() {
+    let Some(network) = Network::new() else {
+        return;
+    };
+    let mut hosts = Hosts::new(network);
+    hosts.until_complete("start");
+    let (second, third) = (hosts.subscriber(2), hosts.subscriber(3));
+    hosts.publish_until(1, "whole", 2);
+
+    hosts.network.plug(3, false);
+    hosts.until(1, 3, false, "cable pulled, h1 has lost h3");
+    hosts.until(2, 3, false, "cable pulled, h2 has lost h3");
+    hosts.publish_until(1, "without h3", 1);
+    hosts.network.plug(3, true);
+    hosts.until_complete("cable plugged in");
+    hosts.publish_until(1, "plugged in", 2);
+
+    hosts.node(2).running.signal(Signal::STOP);
+    hosts.until(1, 2, false, "paused, h1 has lost h2");
+    hosts.publish_until(1, "without h2", 1);
+    hosts.node(2).running.signal(Signal::CONT);
+    hosts.until_complete("resumed");
+    hosts.publish_until(1, "resumed", 2);
+
+    assert_eq!(
+        heard(&third, "resumed"),
+        ["whole", "plugged in", "without h2", "resumed"]
+    );
+    assert_eq!(
+        heard(&second, "resumed"),
+        ["whole", "without h3", "plugged in", "resumed"]
+    );
+
+    hosts.node(2).running.signal(Signal::KILL);
+    hosts.until(1, 2, false, "killed, h1 has lost h2");
+    hosts.publish_until(1, "h2 is dead", 1);
+    // Its subscriber goes on trying, and comes back to the next run of the node.
+    drop(hosts.nodes[1].take());
+    let again = hosts.start(2);
+    hosts.nodes[1] = Some(again);
+    hosts.until_complete("started again");
+    hosts.publish_until(1, "started again", 2);
+    assert_eq!(heard(&second, "started again"), ["started again"]);
+    assert_eq!(
+        heard(&third, "started again"),
+        ["h2 is dead", "started again"]
+    );
+
+    impaired(&hosts, &second, &third);
+}
+
+/// Loss and delay cost time and nothing else.
+fn impaired(hosts: &Hosts, second: &Running, third: &Running) {
+    if !hosts.network.impair() {
+        eprintln!("NOT TESTED: a network with loss and delay, for which this kernel has no netem");
+        return;
+    }
+    let texts: Vec<String> = (0..50).map(|number| format!("number {number}")).collect();
+    for text in &texts {
+        let done = hosts
+            .run(1, &["pub", "news.a", text, "--ack", "--json"])
+            .ok();
+        assert_eq!(done.json()["subscribers"], 2, "{text}");
+    }
+    for subscriber in [second, third] {
+        assert_eq!(heard(subscriber, "number 49"), texts);
+    }
+}
