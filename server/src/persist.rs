@@ -34,7 +34,7 @@ impl Inside {
     pub(crate) fn new(others: Arc<dyn Authenticate>) -> Self {
         // 256 bits: nobody guesses it, and it ends with the process.
         let bytes: [u64; 4] = std::array::from_fn(|_| rand::random());
-        let token = bytes.iter().map(|word| format!("{word:016x}")).collect();
+        let token = format!("{bytes:016x?}");
         Self { others, token }
     }
 
@@ -82,10 +82,11 @@ pub(crate) struct Embedded {
 }
 
 impl Embedded {
-    /// Starts a node over the log in `folder`, whose connection to the broker lives on `shard`.
+    /// Starts a node of this name over the log in `folder`, whose connection to the broker lives on `shard`.
     pub(crate) async fn start(
         broker: dialtone_broker::Handle,
         inside: &Inside,
+        node: String,
         folder: PathBuf,
         shard: &tokio::runtime::Handle,
     ) -> Result<Self, Failure> {
@@ -99,7 +100,7 @@ impl Embedded {
         let listener = listener.context("cannot listen in memory")?;
         let stop = CancellationToken::new();
         drop(shard.spawn(accept(listener, broker.clone(), stop.clone())));
-        let config = dialtone_persist::Config::new(node_name(broker.node()), Store::Log(folder));
+        let config = dialtone_persist::Config::new(node, Store::Log(folder));
         let dial = Options::new(ADDRESS)
             .hub(hub)
             .name(concat!("dialtone-persist/", env!("CARGO_PKG_VERSION")))
@@ -173,9 +174,15 @@ async fn accept(listener: Listener, broker: dialtone_broker::Handle, stop: Cance
     }
 }
 
-/// A node's name of what the broker is called.
-pub(crate) fn node_name(broker: &str) -> String {
-    let name: String = broker
+/// The name of a node that was not given one: that of the machine, since it stays the same.
+pub(crate) fn node_of_machine() -> String {
+    let name = rustix::system::uname();
+    node_name(&name.nodename().to_string_lossy())
+}
+
+/// The name of a node, of what something else is called.
+fn node_name(other: &str) -> String {
+    let name: String = other
         .chars()
         .map(|c| {
             if c.is_ascii_alphanumeric() || c == '_' {

@@ -224,7 +224,8 @@ impl Service {
         if let Some(folder) = self.streams {
             let shards = shards.handles();
             let shard = shards.first().context("there is no thread for persist")?;
-            streams = Some(Embedded::start(reload.broker.clone(), &inside, folder, shard).await?);
+            let (broker, node) = (reload.broker.clone(), persist::node_of_machine());
+            streams = Some(Embedded::start(broker, &inside, node, folder, shard).await?);
         }
         let service = serve(broker, monitor, streams, drain.clone());
         self.announce.say(&ready)?;

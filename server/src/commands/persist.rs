@@ -8,7 +8,7 @@ use crate::args::{LogArgs, Persist as Args};
 use crate::config::{Environment, Strings as _};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::lifecycle::Signals;
-use crate::persist::{FOLDER, node_name};
+use crate::persist::{FOLDER, node_of_machine};
 use crate::print::note;
 use crate::{assemble, connect, shards};
 
@@ -67,7 +67,7 @@ fn config(args: &Args) -> Result<dialtone_persist::Config, Failure> {
     };
     let node = args.node.clone();
     let node = node.or_else(|| strings.get("DIALTONE_PERSIST_NODE"));
-    let node = node.unwrap_or_else(|| node_name(&hostname()));
+    let node = node.unwrap_or_else(node_of_machine);
     let mut config = dialtone_persist::Config::new(node, store);
     config.quota = Quota {
         streams_max: args.quota_streams,
@@ -75,11 +75,6 @@ fn config(args: &Args) -> Result<dialtone_persist::Config, Failure> {
         ..Quota::default()
     };
     Ok(config)
-}
-
-fn hostname() -> String {
-    let name = rustix::system::uname();
-    name.nodename().to_string_lossy().into_owned()
 }
 
 fn announce(args: &Args, node: &str) -> Outcome {
