@@ -26,6 +26,9 @@ fn both(
 }
 
 /// Everything but connecting.
+///
+/// # Errors
+/// When the broker or the service refuses.
 #[expect(clippy::print_stdout, reason = "an example shows what it does")]
 pub async fn run(client: &Client) -> anyhow::Result<()> {
     let options = KvOptions::default().merge(both);

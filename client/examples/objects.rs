@@ -6,6 +6,9 @@ use dialtone_client::persist::wire::Config;
 use dialtone_client::{Client, Options};
 
 /// Everything but connecting.
+///
+/// # Errors
+/// When the broker or the service refuses.
 #[expect(clippy::print_stdout, reason = "an example shows what it does")]
 pub async fn run(client: &Client) -> anyhow::Result<()> {
     let files = ObjectStore::open(&Persist::new(client), "files", Config::default()).await?;

@@ -4,6 +4,9 @@ use dialtone_client::persist::presence::{Presence, PresenceEvent};
 use dialtone_client::{Client, Options};
 
 /// Everything but connecting.
+///
+/// # Errors
+/// When the broker or the service refuses.
 #[expect(clippy::print_stdout, reason = "an example shows what it does")]
 pub async fn run(client: &Client) -> anyhow::Result<()> {
     let name = format!("user-{}", std::process::id());

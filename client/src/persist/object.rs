@@ -40,7 +40,7 @@ use super::handle::Persist;
 use super::kv::tombstone;
 use super::read::ReadOptions;
 use super::stream::Stream;
-use super::wire::{Config, KeyEntry, Record, Select, StoredRecord, What};
+use super::wire::{Config, KeyEntry, Record, Select, StoredRecord, What, Written};
 use crate::headers::Headers;
 
 pub use download::ObjectReader;
@@ -232,8 +232,8 @@ impl ObjectStore {
         let mut ledger = known.give_up();
         ledger.obsolete.push(info(&record)?.upload);
         let gone = tombstone(&object_key(name), TOMBSTONE_MS).after_key(record.seq);
-        let seqs = self.write(name, vec![gone], &ledger, seq).await?;
-        self.clean(&ledger.obsolete, &seqs).await?;
+        let written = self.write(name, vec![gone], &ledger, seq).await?;
+        self.clean(&ledger.obsolete, &seqs(&written)).await?;
         Ok(true)
     }
 
@@ -248,8 +248,8 @@ impl ObjectStore {
             return Ok(());
         }
         let ledger = known.give_up();
-        let seqs = self.write(name, Vec::new(), &ledger, seq).await?;
-        self.clean(&ledger.obsolete, &seqs).await
+        let written = self.write(name, Vec::new(), &ledger, seq).await?;
+        self.clean(&ledger.obsolete, &seqs(&written)).await
     }
 
     /// The ledger of a name, and its number.
@@ -260,18 +260,17 @@ impl ObjectStore {
         }
     }
 
-    /// Writes records and the ledger in one step, if the ledger is the one that was read; their numbers, of which the
-    /// ledger's is the last.
+    /// Writes records and the ledger in one step, if the ledger is the one that was read; where they are, the ledger last.
     async fn write(
         &self,
         name: &str,
         mut records: Vec<Record>,
         ledger: &Ledger,
         seq: u64,
-    ) -> Result<Vec<u64>, ObjectError> {
+    ) -> Result<Vec<Written>, ObjectError> {
         records.push(written(ledger)?.key(ledger_key(name)).after_key(seq));
         match self.stream.append_atomic(records).await {
-            Ok(written) => Ok(written.iter().map(|written| written.seq).collect()),
+            Ok(written) => Ok(written),
             Err(AppendError::WrongLastSequence { .. }) => Err(ObjectError::Conflict {
                 name: name.to_owned(),
             }),
@@ -295,6 +294,10 @@ impl ObjectStore {
         }
         Ok(())
     }
+}
+
+fn seqs(written: &[Written]) -> Vec<u64> {
+    written.iter().map(|written| written.seq).collect()
 }
 
 fn check(name: &str) -> Result<(), ObjectError> {

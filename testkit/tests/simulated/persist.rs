@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use dialtone_client::persist::kv::{Bucket, KeyValue, KvEvent, KvOptions};
+use dialtone_client::persist::log::{Log, LogEvent};
 use dialtone_client::persist::wire::{
     Config, ConsumerConfig, Cursor, Discard, FaultKind, Record, What,
 };
@@ -342,6 +343,52 @@ fn replicas_that_write_the_same_keys_converge_and_lose_nothing() {
             assert_eq!(site.entries().into_iter().collect::<BTreeMap<_, _>>(), seen);
             assert_eq!(seen.values().flatten().copied().collect::<Set>(), all);
         }
+    });
+}
+
+#[test]
+fn logs_show_what_is_pushed_at_once_and_end_the_same_everywhere() {
+    simulate(10, async |seed| {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let (world, streams) = service(seed).await;
+        world.network(Manner::rough(seed));
+        let open = async || {
+            let persist = persist(&world).await;
+            Log::<u32>::open(&persist, "log", Config::default())
+                .await
+                .unwrap()
+        };
+        let sites = [open().await, open().await];
+        let mut events: Vec<_> = sites.iter().map(Log::events).collect();
+        let pushing = async {
+            let mut rng = StdRng::seed_from_u64(seed + 1);
+            for number in 0..50 {
+                let site = &sites[number as usize % 2];
+                site.push(number).unwrap();
+                assert_eq!(site.entries().last(), Some(&(None, number)));
+                tokio::time::sleep(millis(rng.random_range(0..300))).await;
+            }
+        };
+        tokio::join!(pushing, trouble(&streams, &mut rng));
+        for site in &sites {
+            site.save().await.unwrap();
+        }
+        for (site, events) in sites.iter().zip(&mut events) {
+            let mut seen = BTreeMap::new();
+            while seen.len() < 50 {
+                match events.recv().await.unwrap() {
+                    LogEvent::Appended { seq, value } => drop(seen.insert(seq, value)),
+                    LogEvent::Removed { seq, .. } => drop(seen.remove(&seq)),
+                    LogEvent::Saved => {}
+                    other => panic!("{other:?}"),
+                }
+            }
+            let entries: Vec<_> = seen.into_iter().map(|(seq, n)| (Some(seq), n)).collect();
+            assert_eq!(site.entries(), entries);
+            let numbers: BTreeSet<u32> = entries.iter().map(|(_, number)| *number).collect();
+            assert_eq!(numbers, (0..50).collect(), "each is there once");
+        }
+        assert_eq!(sites[0].entries(), sites[1].entries());
     });
 }
 

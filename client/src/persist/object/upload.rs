@@ -131,7 +131,7 @@ impl ObjectStore {
             store: self,
             id,
             chunk_len: ledger.chunk_len,
-            claim: claims.last().copied().unwrap_or_default(),
+            claim: claims.last().map_or(0, |claim| claim.seq),
             left,
             sending: VecDeque::new(),
             digests: Vec::new(),
@@ -160,14 +160,17 @@ impl ObjectStore {
             .or(before)
             .map_or(0, |record| record.seq);
         let record = written(&object)?.key(object_key(name)).after_key(seq);
-        let seqs = self
+        let written = self
             .write(name, vec![record], &ledger, upload.claim)
             .await?;
         let mut done: Vec<u64> = upload.left.into_values().collect();
         done.sort_unstable();
-        done.extend(seqs.last());
+        done.extend(written.last().map(|ledger| ledger.seq));
         self.clean(&ledger.obsolete, &done).await?;
-        Ok(object)
+        Ok(ObjectInfo {
+            time: written.first().map_or(0, |info| info.time),
+            ..object
+        })
     }
 }
 
