@@ -59,24 +59,3 @@ fn the_subcommands_of_streams_keys_and_objects() {
         help(&format!("object-{name}"), &["object", name]);
     }
 }
-#[test]
-fn the_subcommands_of_streams_keys_and_objects() {
-    for name in [
-        "ls", "info", "add", "edit", "append", "read", "tail", "rm", "verify", "export", "import",
-        "nodes", "consumer",
-    ] {
-        help(&format!("stream-{name}"), &["stream", name]);
-    }
-    for name in ["add", "ls", "info", "rm", "next"] {
-        help(
-            &format!("stream-consumer-{name}"),
-            &["stream", "consumer", name],
-        );
-    }
-    for name in ["get", "put", "watch", "ls", "rm", "history"] {
-        help(&format!("kv-{name}"), &["kv", name]);
-    }
-    for name in ["put", "get", "ls", "rm", "info"] {
-        help(&format!("object-{name}"), &["object", name]);
-    }
-}
