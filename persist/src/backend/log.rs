@@ -52,6 +52,7 @@ mod position;
 mod positions;
 mod queue;
 mod read;
+mod rebuild;
 mod record;
 mod scan;
 mod segment;
@@ -141,6 +142,7 @@ impl Log {
             opened.next_checkpoint,
             opened.summary.at,
             opened.checkpoint_len,
+            report.frames == 0,
         );
         let inner = Arc::new(Inner {
             config,

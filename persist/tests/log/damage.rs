@@ -4,7 +4,7 @@ use dialtone_persist::backend::Backend as _;
 use dialtone_persist::disk::{Disk as _, Simulated};
 
 use super::history::{Applied, Decider, Dice, NOW, Write, model};
-use super::node::{View, block_on, open, view};
+use super::node::{View, block_on, open, view, view_of};
 
 /// A log that was closed in order, and what was written to it.
 fn closed(seed: u64, count: usize) -> (Simulated, Vec<Write>) {
@@ -181,4 +181,39 @@ fn a_damaged_checkpoint_costs_time_and_nothing_else() {
     };
     assert_eq!(*problem, format!("{checkpoint}: its checksum is wrong"));
     assert_eq!(view(&log, NOW), expected);
+}
+
+#[test]
+fn a_damaged_snapshot_costs_time_and_no_record() {
+    let (disk, writes) = closed(11, 80);
+    let expected = view(&model(&writes), NOW);
+    let mut snapshots = 0;
+    for name in disk.list().unwrap() {
+        let contents = disk.contents(&name).unwrap();
+        let marks = contents.windows(4).enumerate();
+        let marks = marks.filter(|(at, bytes)| at % 8 == 4 && *bytes == b"DF\x01\x03");
+        for (at, _) in marks {
+            disk.flip(&name, at + 30, 1).unwrap();
+            snapshots += 1;
+        }
+    }
+    assert!(snapshots >= 3, "{snapshots}");
+    let log = open(&disk).unwrap();
+    let mut rebuilt = 0;
+    for (name, expected) in &expected {
+        let id = block_on(log.load(name, NOW)).unwrap().unwrap().id;
+        let verified = block_on(log.verify(id, 1, u64::MAX)).unwrap();
+        // A stream of which little was written has no snapshot.
+        assert!(verified.problems.len() <= 1, "{:?}", verified.problems);
+        for problem in &verified.problems {
+            let text = "the checksum of the head is wrong";
+            assert!(problem.text.contains(text), "{problem:?}");
+            rebuilt += 1;
+        }
+        let found = view_of(&log, name, NOW).unwrap();
+        assert_eq!(found.records, expected.records);
+        assert_eq!(found.totals, expected.totals);
+        assert_eq!(found.meta, expected.meta);
+    }
+    assert!(rebuilt >= 2, "{rebuilt}");
 }

@@ -67,6 +67,10 @@ impl Inner {
     /// Compacts the segment of which the least is needed. Whether there was one.
     pub(super) fn compact(&self) -> Result<bool, Error> {
         let mut work = self.maintenance.work.lock();
+        if !work.is_counted {
+            self.recount()?;
+            work.is_counted = true;
+        }
         let Some(segment) = self.candidate(&work.retired) else {
             return Ok(false);
         };
@@ -327,14 +331,14 @@ impl Inner {
 
     /// Counts what is needed of each segment anew: after a crash the numbers of the checkpoint
     /// say nothing of what was removed since.
-    pub(super) fn recount(&self) -> Result<(), Error> {
+    fn recount(&self) -> Result<(), Error> {
         let current = self.queue.next().segment();
         let mut live: BTreeMap<SegmentId, u64> = BTreeMap::new();
         let mut add =
             |position: Position, len: u64| *live.entry(position.segment()).or_default() += len;
         for stream in self.streams.all() {
             if self.maintenance.is_stopping() {
-                return Ok(());
+                return Err(Error::Closed);
             }
             let found = match load::read(&self.frames, &stream) {
                 Ok(found) => found,

@@ -118,21 +118,8 @@ impl Folded {
         }
         self.totals.last_seq = record.seq;
         self.positions.push(run(record.seq, records, placed));
-        self.records.push(RecordMeta {
-            seq: record.seq,
-            time: record.time,
-            size: u32::try_from(record.size()).unwrap_or(u32::MAX),
-            key: record.key.map(Arc::from),
-            expires: record.ttl.map(|ttl| record.time.saturating_add(ttl)),
-        });
-        if let Some(id) = record.id {
-            self.ids.push_back(MessageId {
-                id: Arc::from(id),
-                seq: record.seq,
-                time: record.time,
-                revision: record.revision,
-            });
-        }
+        self.records.push(meta_of(record));
+        self.ids.extend(id_of(record));
     }
 
     /// Numbers were left out, so that revisions before this one no longer tell which number was
@@ -172,7 +159,7 @@ impl Folded {
         }
     }
 
-    fn consumer(&mut self, change: ConsumerChange) {
+    pub(crate) fn consumer(&mut self, change: ConsumerChange) {
         match change.what {
             ConsumerWhat::Snapshot(bytes) => {
                 self.consumers.insert(change.name, vec![bytes]);
@@ -202,7 +189,28 @@ impl Folded {
     }
 }
 
-fn run(seq: u64, records: u64, placed: Placed) -> Run {
+/// What the core knows of a record.
+pub(crate) fn meta_of(record: &Record<'_>) -> RecordMeta {
+    RecordMeta {
+        seq: record.seq,
+        time: record.time,
+        size: u32::try_from(record.size()).unwrap_or(u32::MAX),
+        key: record.key.map(Arc::from),
+        expires: record.ttl.map(|ttl| record.time.saturating_add(ttl)),
+    }
+}
+
+/// The message id of a record, if it has one.
+pub(crate) fn id_of(record: &Record<'_>) -> Option<MessageId> {
+    record.id.map(|id| MessageId {
+        id: Arc::from(id),
+        seq: record.seq,
+        time: record.time,
+        revision: record.revision,
+    })
+}
+
+pub(crate) fn run(seq: u64, records: u64, placed: Placed) -> Run {
     Run {
         seq,
         count: 1,

@@ -8,6 +8,7 @@ use super::frames::{Frames, ReadFrame, Unreadable, problem_at};
 use super::head;
 use super::position::Position;
 use super::queue::Placed;
+use super::rebuild::rebuild;
 use super::snapshot;
 use super::streams::Stream;
 use crate::backend::{Error, Loaded};
@@ -27,6 +28,8 @@ pub(crate) struct Found {
     pub(crate) without_records: Vec<Placed>,
     /// What could not be read.
     pub(crate) problems: Vec<String>,
+    /// Nothing is missing, whatever could not be read.
+    pub(crate) is_complete: bool,
 }
 
 impl Found {
@@ -64,17 +67,29 @@ fn read_frames(
     generation: u32,
 ) -> Result<Found, Error> {
     let mut found = Found {
-        folded: read_snapshot(frames, stream, snapshot)?,
+        folded: Folded::default(),
         frames: [snapshot, tail].concat(),
         generation,
         without_records: Vec::new(),
         problems: Vec::new(),
+        is_complete: true,
     };
+    match read_snapshot(frames, stream, snapshot) {
+        Ok(folded) => found.folded = folded,
+        Err(Error::Corrupt(why)) => {
+            let rebuilt = rebuild(frames, stream, why);
+            found.folded = rebuilt.folded;
+            found.problems = rebuilt.problems;
+            found.is_complete = rebuilt.is_complete;
+            return Ok(found);
+        }
+        Err(error) => return Err(error),
+    }
     let mut gone = None;
     frames.each_head(tail, |read| match read {
         Ok(read) => found.apply(stream, &read),
         Err(unreadable) if unreadable.is_gone => gone = Some(unreadable),
-        Err(unreadable) => found.problems.push(unreadable.text),
+        Err(unreadable) => found.problem(unreadable.text),
     });
     match gone {
         Some(unreadable) => Err(unavailable(&unreadable)),
@@ -93,9 +108,14 @@ impl Found {
             Some(false) => self.without_records.push(read.placed),
             None => {
                 let what = "it cannot be understood, and may be of a newer version";
-                self.problems.push(problem_at(read.placed, what));
+                self.problem(problem_at(read.placed, what));
             }
         }
+    }
+
+    fn problem(&mut self, text: String) {
+        self.problems.push(text);
+        self.is_complete = false;
     }
 }
 
@@ -168,9 +188,6 @@ pub(crate) fn load(frames: &Frames, stream: &Arc<Stream>, now: u64) -> Result<Lo
         let folded = found.folded;
         state.positions = Some(Box::new(folded.positions));
         state.used = true;
-        // What the last commit said counts, unless records were lost.
-        state.totals.messages = folded.totals.messages;
-        state.totals.bytes = folded.totals.bytes;
         let mut totals = folded.totals;
         totals.revision = state.totals.revision;
         totals.last_seq = state.totals.last_seq;

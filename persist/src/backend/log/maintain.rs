@@ -62,11 +62,18 @@ pub(crate) struct Work {
     at: Position,
     /// Segments that are not needed once a checkpoint says so.
     pub(crate) retired: Vec<u32>,
+    /// How much of each segment is needed is known.
+    pub(crate) is_counted: bool,
     pub(crate) pace: Pace,
 }
 
 impl Maintenance {
-    pub(crate) fn new(next_checkpoint: u64, at: Position, checkpoint_len: u64) -> Self {
+    pub(crate) fn new(
+        next_checkpoint: u64,
+        at: Position,
+        checkpoint_len: u64,
+        is_counted: bool,
+    ) -> Self {
         Self {
             state: Mutex::default(),
             woken: Condvar::new(),
@@ -74,6 +81,7 @@ impl Maintenance {
                 next_checkpoint,
                 at,
                 retired: Vec::new(),
+                is_counted,
                 pace: Pace::new(),
             }),
             since: AtomicU64::new(0),
@@ -131,12 +139,9 @@ impl Maintenance {
 impl Inner {
     /// Looks after the log until it is closed or fails.
     pub(super) fn maintain(&self) {
-        if let Err(error) = self.recount() {
-            tracing::warn!(%error, "failed to count what of the log is needed");
-        }
         while let Some(due) = self.maintenance.wait(LOOK_INTERVAL) {
             let result = self.turn(due);
-            if self.failed().is_some() {
+            if self.failed().is_some() || self.maintenance.is_stopping() {
                 return;
             }
             if let Err(error) = result {
@@ -281,7 +286,7 @@ impl Inner {
     /// left of it stays as it is.
     fn push_snapshot(&self, stream: &Stream) -> Result<Option<Pushed>, Error> {
         let mut found = match load::read(&self.frames, stream) {
-            Ok(found) if found.problems.is_empty() => found,
+            Ok(found) if found.is_complete => found,
             Ok(_) | Err(Error::NotFound) => return Ok(None),
             Err(error) => {
                 tracing::error!(stream = %stream.name, %error, "a stream cannot be read");

@@ -191,6 +191,8 @@ impl Opening {
                 self.inner_segment(segment)?;
             }
             if let Some(end) = self.last_segment(last)? {
+                // Its name may be known to the page cache alone, as its last bytes may.
+                self.disk.sync_names()?;
                 let file = self.segments.file(last)?;
                 return Ok((end, file));
             }
@@ -264,7 +266,10 @@ impl Opening {
             .add(Segment::new(segment, len, self.live(segment)));
         let end = self.apply(segment, &*file, start, len, synced.len.max(start))?;
         let end = self.cut(segment, &*file, end, len)?;
-        rewrite(&*file, synced.len.max(start)..end)?;
+        // The header is in doubt as well, unless something says that it was on disk.
+        let is_known = start > u64::from(HEADER_LEN) || synced.len > 0;
+        let known = if is_known { synced.len.max(start) } else { 0 };
+        rewrite(&*file, known..end)?;
         file.sync()?;
         self.segments
             .add(Segment::new(segment, end, self.live_now(segment)));
