@@ -140,14 +140,14 @@ async fn limits_hold_in_streams_that_are_not_open() {
         ..Record::new("long")
     };
     scene.append("s", long).await.unwrap();
-    tokio::time::sleep(std::time::Duration::from_secs(60)).await;
+    tokio::time::sleep(std::time::Duration::from_mins(1)).await;
     let status = scene.handle.status();
     assert_eq!(
         (status.streams_open, status.messages),
         (0, 1),
         "it was unloaded"
     );
-    tokio::time::sleep(std::time::Duration::from_secs(3_600)).await;
+    tokio::time::sleep(std::time::Duration::from_hours(1)).await;
     assert_eq!(scene.handle.status().messages, 0);
 }
 
