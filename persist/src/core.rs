@@ -5,6 +5,7 @@
 
 pub mod check;
 pub mod commit;
+mod consume;
 pub mod consumer;
 pub mod feed;
 pub mod history;
@@ -12,5 +13,8 @@ pub mod ids;
 mod limits;
 pub mod rate;
 pub mod records;
+mod removal;
+mod restore;
 pub mod state;
+mod verdict;
 mod writes;

@@ -68,6 +68,8 @@ struct Inner {
     flight: Option<Flight>,
     /// Why the stream can do nothing more; it is to be loaded again.
     broken: Option<Fault>,
+    /// What the records counted for after the last commit that was stored.
+    stored_bytes: u64,
     last_used: Instant,
     /// When the timers were told to look at the stream next.
     due: Option<u64>,
@@ -78,6 +80,8 @@ struct Flight {
     waiting: Vec<Then>,
     records: u64,
     bytes: u64,
+    /// What the records count for when it is stored.
+    bytes_after: u64,
     has_changes: bool,
 }
 
@@ -106,6 +110,7 @@ impl Stream {
         lease: Lease,
         state: State,
     ) -> Self {
+        let stored_bytes = state.records().bytes();
         Self {
             name,
             id,
@@ -119,6 +124,7 @@ impl Stream {
                 gathering: Vec::new(),
                 flight: None,
                 broken: None,
+                stored_bytes,
                 last_used: Instant::now(),
                 due: None,
             }),
@@ -236,6 +242,7 @@ impl Stream {
             waiting: std::mem::take(&mut inner.gathering),
             records: commit.changes.iter().filter(is_append).count() as u64,
             bytes,
+            bytes_after: commit.totals.bytes,
             has_changes: !commit.changes.is_empty(),
         });
         drop(inner);
@@ -258,9 +265,15 @@ impl Stream {
             return Ok(Stored::default());
         };
         let mut waiting = flight.waiting;
-        if let Err(fault) = &result {
-            inner.broken.get_or_insert_with(|| fault.clone());
-            waiting.append(&mut inner.gathering);
+        match &result {
+            Ok(_) => inner.stored_bytes = flight.bytes_after,
+            Err(fault) => {
+                inner.broken.get_or_insert_with(|| fault.clone());
+                waiting.append(&mut inner.gathering);
+                // What was decided and not stored is not the owner's.
+                let decided = inner.state.records().bytes();
+                self.usage.bytes_changed(decided, inner.stored_bytes);
+            }
         }
         drop(inner);
         for then in waiting {

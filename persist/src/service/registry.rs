@@ -150,6 +150,18 @@ pub(crate) fn route(shared: &Arc<Shared>, name: StreamName, job: Job) {
     drop(shared.tracker.spawn(task));
 }
 
+/// Opens a stream though nobody asks for it, if it is not open.
+pub(crate) fn wake(shared: &Arc<Shared>, name: StreamName) {
+    let mut streams = shared.registry.streams.lock();
+    if streams.contains_key(&name) {
+        return;
+    }
+    streams.insert(name.clone(), Entry::Owned(VecDeque::new()));
+    drop(streams);
+    let task = own(Arc::clone(shared), name, Slot::Unknown);
+    drop(shared.tracker.spawn(task));
+}
+
 /// Has a stream for itself until nobody waits for it any more.
 async fn own(shared: Arc<Shared>, name: StreamName, mut slot: Slot) {
     if matches!(slot, Slot::Unknown) {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use dialtone_client::persist::StreamName;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::{Instant, MissedTickBehavior};
@@ -22,8 +23,15 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
 /// that are found out when they are due.
 #[derive(Default)]
 pub(crate) struct Timers {
-    due: Mutex<BTreeMap<(u64, usize), Weak<Stream>>>,
+    due: Mutex<BTreeMap<(u64, usize), Due>>,
     earlier: Notify,
+}
+
+/// A stream that is to be looked at.
+struct Due {
+    stream: Weak<Stream>,
+    /// To open it again when it was unloaded meanwhile.
+    name: StreamName,
 }
 
 impl Timers {
@@ -35,7 +43,11 @@ impl Timers {
         let is_first = entries
             .first_key_value()
             .is_none_or(|(first, _)| key < *first);
-        entries.insert(key, Arc::downgrade(stream));
+        let entry = Due {
+            stream: Arc::downgrade(stream),
+            name: stream.name.clone(),
+        };
+        entries.insert(key, entry);
         drop(entries);
         if is_first {
             self.earlier.notify_one();
@@ -43,13 +55,11 @@ impl Timers {
     }
 
     /// The streams that are due at `now`.
-    fn take(&self, now: u64) -> Vec<Arc<Stream>> {
+    fn take(&self, now: u64) -> Vec<Due> {
         let mut entries = self.due.lock();
         let later = entries.split_off(&(now + 1, 0));
         let due = std::mem::replace(&mut *entries, later);
-        due.into_values()
-            .filter_map(|stream| stream.upgrade())
-            .collect()
+        due.into_values().collect()
     }
 
     fn next(&self) -> Option<u64> {
@@ -63,8 +73,12 @@ pub(crate) async fn run(shared: Arc<Shared>) {
     sweeps.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let now = shared.now();
-        for stream in shared.timers.take(now) {
-            shared.expire(&stream);
+        for due in shared.timers.take(now) {
+            match due.stream.upgrade() {
+                Some(stream) => shared.expire(&stream),
+                // Opening it lets go what is over.
+                None => registry::wake(&shared, due.name),
+            }
         }
         let wait = shared.timers.next().map_or(WAIT_MAX, |due| {
             Duration::from_millis(due.saturating_sub(now)).min(WAIT_MAX)

@@ -132,6 +132,26 @@ async fn limits_hold_without_anybody_writing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn limits_hold_in_streams_that_are_not_open() {
+    let scene = Scene::with(|config| config.idle_max = std::time::Duration::from_secs(10)).await;
+    scene.create("s", Config::default()).await;
+    let long = Record {
+        ttl: Some(3_600_000),
+        ..Record::new("long")
+    };
+    scene.append("s", long).await.unwrap();
+    tokio::time::sleep(std::time::Duration::from_mins(1)).await;
+    let status = scene.handle.status();
+    assert_eq!(
+        (status.streams_open, status.messages),
+        (0, 1),
+        "it was unloaded"
+    );
+    tokio::time::sleep(std::time::Duration::from_hours(1)).await;
+    assert_eq!(scene.handle.status().messages, 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_configuration_that_is_changed_holds_at_once() {
     let mut scene = Scene::new().await;
     scene.create("s", Config::default()).await;
