@@ -1,29 +1,12 @@
-//! A shopping list that several programs change at the same time, without losing anything.
+//! A set that several programs add to at the same time, without losing anything.
 
 use std::collections::BTreeSet;
 
 use dialtone_client::persist::Persist;
-use dialtone_client::persist::kv::{KeyValue, KvEvent, KvOptions};
+use dialtone_client::persist::kv::{KeyValue, KvOptions};
 use dialtone_client::{Client, Options};
 
-type List = BTreeSet<String>;
-
-/// What two programs added at the same time is all wanted.
-fn both(
-    _key: &str,
-    _before: Option<&List>,
-    ours: Option<&List>,
-    theirs: Option<&List>,
-) -> Option<List> {
-    Some(
-        [ours, theirs]
-            .into_iter()
-            .flatten()
-            .flatten()
-            .cloned()
-            .collect(),
-    )
-}
+type Set = BTreeSet<String>;
 
 /// Everything but connecting.
 ///
@@ -31,19 +14,26 @@ fn both(
 /// When the broker or the service refuses.
 #[expect(clippy::print_stdout, reason = "an example shows what it does")]
 pub async fn run(client: &Client) -> anyhow::Result<()> {
-    let options = KvOptions::default().merge(both);
-    let lists: KeyValue<List> = KeyValue::open(&Persist::new(client), "lists", options).await?;
-    let mut events = lists.events();
-    let mut list = lists.get("today").unwrap_or_default();
-    list.insert("milk".to_owned());
-    lists.set("today", list)?;
-    println!("{:?}, not saved yet", lists.get("today"));
-    lists.save().await?;
-    if let Some(KvEvent::Changed { key, value, .. }) = events.recv().await {
-        println!("{key} is {value:?} for everybody");
-    }
-    lists.close().await?;
-    Ok(())
+    // What two programs added at the same time is all wanted.
+    let options = KvOptions::default().merge(|_key, _before, ours: Option<&Set>, theirs| {
+        Some(
+            [ours, theirs]
+                .into_iter()
+                .flatten()
+                .flatten()
+                .cloned()
+                .collect(),
+        )
+    });
+    let sets = KeyValue::open(&Persist::new(client), "sets", options).await?;
+    let mut events = sets.events();
+    let mut set = sets.get("today").unwrap_or_default();
+    set.insert("milk".to_owned());
+    sets.set("today", set)?;
+    println!("{:?} here, not saved yet", sets.get("today"));
+    sets.save().await?;
+    println!("{:?}", events.recv().await);
+    Ok(sets.close().await?)
 }
 
 #[tokio::main(flavor = "current_thread")]

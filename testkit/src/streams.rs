@@ -4,6 +4,7 @@
 //! node to another, and compact what it remembers of removals.
 
 mod consumers;
+mod reading;
 mod state;
 
 use std::sync::Arc;

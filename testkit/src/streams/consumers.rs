@@ -8,7 +8,8 @@ use dialtone_client::persist::wire::{
     FaultKind, Fetch, Fetched, Request, StartAt,
 };
 
-use super::state::{State, Stream, fault, matches};
+use super::reading::matches;
+use super::state::{State, Stream, fault};
 use super::written;
 
 /// A place in a stream.

@@ -7,16 +7,14 @@ use dialtone_client::persist::Owner;
 use dialtone_client::persist::StreamName;
 use dialtone_client::persist::wire::{
     Append, Appended, Change, Config, Create, Created, Cursor, Deleted, Discard, Expect, Fault,
-    FaultKind, Found, KeyEntry, KeyList, KeyPage, List, Outcome, Page, Position, Read, Record,
-    Removal, RemovalCause, Remove, Removed, RemovedKey, Request, Restore, Restored, Select,
-    StoredRecord, StreamEntry, StreamInfo, StreamList, Verified, Watch, Watched, What, Written,
+    FaultKind, List, Outcome, Position, Record, Removal, RemovalCause, Remove, Removed, RemovedKey,
+    Request, Restore, Restored, StoredRecord, StreamEntry, StreamInfo, StreamList, Verified, Watch,
+    Watched, What, Written,
 };
 
 use super::consumers::Consumer;
+use super::reading::matches;
 use super::written;
-
-/// Most bytes of records in one answer of the model; small, so that paging is used.
-const PAGE_BYTES: u64 = 64 << 10;
 
 /// All streams.
 #[derive(Debug, Default)]
@@ -29,15 +27,15 @@ pub(super) struct State {
 #[derive(Debug)]
 pub(super) struct Stream {
     pub(super) config: Config,
-    epoch: u64,
+    pub(super) epoch: u64,
     created: u64,
-    last_seq: u64,
-    revision: u64,
+    pub(super) last_seq: u64,
+    pub(super) revision: u64,
     pub(super) records: BTreeMap<u64, StoredRecord>,
     /// What happened, by revision.
-    log: Vec<(u64, Change)>,
+    pub(super) log: Vec<(u64, Change)>,
     /// Changes up to this revision are not known any more.
-    horizon: u64,
+    pub(super) horizon: u64,
     ids: BTreeMap<String, Written>,
     pub(super) consumers: BTreeMap<String, Consumer>,
     restoring: bool,
@@ -285,7 +283,7 @@ impl Stream {
     }
 
     /// The newest number of each key.
-    fn newest(&self) -> BTreeMap<&str, u64> {
+    pub(super) fn newest(&self) -> BTreeMap<&str, u64> {
         let keyed = self.records.values();
         keyed
             .filter_map(|record| Some((record.key.as_deref()?, record.seq)))
@@ -462,73 +460,6 @@ impl Stream {
         written
     }
 
-    fn get(&self, select: &Select) -> Found {
-        let record = match select {
-            Select::Seq(seq) => self.records.get(seq),
-            Select::Last => self.records.values().last(),
-            Select::Key(key) => self
-                .newest()
-                .get(key.as_str())
-                .and_then(|seq| self.records.get(seq)),
-        };
-        Found {
-            record: record.cloned(),
-            last_seq: self.last_seq,
-        }
-    }
-
-    fn read(&self, read: &Read) -> Page {
-        let prefix = read.prefix.as_deref();
-        let to = read.to.unwrap_or(u64::MAX).max(read.from);
-        let wanted = self.records.range(read.from..=to).map(|(_, record)| record);
-        let mut wanted = wanted
-            .filter(|record| matches(record.key.as_deref(), prefix))
-            .filter(|record| record.time >= read.since.unwrap_or(0));
-        let most = u64::from(read.max_bytes.unwrap_or(u32::MAX)).min(PAGE_BYTES);
-        let (mut records, mut bytes, mut next): (Vec<StoredRecord>, _, _) = (Vec::new(), 0, None);
-        for record in wanted.by_ref() {
-            let full = bytes + record.size() > most
-                || read
-                    .max_msgs
-                    .is_some_and(|max| records.len() >= max as usize);
-            if full && !records.is_empty() {
-                next = Some(record.seq);
-                break;
-            }
-            bytes += record.size();
-            records.push(record.clone());
-        }
-        Page {
-            records,
-            next,
-            last_seq: self.last_seq,
-            epoch: self.epoch,
-            revision: self.revision,
-        }
-    }
-
-    fn keys(&self, list: &KeyList) -> KeyPage {
-        let after = list.after.as_deref();
-        let newest = self.newest();
-        let mut keys: Vec<KeyEntry> = newest
-            .into_iter()
-            .filter(|(key, _)| matches(Some(key), list.prefix.as_deref()))
-            .filter(|(key, _)| after.is_none_or(|after| *key > after))
-            .map(|(key, seq)| KeyEntry {
-                key: key.to_owned(),
-                seq,
-            })
-            .collect();
-        let limit = list.limit.unwrap_or(1_000) as usize;
-        let more = keys.len() > limit;
-        keys.truncate(limit);
-        KeyPage {
-            keys,
-            more,
-            revision: self.revision,
-        }
-    }
-
     fn remove(&mut self, remove: &Remove, now: u64) -> Result<Removed, Fault> {
         if let (Some(Expect::KeySeq(seq)), What::Key(key)) = (&remove.expect, &remove.what) {
             let actual = self.newest().get(key.as_str()).copied().unwrap_or(0);
@@ -554,93 +485,4 @@ impl Stream {
             durability: self.config.durability,
         })
     }
-
-    fn watched(&self, cursor: Position, watch: &Watch) -> Watched {
-        let now = Position {
-            epoch: self.epoch,
-            revision: self.revision,
-            seq: None,
-        };
-        if cursor.epoch != self.epoch || cursor.revision < self.horizon {
-            return Watched {
-                changes: Vec::new(),
-                position: now,
-                more: false,
-                resync: true,
-                kept_from: Vec::new(),
-            };
-        }
-        let prefix = watch.prefix.as_deref();
-        let most = u64::from(watch.max_bytes.unwrap_or(u32::MAX)).min(PAGE_BYTES);
-        let (mut changes, mut bytes, mut position) = (Vec::new(), 0, cursor);
-        let held = cursor
-            .seq
-            .into_iter()
-            .flat_map(|seq| self.records.range(seq..));
-        for (seq, record) in held {
-            if record.revision > cursor.revision || !matches(record.key.as_deref(), prefix) {
-                continue;
-            }
-            if bytes > most {
-                position.seq = Some(*seq);
-                return watched(changes, position);
-            }
-            bytes += record.size();
-            changes.push(Change::Append(record.clone()));
-        }
-        position.seq = None;
-        for (revision, change) in &self.log {
-            if *revision <= cursor.revision {
-                continue;
-            }
-            if bytes > most {
-                return watched(changes, position);
-            }
-            position.revision = *revision;
-            let Some(change) = self.told(change, prefix) else {
-                continue;
-            };
-            bytes += 100;
-            changes.push(change);
-        }
-        Watched {
-            more: false,
-            position: now,
-            ..watched(changes, now)
-        }
-    }
-
-    /// A change as it is told, if it is.
-    fn told(&self, change: &Change, prefix: Option<&str>) -> Option<Change> {
-        match change {
-            Change::Append(record) => {
-                let told = self.records.contains_key(&record.seq)
-                    && matches(record.key.as_deref(), prefix);
-                told.then(|| change.clone())
-            }
-            Change::Remove(removal) => {
-                let mut removal = removal.clone();
-                removal
-                    .keys
-                    .retain(|entry| matches(Some(&entry.key), prefix));
-                let told = prefix.is_none() || !removal.keys.is_empty();
-                told.then_some(Change::Remove(removal))
-            }
-            Change::Damaged { .. } | Change::Config { .. } => Some(change.clone()),
-        }
-    }
-}
-
-fn watched(changes: Vec<Change>, position: Position) -> Watched {
-    Watched {
-        changes,
-        position,
-        more: true,
-        resync: false,
-        kept_from: Vec::new(),
-    }
-}
-
-pub(super) fn matches(key: Option<&str>, prefix: Option<&str>) -> bool {
-    prefix.is_none_or(|prefix| key.is_some_and(|key| key.starts_with(prefix)))
 }
