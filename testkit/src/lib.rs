@@ -3,7 +3,7 @@
 //!
 //! Reading order: [`link`] is a connection with delays, chunks, stalls and cuts; [`world`] a broker with its peers and
 //! clients on such links; [`peer`] speaks frames by hand; [`model`] says what must be delivered; [`recorder`] keeps what
-//! happened, to be compared.
+//! happened, to be compared. [`postgres`] is a real database, for what is to be tested with one.
 //!
 //! Everything takes its time from tokio. In a runtime of one thread whose clock is paused, a run depends on its seed and
 //! on what the broker draws at random, and an hour of waiting takes no time.
@@ -16,6 +16,9 @@ pub use model::Model;
 
 pub mod peer;
 pub use peer::{Delivered, Peer, Said};
+
+pub mod postgres;
+pub use postgres::Postgres;
 
 pub mod providers;
 
