@@ -51,6 +51,20 @@ pub trait Backend: Send + Sync + std::fmt::Debug + 'static {
         now: u64,
     ) -> BoxFuture<'a, Result<Option<Loaded>, Error>>;
 
+    /// Before a stream is loaded by a node that took it over with the fencing number `fence`: from now on, no commit with
+    /// a lower one is accepted, and what was accepted before is loaded. Without a stream of this name nothing happens.
+    /// A backend that is not shared has nothing to do.
+    ///
+    /// # Errors
+    /// [`Error::Fenced`] when a higher number was seen.
+    fn claim<'a>(
+        &'a self,
+        _stream: &'a StreamName,
+        _fence: u64,
+    ) -> BoxFuture<'a, Result<(), Error>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
     /// A stream will not be used for a while: what was kept in memory for it may go. It never fails.
     fn unload(&self, stream: StreamId);
 

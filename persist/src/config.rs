@@ -20,6 +20,34 @@ pub enum Store {
     Open(Arc<dyn Backend>),
 }
 
+/// More numbers for the status of a node, from around the service.
+#[derive(Clone)]
+pub struct Extra(Arc<dyn Fn() -> Vec<(&'static str, u64)> + Send + Sync>);
+
+impl Extra {
+    /// What `count` says whenever it is asked: names in snake case, with their unit at the end.
+    pub fn new(count: impl Fn() -> Vec<(&'static str, u64)> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(count))
+    }
+
+    /// The numbers now.
+    pub(crate) fn count(&self) -> Vec<(&'static str, u64)> {
+        (self.0)()
+    }
+}
+
+impl Default for Extra {
+    fn default() -> Self {
+        Self::new(Vec::new)
+    }
+}
+
+impl std::fmt::Debug for Extra {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.count()).finish()
+    }
+}
+
 /// What one owner may have on one node; 0 is without a limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[expect(
@@ -66,6 +94,8 @@ pub struct Config {
     pub waiting_per_owner_max: usize,
     /// Most bytes of records of a stream that wait to be committed; 64 MiB by default. Further writes are `busy`.
     pub uncommitted_bytes_max: u64,
+    /// More numbers for the status.
+    pub extra: Extra,
     /// How long stopping may take; 10 s by default.
     pub drain_max: Duration,
 }
@@ -87,6 +117,7 @@ impl Config {
             requests_max: 65_536,
             waiting_per_owner_max: 10_000,
             uncommitted_bytes_max: 64 << 20,
+            extra: Extra::default(),
             drain_max: Duration::from_secs(10),
         }
     }

@@ -86,6 +86,12 @@ impl Handle {
     pub async fn release(&self, stream: &StreamName) {
         self.shared.release(stream).await;
     }
+
+    /// Closes every stream that the placement says this node does not hold, and waits until none of them is being
+    /// opened either.
+    pub async fn release_lost(&self) {
+        registry::release_lost(&self.shared).await;
+    }
 }
 
 impl Persist {

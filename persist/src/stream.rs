@@ -18,6 +18,7 @@ use tokio::time::Instant;
 
 use crate::backend::{Backend, Error, StreamId};
 use crate::core::state::State;
+use crate::placement::Placement;
 use crate::service::quota::Usage;
 
 /// Called when everything that was decided up to a moment is as durable as was asked for, or will never be.
@@ -35,12 +36,28 @@ pub(crate) struct Stream {
     pub(crate) id: StreamId,
     pub(crate) backend: Arc<dyn Backend>,
     pub(crate) usage: Arc<Usage>,
-    fence: u64,
+    lease: Lease,
     /// Wakes those who wait for a change.
     pub(crate) changed: Notify,
     /// How many watches and fetches wait.
     pub(crate) waiting: AtomicUsize,
     inner: Mutex<Inner>,
+}
+
+/// By what right a stream is used.
+#[derive(Debug)]
+pub(crate) struct Lease {
+    placement: Arc<dyn Placement>,
+    fence: u64,
+}
+
+impl Lease {
+    pub(crate) fn new(placement: &Arc<dyn Placement>, fence: u64) -> Self {
+        Self {
+            placement: Arc::clone(placement),
+            fence,
+        }
+    }
 }
 
 struct Inner {
@@ -86,7 +103,7 @@ impl Stream {
         id: StreamId,
         backend: Arc<dyn Backend>,
         usage: Arc<Usage>,
-        fence: u64,
+        lease: Lease,
         state: State,
     ) -> Self {
         Self {
@@ -94,7 +111,7 @@ impl Stream {
             id,
             backend,
             usage,
-            fence,
+            lease,
             changed: Notify::new(),
             waiting: AtomicUsize::new(0),
             inner: Mutex::new(Inner {
@@ -117,11 +134,22 @@ impl Stream {
         decide: impl FnOnce(&mut State) -> Result<T, Fault>,
     ) -> Result<T, Fault> {
         self.lock(|inner| {
-            if let Some(fault) = &inner.broken {
-                return Err(fault.clone());
-            }
+            self.check(inner)?;
             decide(&mut inner.state)
         })
+    }
+
+    /// Whether something may be decided. What is decided counts as of this moment, at which no other node can have the
+    /// stream.
+    fn check(&self, inner: &Inner) -> Result<(), Fault> {
+        if let Some(fault) = &inner.broken {
+            return Err(fault.clone());
+        }
+        if self.lease.placement.holds(&self.name) {
+            return Ok(());
+        }
+        let text = format!("this node has lost the stream {}", self.name);
+        Err(Fault::new(FaultKind::Unavailable, text).retry_after(100))
     }
 
     /// Decides something, and calls `then`, once: when everything up to the decision is durable, which may be at once,
@@ -133,8 +161,8 @@ impl Stream {
     ) {
         let mut then = Some(then);
         let now = self.lock(|inner| {
-            if let Some(fault) = &inner.broken {
-                return Some(Err(fault.clone()));
+            if let Err(fault) = self.check(inner) {
+                return Some(Err(fault));
             }
             let value = match decide(&mut inner.state) {
                 Ok(value) => value,
@@ -198,7 +226,7 @@ impl Stream {
             return;
         }
         let (bytes, _) = inner.state.open_len();
-        let Some(commit) = inner.state.take_commit(now, self.fence) else {
+        let Some(commit) = inner.state.take_commit(now, self.lease.fence) else {
             return;
         };
         let is_append = |change: &&crate::core::commit::Change| {

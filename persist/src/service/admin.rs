@@ -18,7 +18,7 @@ use crate::backend::{self, Backend};
 use crate::core::check;
 use crate::core::commit::Meta;
 use crate::core::state::State;
-use crate::stream::{Stream, fault_of};
+use crate::stream::{Lease, Stream, fault_of};
 
 /// Streams of a list where a request says nothing, and at most.
 const LIST_DEFAULT: u32 = 1_000;
@@ -84,7 +84,8 @@ pub(crate) async fn create(
     tracing::info!(stream = %name, "made a stream");
     let state = State::new(meta);
     let info = describe(&state, name, &shared.config.node);
-    let stream = Stream::new(name.clone(), id, backend, usage, fence, state);
+    let lease = Lease::new(&shared.placement, fence);
+    let stream = Stream::new(name.clone(), id, backend, usage, lease, state);
     let created = Created {
         created: true,
         info,
@@ -268,12 +269,15 @@ impl Shared {
         let store = self.store.status();
         let memory = self.memory.status();
         let mut counters = self.counters.snapshot();
-        let own = store.counters.into_iter();
+        let own = store.counters.into_iter().chain(self.config.extra.count());
         counters.extend(own.map(|(name, count)| (name.to_owned(), count)));
+        let lease = self.placement.lease();
         NodeInfo {
             node: self.config.node.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             alive: true,
+            view: lease.as_ref().map_or(0, |lease| lease.seen),
+            lease: lease.map(|lease| u64::try_from(lease.left.as_millis()).unwrap_or(u64::MAX)),
             backend: self.store.name().to_owned(),
             failure: store.failure,
             uptime: u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),

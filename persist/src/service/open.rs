@@ -11,7 +11,7 @@ use crate::backend::{Backend, Loaded};
 use crate::core::state::State;
 use crate::counters;
 use crate::placement::Place;
-use crate::stream::{Stream, fault_of};
+use crate::stream::{Lease, Stream, fault_of};
 
 /// Opens a stream; `None` when there is none of this name.
 ///
@@ -24,6 +24,8 @@ pub(crate) async fn open(
     let fence = here(shared, name).await?;
     let memory: Arc<dyn Backend> = Arc::<crate::backend::memory::Memory>::clone(&shared.memory);
     for backend in [memory, Arc::clone(&shared.store)] {
+        let claimed = backend.claim(name, fence).await;
+        claimed.map_err(|error| fault_of(&error))?;
         let loaded = backend.load(name, shared.now()).await;
         if let Some(loaded) = loaded.map_err(|error| fault_of(&error))? {
             return opened(shared, name, backend, fence, loaded).await.map(Some);
@@ -53,8 +55,9 @@ async fn opened(
     let usage = usage(shared, &name.owner()).await?;
     let id = loaded.id;
     let state = State::load(loaded)?;
+    let lease = Lease::new(&shared.placement, fence);
     counters::add(&shared.counters.loads, 1);
-    let stream = Arc::new(Stream::new(name.clone(), id, backend, usage, fence, state));
+    let stream = Arc::new(Stream::new(name.clone(), id, backend, usage, lease, state));
     shared.expire(&stream);
     Ok(stream)
 }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use dialtone_client::persist::StreamName;
 use dialtone_client::persist::wire::{Fault, FaultKind, Request};
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::dispatch::{self, Job};
@@ -20,6 +21,8 @@ use crate::stream::Stream;
 #[derive(Default)]
 pub(crate) struct Registry {
     streams: Mutex<HashMap<StreamName, Entry, ahash::RandomState>>,
+    /// A task let go of its stream.
+    left: Notify,
 }
 
 enum Entry {
@@ -90,6 +93,23 @@ impl Registry {
         seized
     }
 
+    /// The streams for which `holds` is false: those that are open, and whether a task has one.
+    #[expect(
+        clippy::iter_over_hash_type,
+        reason = "all of them are closed, in whatever order"
+    )]
+    fn lost(&self, holds: impl Fn(&StreamName) -> bool) -> (Vec<StreamName>, bool) {
+        let (mut open, mut owned) = (Vec::new(), false);
+        for (name, entry) in &*self.streams.lock() {
+            match entry {
+                _ if holds(name) => {}
+                Entry::Open(_) => open.push(name.clone()),
+                Entry::Owned(_) => owned = true,
+            }
+        }
+        (open, owned)
+    }
+
     /// Every stream that is open.
     pub(crate) fn all(&self) -> Vec<Arc<Stream>> {
         let streams = self.streams.lock();
@@ -155,16 +175,41 @@ fn next_or_leave(shared: &Arc<Shared>, name: &StreamName, slot: &Slot) -> Option
         return Some(std::mem::take(queue));
     }
     match slot {
-        Slot::Open(stream) if !stream.is_broken() => {
+        // Asked under the lock: whoever looks for lost streams later finds this one.
+        Slot::Open(stream) if !stream.is_broken() && shared.placement.holds(name) => {
             streams.insert(name.clone(), Entry::Open(Arc::clone(stream)));
         }
-        Slot::Open(_) | Slot::Absent | Slot::Faulty(_) | Slot::Unknown => {
+        Slot::Open(stream) => {
+            streams.remove(name);
+            drop(streams);
+            stream.backend.unload(stream.id);
+            shared.placement.left(name);
+        }
+        Slot::Absent | Slot::Faulty(_) | Slot::Unknown => {
             streams.remove(name);
             drop(streams);
             shared.placement.left(name);
         }
     }
+    shared.registry.left.notify_waiters();
     None
+}
+
+/// Closes what this node does not hold any more; see [`Handle::release_lost`](crate::Handle::release_lost).
+pub(crate) async fn release_lost(shared: &Arc<Shared>) {
+    loop {
+        let left = shared.registry.left.notified();
+        tokio::pin!(left);
+        left.as_mut().enable();
+        let (open, owned) = shared.registry.lost(|name| shared.placement.holds(name));
+        futures_util::future::join_all(open.iter().map(|name| shared.release(name))).await;
+        if open.is_empty() {
+            if !owned {
+                return;
+            }
+            left.await;
+        }
+    }
 }
 
 async fn serve(shared: &Arc<Shared>, name: &StreamName, slot: Slot, job: Job) -> Slot {
@@ -224,6 +269,7 @@ pub(crate) fn let_go(shared: &Arc<Shared>, name: &StreamName) {
         streams.remove(name);
         drop(streams);
         shared.placement.left(name);
+        shared.registry.left.notify_waiters();
     }
 }
 

@@ -323,6 +323,11 @@ pub struct NodeInfo {
     pub version: String,
     /// Whether it answers; a node that does not has nothing but its name here.
     pub alive: bool,
+    /// The view of the nodes that it acts on, where nodes come and go; 0 otherwise.
+    pub view: u64,
+    /// How long its lease lasts yet, in milliseconds, where it needs one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lease: Option<u64>,
     /// The store behind it: `log`, `postgres`.
     pub backend: String,
     /// Why it accepts no writes, if so.
