@@ -13,6 +13,8 @@ use crate::core::records::Records;
 
 pub mod log;
 pub mod memory;
+#[cfg(feature = "postgres")]
+pub mod postgres;
 
 /// A stream within its backend; a number is never given to a second stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -45,7 +45,7 @@ struct Run<'a> {
 }
 
 pub(crate) async fn random_histories_are_given_back(mut fixture: Fixture) {
-    for seed in 0..8 {
+    for seed in 0..fixture.histories() {
         let mut run = Run::begin(&mut fixture, seed).await;
         for step in 0..STEPS {
             run.step().await;

@@ -11,9 +11,11 @@ use dialtone_client::persist::StreamName;
 use dialtone_client::persist::wire::{Config, Durability};
 use dialtone_persist::backend::log::{Config as LogConfig, Log};
 use dialtone_persist::backend::memory::Memory;
+use dialtone_persist::backend::postgres::{Config as PostgresConfig, PostgresBackend};
 use dialtone_persist::backend::{Backend, Error, StreamId};
 use dialtone_persist::core::commit::{Commit, Meta};
 use dialtone_persist::disk::Folder;
+use dialtone_testkit::Postgres;
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 
@@ -29,6 +31,7 @@ pub(crate) struct Fixture {
 /// What is kept while a backend is closed.
 enum Kept {
     Memory(Arc<Memory>),
+    Postgres { url: String },
     Log(TempDir),
 }
 
@@ -36,6 +39,7 @@ enum Kept {
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Kind {
     Memory,
+    Postgres,
     Log,
 }
 
@@ -50,13 +54,20 @@ fn open_log(folder: &TempDir) -> Arc<dyn Backend> {
 }
 
 impl Fixture {
-    pub(crate) fn new(kind: Kind) -> Self {
+    pub(crate) async fn new(kind: Kind) -> Self {
         match kind {
             Kind::Memory => {
                 let memory = Arc::new(Memory::new());
                 Self {
                     backend: Arc::<Memory>::clone(&memory),
                     kind: Kept::Memory(memory),
+                }
+            }
+            Kind::Postgres => {
+                let url = Postgres::shared().database();
+                Self {
+                    backend: open_postgres(&url).await,
+                    kind: Kept::Postgres { url },
                 }
             }
             Kind::Log => {
@@ -69,11 +80,20 @@ impl Fixture {
         }
     }
 
+    /// How many random histories are tried; a database answers in milliseconds instead of microseconds.
+    pub(crate) fn histories(&self) -> u64 {
+        match self.kind {
+            Kept::Memory(_) | Kept::Log(_) => 8,
+            Kept::Postgres { .. } => 2,
+        }
+    }
+
     /// Closes it in good order and opens it again.
     pub(crate) async fn reopen(&mut self) {
         self.backend.close().await.unwrap();
         match &self.kind {
             Kept::Memory(memory) => memory.reopen(),
+            Kept::Postgres { url } => self.backend = open_postgres(url).await,
             Kept::Log(folder) => {
                 // The folder is let go of first.
                 self.backend = Arc::new(Memory::new());
@@ -110,6 +130,14 @@ impl Fixture {
     }
 }
 
+async fn open_postgres(url: &str) -> Arc<dyn Backend> {
+    let config = PostgresConfig {
+        url: url.to_owned(),
+        ..PostgresConfig::default()
+    };
+    Arc::new(PostgresBackend::open(config).await.unwrap())
+}
+
 pub(crate) fn name(stream: &str) -> StreamName {
     StreamName::new(stream).unwrap()
 }
@@ -120,7 +148,7 @@ pub(crate) fn run<F: Future<Output = ()>>(kind: Kind, test: impl FnOnce(Fixture)
         .enable_all()
         .build()
         .unwrap();
-    runtime.block_on(test(Fixture::new(kind)));
+    runtime.block_on(async { test(Fixture::new(kind).await).await });
 }
 
 /// One test per backend of each function.
@@ -128,6 +156,9 @@ macro_rules! on_every_backend {
     ($($module:ident :: $test:ident),+ $(,)?) => {
         mod memory {
             $(#[test] fn $test() { crate::run(crate::Kind::Memory, crate::$module::$test); })+
+        }
+        mod postgres {
+            $(#[test] fn $test() { crate::run(crate::Kind::Postgres, crate::$module::$test); })+
         }
         mod log {
             $(#[test] fn $test() { crate::run(crate::Kind::Log, crate::$module::$test); })+
