@@ -14,12 +14,15 @@
 //! The core decides numbers, expectations, limits and retention; it does no I/O and gets the time as an argument. A
 //! backend stores what the core decided and knows no semantics.
 
+#[cfg(feature = "archive")]
+pub mod archive;
 pub mod backend;
 pub mod clock;
 pub mod config;
 pub mod core;
 pub mod counters;
 pub mod disk;
+pub mod node;
 pub mod placement;
 mod service;
 mod stream;
@@ -27,5 +30,6 @@ mod stream;
 pub use backend::Backend;
 pub use clock::Clock;
 pub use config::{Config, Quota, Store};
+pub use node::Node;
 pub use placement::{Alone, Place, Placement};
 pub use service::{BindError, Handle, Persist};

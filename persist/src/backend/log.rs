@@ -180,6 +180,27 @@ impl Log {
         &self.report
     }
 
+    /// The number of the log, which no other log has.
+    pub fn number(&self) -> u64 {
+        self.inner.segments.log()
+    }
+
+    /// Where it is.
+    pub fn disk(&self) -> &Arc<dyn Disk> {
+        self.inner.segments.disk()
+    }
+
+    /// The segments as they are at this moment, in the order of their numbers: number, name of the file, and how many
+    /// bytes are written. All but the last are complete.
+    pub fn files(&self) -> Vec<(u64, String, u64)> {
+        let segments = self.inner.segments.all();
+        let file = |segment: &Arc<segments::Segment>| {
+            let number = u64::from(segment.id);
+            (number, segment::name(segment.id), segment.len())
+        };
+        segments.iter().map(file).collect()
+    }
+
     /// Writes a checkpoint now. It blocks.
     ///
     /// # Errors

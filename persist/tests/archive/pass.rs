@@ -1,0 +1,210 @@
+//! What an archive refuses, and what it frees.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use dialtone_client::persist::wire::What;
+use dialtone_persist::archive::{
+    Archive, ArchiveError, Archiver, Config, Location, RestoreError, restore,
+};
+use dialtone_persist::disk::Folder;
+use object_store::memory::InMemory;
+use object_store::path::Path;
+
+use super::site::{Site, archiver};
+
+fn archive() -> Archive {
+    Archive::new(Arc::new(InMemory::new()), Path::default())
+}
+
+async fn fill(site: &mut Site, from: u8, to: u8) {
+    for number in from..to {
+        site.append("s", None, vec![number; 700]).await;
+    }
+}
+
+#[tokio::test]
+async fn a_folder_is_an_archive_and_nothing_is_uploaded_twice() {
+    let folder = tempfile::tempdir().unwrap();
+    let location: Location = folder
+        .path()
+        .join("archive")
+        .to_str()
+        .unwrap()
+        .parse()
+        .unwrap();
+    let archive = Archive::open(&location).unwrap();
+    let mut site = Site::new();
+    fill(&mut site, 0, 40).await;
+    let mut uploader = archiver(&archive, &site.log);
+    let status = uploader.status();
+    uploader.pass().await.unwrap();
+    let first = status();
+    assert!(
+        first.generation == 1 && first.archived_at > 0 && first.waiting_bytes == 0,
+        "{first:?}"
+    );
+    uploader.pass().await.unwrap();
+    // Also one that has just been started.
+    let mut again = archiver(&archive, &site.log);
+    again.pass().await.unwrap();
+    assert_eq!((status(), again.status()().uploaded_bytes), (first, 0));
+    let (restored, report) = Site::restored(&archive, None).await.unwrap();
+    assert_eq!(restored.contents().await, site.contents().await);
+    assert_eq!(
+        (report.generation, report.segments),
+        (1, site.log.files().len())
+    );
+}
+
+#[tokio::test]
+async fn a_damaged_object_is_named_and_nothing_is_restored() {
+    let folder = tempfile::tempdir().unwrap();
+    let archive = Archive::open(&Location::Folder(folder.path().to_owned())).unwrap();
+    let mut site = Site::new();
+    fill(&mut site, 0, 40).await;
+    archiver(&archive, &site.log).pass().await.unwrap();
+    let manifest = archive.latest(None).await.unwrap().unwrap();
+    let object = &manifest.segments[&2].parts[0].object;
+    let path = folder.path().join("segments").join(object);
+    let mut bytes = std::fs::read(&path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+    let target = tempfile::tempdir().unwrap();
+    let disk = Arc::new(Folder::open(target.path()).unwrap());
+    let refused = restore(&archive, Arc::<Folder>::clone(&disk), None, |_, _| {})
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(&refused, RestoreError::Damaged { object: named, .. } if named == object),
+        "{refused}"
+    );
+    // What is there of it is not taken for a log.
+    let refused = restore(&archive, disk, None, |_, _| {}).await.unwrap_err();
+    assert!(matches!(refused, RestoreError::NotEmpty(_)), "{refused}");
+}
+
+#[tokio::test]
+async fn an_archive_is_of_one_log() {
+    let archive = archive();
+    let (mut site, mut other) = (Site::new(), Site::new());
+    fill(&mut site, 0, 3).await;
+    fill(&mut other, 0, 3).await;
+    archiver(&archive, &site.log).pass().await.unwrap();
+    let refused = archiver(&archive, &other.log).pass().await.unwrap_err();
+    assert!(
+        matches!(refused, ArchiveError::OtherLog { .. }),
+        "{refused}"
+    );
+    // Two that have the same log, which only a copied folder does, do not overwrite each other's manifests.
+    let (mut one, mut two) = (archiver(&archive, &site.log), archiver(&archive, &site.log));
+    one.pass().await.unwrap();
+    two.pass().await.unwrap();
+    fill(&mut site, 3, 6).await;
+    one.pass().await.unwrap();
+    fill(&mut site, 6, 9).await;
+    let refused = two.pass().await.unwrap_err();
+    assert!(
+        matches!(refused, ArchiveError::OtherWriter { .. }),
+        "{refused}"
+    );
+    two.pass().await.unwrap();
+}
+
+#[tokio::test]
+async fn what_no_manifest_needs_is_freed() {
+    let archive = archive();
+    let mut site = Site::new();
+    let config = Config {
+        keep: Duration::ZERO,
+        ..Config::default()
+    };
+    let mut uploader = Archiver::new(archive.clone(), Arc::clone(&site.log), config);
+    for round in 0..10 {
+        fill(&mut site, round * 20, round * 20 + 20).await;
+        let last = u64::from(round) * 20 + 10;
+        site.remove("s", &What::UpTo(last)).await;
+        for _ in 0..6 {
+            site.compact().await;
+        }
+        uploader.pass().await.unwrap();
+        assert!(archive.generations().await.unwrap().len() <= 2);
+        let mut named = BTreeSet::new();
+        for generation in archive.generations().await.unwrap() {
+            let manifest = archive.manifest(generation).await.unwrap();
+            named.extend(manifest.objects().map(str::to_owned));
+        }
+        let kept: BTreeSet<String> = archive.objects().await.unwrap().into_iter().collect();
+        assert_eq!(kept, named);
+        let (restored, _) = Site::restored(&archive, None).await.unwrap();
+        assert_eq!(restored.contents().await, site.contents().await);
+    }
+}
+
+#[tokio::test]
+async fn a_segment_that_grows_is_uploaded_in_parts() {
+    let archive = archive();
+    let mut site = Site::large();
+    let mut uploader = archiver(&archive, &site.log);
+    let status = uploader.status();
+    let mut most = 0;
+    for round in 0..100 {
+        let payload = (0..1_000).map(|_| rand::random()).collect();
+        site.append("s", None, payload).await;
+        let before = status().uploaded_bytes;
+        uploader.pass().await.unwrap();
+        let parts = archive.latest(None).await.unwrap().unwrap().segments[&1]
+            .parts
+            .len();
+        most = most.max(parts);
+        // Not all of it anew, but for once in a while.
+        assert!(
+            status().uploaded_bytes - before < 3_000 || parts == 1,
+            "round {round}"
+        );
+    }
+    assert_eq!(most, 64);
+    let (restored, _) = Site::restored(&archive, None).await.unwrap();
+    assert_eq!(restored.contents().await, site.contents().await);
+}
+
+#[tokio::test]
+async fn times_choose_manifests() {
+    let archive = archive();
+    assert!(matches!(
+        Site::restored(&archive, None).await,
+        Err(RestoreError::Nothing)
+    ));
+    let mut site = Site::new();
+    fill(&mut site, 0, 3).await;
+    archiver(&archive, &site.log).pass().await.unwrap();
+    let time = archive.latest(None).await.unwrap().unwrap().time;
+    assert!(archive.latest(Some(time)).await.unwrap().is_some());
+    assert!(archive.latest(Some(time - 1)).await.unwrap().is_none());
+}
+
+#[test]
+fn places_of_archives() {
+    let s3 = |prefix: &str| Location::S3 {
+        bucket: "b".to_owned(),
+        prefix: prefix.to_owned(),
+        endpoint: None,
+        region: None,
+        keys: None,
+    };
+    let cases = [
+        ("s3://b", Ok(s3(""))),
+        ("s3://b/a/c/", Ok(s3("a/c"))),
+        ("file:///a/b", Ok(Location::Folder("/a/b".into()))),
+        ("a/b", Ok(Location::Folder("a/b".into()))),
+        ("s3:///a", Err(())),
+        ("ftp://a", Err(())),
+        ("", Err(())),
+    ];
+    for (text, expected) in cases {
+        let parsed: Result<Location, ()> = text.parse().map_err(|_: String| ());
+        assert_eq!(parsed, expected, "{text}");
+    }
+}
