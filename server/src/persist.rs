@@ -1,19 +1,23 @@
 //! A node of the persist service in this process, beside a broker: a thread of its own, and a connection in memory.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use anyhow::Context as _;
 use dialtone_broker::auth::{Answer, Authenticate, Offer, Permissions, Principal};
 use dialtone_client::{Options, Refused};
-use dialtone_persist::{Persist, Store};
+use dialtone_persist::archive::{self, Location};
+use dialtone_persist::backend::postgres;
+use dialtone_persist::node::{Archiving, Keep, KeepLog};
+use dialtone_persist::{Node, Store};
 use dialtone_protocol::frame::{Action, Credentials};
 use dialtone_transport::memory::Hub;
 use dialtone_transport::{Endpoint, Kind, ListenOptions, Listener};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
+use crate::config::Settings;
 use crate::exit::Failure;
 use crate::shards;
 
@@ -74,6 +78,82 @@ impl Authenticate for Inside {
     }
 }
 
+/// Where streams are kept: in a log in `folder`, unless the settings name a database.
+pub(crate) fn keep(settings: &Settings, folder: PathBuf) -> anyhow::Result<Keep> {
+    let s = settings;
+    let read = |path: &PathBuf| {
+        std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
+    };
+    if let Some(url) = &s.persist_postgres.value {
+        let password = s
+            .persist_postgres_password
+            .value
+            .as_ref()
+            .map(read)
+            .transpose()?;
+        let config = postgres::Config {
+            url: url.clone(),
+            password: password.map(|text| text.trim_end_matches(['\r', '\n']).to_owned()),
+            connections_max: s.persist_postgres_connections.value.into(),
+            ..postgres::Config::default()
+        };
+        let lease = s.persist_lease.value.get();
+        return Ok(Keep::Postgres { config, lease });
+    }
+    let mut log = KeepLog::new(folder);
+    log.nodes.clone_from(&s.persist_nodes.value);
+    if let Some(place) = &s.persist_archive.value {
+        let keys = s
+            .persist_archive_keys
+            .value
+            .as_ref()
+            .map(|path| keys(path, &read(path)?))
+            .transpose()?;
+        log.archive = Some(archiving(s, place, keys)?);
+    }
+    Ok(Keep::Log(Box::new(log)))
+}
+
+/// The id of an access key and its secret.
+type Keys = (String, String);
+
+fn keys(path: &Path, text: &str) -> anyhow::Result<Keys> {
+    let lines: Vec<&str> = text
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+        .collect();
+    let [id, secret] = lines[..] else {
+        anyhow::bail!(
+            "{} must have two lines, the id of the access key and its secret",
+            path.display()
+        );
+    };
+    Ok((id.to_owned(), secret.to_owned()))
+}
+
+fn archiving(s: &Settings, place: &str, own_keys: Option<Keys>) -> anyhow::Result<Archiving> {
+    let mut location: Location = place.parse().map_err(anyhow::Error::msg)?;
+    if let Location::S3 {
+        endpoint,
+        region,
+        keys,
+        ..
+    } = &mut location
+    {
+        endpoint.clone_from(&s.persist_archive_endpoint.value);
+        region.clone_from(&s.persist_archive_region.value);
+        *keys = own_keys;
+    }
+    let config = archive::Config {
+        interval: s.persist_archive_interval.value.get(),
+        bytes_per_second_max: s.persist_archive_rate.value.0,
+        keep: s.persist_archive_keep.value.get(),
+        ..archive::Config::default()
+    };
+    Ok(Archiving { location, config })
+}
+
 /// A running node.
 #[derive(Debug)]
 pub(crate) struct Embedded {
@@ -82,12 +162,12 @@ pub(crate) struct Embedded {
 }
 
 impl Embedded {
-    /// Starts a node of this name over the log in `folder`, whose connection to the broker lives on `shard`.
+    /// Starts a node of this name, whose connection to the broker lives on `shard`.
     pub(crate) async fn start(
         broker: dialtone_broker::Handle,
         inside: &Inside,
         node: String,
-        folder: PathBuf,
+        keep: Keep,
         shard: &tokio::runtime::Handle,
     ) -> Result<Self, Failure> {
         let hub = Hub::new();
@@ -100,7 +180,7 @@ impl Embedded {
         let listener = listener.context("cannot listen in memory")?;
         let stop = CancellationToken::new();
         drop(shard.spawn(accept(listener, broker.clone(), stop.clone())));
-        let config = dialtone_persist::Config::new(node, Store::Log(folder));
+        let config = dialtone_persist::Config::new(node, Store::Memory);
         let dial = Options::new(ADDRESS)
             .hub(hub)
             .name(concat!("dialtone-persist/", env!("CARGO_PKG_VERSION")))
@@ -111,7 +191,7 @@ impl Embedded {
             .name("persist".to_owned())
             .spawn(move || -> anyhow::Result<()> {
                 let runtime = shards::current_thread()?;
-                runtime.block_on(run(config, dial, ready, stopping))
+                runtime.block_on(run(config, keep, dial, ready, stopping))
             });
         let thread = thread.context("cannot start a thread for persist")?;
         is_ready
@@ -130,13 +210,14 @@ impl Embedded {
 
 async fn run(
     config: dialtone_persist::Config,
+    keep: Keep,
     dial: Options,
     ready: oneshot::Sender<anyhow::Result<()>>,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let bound = async {
         let client = dial.connect().await.context("cannot connect persist")?;
-        let persist = Persist::bind(config, client.clone()).await?;
+        let persist = Node::bind(config, keep, client.clone()).await?;
         anyhow::Ok((persist, client))
     };
     // Nobody waits any more when the start was given up.

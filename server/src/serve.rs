@@ -106,6 +106,23 @@ pub(crate) fn sources(
     }
 }
 
+/// The settings of a subcommand that needs only some of them.
+pub(crate) fn settings(
+    config: Option<&Path>,
+    flags: crate::config::Flags,
+) -> Result<Settings, Failure> {
+    let file = config
+        .map(Path::to_path_buf)
+        .or_else(|| Environment.get("DIALTONE_CONFIG").map(Into::into));
+    let preset = Layer::default();
+    let sources = Sources {
+        flags,
+        file,
+        preset,
+    };
+    usable(sources.load(&Environment))
+}
+
 /// Fails if anything is wrong with the configuration.
 fn usable(loaded: Loaded) -> Result<Settings, Failure> {
     let problems: Vec<_> = loaded
@@ -180,6 +197,8 @@ impl Service {
         // Before anything is announced, so that whoever reads it may send signals.
         let signals = Signals::new().context("cannot take over signals")?;
         let config = assemble::broker(&self.settings, self.tls.as_ref(), shards.handles());
+        let keep = |folder| persist::keep(&self.settings, folder);
+        let streams_kept = self.streams.map(keep).transpose()?;
         let inside = Arc::new(Inside::new(Arc::clone(&self.auth.provider)));
         let provider: Arc<dyn Authenticate> = Arc::<Inside>::clone(&inside);
         let bound = dialtone_broker::Broker::bind(config, provider).await;
@@ -221,11 +240,11 @@ impl Service {
             broker: handle,
         };
         let mut streams = None;
-        if let Some(folder) = self.streams {
+        if let Some(keep) = streams_kept {
             let shards = shards.handles();
             let shard = shards.first().context("there is no thread for persist")?;
             let (broker, node) = (reload.broker.clone(), persist::node_of_machine());
-            streams = Some(Embedded::start(broker, &inside, node, folder, shard).await?);
+            streams = Some(Embedded::start(broker, &inside, node, keep, shard).await?);
         }
         let service = serve(broker, monitor, streams, drain.clone());
         self.announce.say(&ready)?;

@@ -61,6 +61,9 @@ pub(crate) struct Persist {
     /// Folder for the streams [env: DIALTONE_DATA] [default: ~/.local/share/dialtone]
     #[arg(long, value_name = "DIR")]
     pub(crate) data: Option<PathBuf>,
+    /// File with the configuration, as TOML; its part `persist` is used [env: DIALTONE_CONFIG]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
     /// Keep everything in memory alone, and lose it at the end
     #[arg(long, conflicts_with = "data")]
     pub(crate) memory: bool,
@@ -81,6 +84,9 @@ pub(crate) struct Persist {
     /// When ready, write the name and process number to this file, as JSON
     #[arg(long, value_name = "FILE")]
     pub(crate) ready_file: Option<PathBuf>,
+    /// The settings.
+    #[command(flatten)]
+    pub(crate) settings: crate::config::StreamFlags,
 }
 
 /// `dialtone broker`

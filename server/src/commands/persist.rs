@@ -1,7 +1,8 @@
 //! `dialtone persist`: a node of the persist service by itself.
 
 use anyhow::Context as _;
-use dialtone_persist::{Persist, Quota, Store};
+use dialtone_persist::node::Keep;
+use dialtone_persist::{Node, Quota, Store};
 use serde_json::json;
 
 use crate::args::{LogArgs, Persist as Args};
@@ -21,13 +22,14 @@ pub(super) fn run(args: Box<Args>, log: &LogArgs) -> Outcome {
     outcome
 }
 
-async fn serve(args: Args) -> Outcome {
+async fn serve(mut args: Args) -> Outcome {
     // Before anything is announced, so that whoever reads it may send signals.
     let mut signals = Signals::new().context("cannot take over signals")?;
-    let config = config(&args)?;
+    let keep = keep(&mut args)?;
+    let config = config(&args);
     let node = config.node.clone();
     let client = connect::connect(&args.connect).await?;
-    let persist = Persist::bind(config, client.clone()).await;
+    let persist = Node::bind(config, keep, client.clone()).await;
     let persist = persist.map_err(|error| Failure::from(anyhow::Error::from(error)))?;
     announce(&args, &node)?;
     let stop = async {
@@ -53,28 +55,32 @@ async fn serve(args: Args) -> Outcome {
     }
 }
 
-fn config(args: &Args) -> Result<dialtone_persist::Config, Failure> {
+fn keep(args: &mut Args) -> Result<Keep, Failure> {
     let strings = Environment;
-    let store = if args.memory {
-        Store::Memory
-    } else {
-        let given = args.data.clone();
-        let data = match given.or_else(|| strings.get("DIALTONE_DATA").map(Into::into)) {
-            Some(data) => data,
-            None => assemble::data_dir(&strings)?,
-        };
-        Store::Log(data.join(FOLDER))
+    let flags = std::mem::take(&mut args.settings).into_flags();
+    let settings = crate::serve::settings(args.config.as_deref(), flags)?;
+    if args.memory {
+        return Ok(Keep::Memory);
+    }
+    let given = args.data.clone();
+    let data = match given.or_else(|| strings.get("DIALTONE_DATA").map(Into::into)) {
+        Some(data) => data,
+        None => assemble::data_dir(&strings)?,
     };
+    Ok(crate::persist::keep(&settings, data.join(FOLDER))?)
+}
+
+fn config(args: &Args) -> dialtone_persist::Config {
     let node = args.node.clone();
-    let node = node.or_else(|| strings.get("DIALTONE_PERSIST_NODE"));
+    let node = node.or_else(|| Environment.get("DIALTONE_PERSIST_NODE"));
     let node = node.unwrap_or_else(node_of_machine);
-    let mut config = dialtone_persist::Config::new(node, store);
+    let mut config = dialtone_persist::Config::new(node, Store::Memory);
     config.quota = Quota {
         streams_max: args.quota_streams,
         bytes_max: args.quota_bytes.0,
         ..Quota::default()
     };
-    Ok(config)
+    config
 }
 
 fn announce(args: &Args, node: &str) -> Outcome {

@@ -191,6 +191,30 @@ settings! {
         "How long a connection may be silent before it is asked whether it is there.";
     pong_max: Span, "timing.pong_max", |d: &Broker| Span(d.timing.pong_max), "23s",
         "How long its answer may take.";
+    persist_postgres: Option<String>, "persist.postgres", |_: &Broker| None, "postgres://dialtone@db.example.org/dialtone",
+        "URL of the PostgreSQL that keeps the streams, for all nodes together. Empty: each node keeps its streams in a log in its data folder.";
+    persist_postgres_password: Option<PathBuf>, "persist.postgres_password_file", |_: &Broker| None, "/etc/dialtone/postgres.password",
+        "File with the password for PostgreSQL.";
+    persist_postgres_connections: u16, "persist.postgres_connections_max", |_: &Broker| 16, "24",
+        "Most connections of a node to PostgreSQL.";
+    persist_lease: Span, "persist.lease", |_: &Broker| Span(Duration::from_secs(10)), "14s",
+        "With PostgreSQL: how long a node that has died keeps its streams before others take them over.";
+    persist_nodes: Vec<String>, "persist.nodes", |_: &Broker| Vec::new(), "p1",
+        "With logs: the names of all persist nodes, the same list on each of them. A stream belongs to one of them for good. Empty: there is one.";
+    persist_archive: Option<String>, "persist.archive", |_: &Broker| None, "s3://archive/p1",
+        "Where the log is copied to: s3://BUCKET/PREFIX or a folder, for this node alone. A node whose data folder is empty begins with what is there. Empty: nowhere.";
+    persist_archive_endpoint: Option<String>, "persist.archive_endpoint", |_: &Broker| None, "https://s3.example.org",
+        "Address of the S3-compatible store, where it is not AWS.";
+    persist_archive_region: Option<String>, "persist.archive_region", |_: &Broker| None, "eu-central-1",
+        "Region of the bucket. Empty: as the environment says.";
+    persist_archive_keys: Option<PathBuf>, "persist.archive_keys_file", |_: &Broker| None, "/etc/dialtone/archive.keys",
+        "File with the id of the access key and its secret, on a line each. Empty: as the environment or the machine says.";
+    persist_archive_interval: Span, "persist.archive_interval", |_: &Broker| Span(Duration::from_secs(10)), "33s",
+        "How often the archive is brought up to date. What was written since is lost with the disk.";
+    persist_archive_rate: Size, "persist.archive_bytes_per_second_max", |_: &Broker| Size(0), "20 MiB",
+        "Most bytes of the log that are uploaded a second. 0: without a limit.";
+    persist_archive_keep: Span, "persist.archive_keep", |_: &Broker| Span(Duration::from_hours(168)), "24h",
+        "How long one can go back to earlier states of the archive.";
     log_level: String, "log.level", |_: &Broker| "info".to_owned(), "debug",
         "What is logged: error, warn, info, debug or trace, or directives such as info,dialtone_broker=debug.";
     log_format: Format, "log.format", |_: &Broker| Format::Text, "json",

@@ -42,16 +42,57 @@ fn own() -> impl Iterator<Item = &'static Field> {
     FIELDS.iter().filter(|field| field.table() != "log")
 }
 
+/// The flags of `persist.*` alone, for a node without a broker.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct StreamFlags(Flags);
+
+impl StreamFlags {
+    /// What the flags say.
+    pub(crate) fn into_flags(self) -> Flags {
+        self.0
+    }
+
+    fn own() -> impl Iterator<Item = &'static Field> {
+        own().filter(|field| field.table() == "persist")
+    }
+}
+
+impl clap::FromArgMatches for StreamFlags {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        Ok(Self(given(Self::own(), matches)))
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+impl clap::Args for StreamFlags {
+    fn augment_args(cmd: Command) -> Command {
+        Self::own().fold(cmd, |cmd, field| cmd.arg(arg(field)))
+    }
+
+    fn augment_args_for_update(cmd: Command) -> Command {
+        Self::augment_args(cmd)
+    }
+}
+
+fn given(fields: impl Iterator<Item = &'static Field>, matches: &ArgMatches) -> Flags {
+    let is_given =
+        |field: &&Field| matches.value_source(field.key) == Some(ValueSource::CommandLine);
+    let texts = |field: &'static Field| {
+        let texts = matches.get_many::<String>(field.key).unwrap_or_default();
+        (field, texts.cloned().collect())
+    };
+    Flags {
+        given: fields.filter(is_given).map(texts).collect(),
+    }
+}
+
 impl clap::FromArgMatches for Flags {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
-        let mut given = Vec::new();
-        for field in own() {
-            if matches.value_source(field.key) == Some(ValueSource::CommandLine) {
-                let texts = matches.get_many::<String>(field.key).unwrap_or_default();
-                given.push((field, texts.cloned().collect()));
-            }
-        }
-        Ok(Self { given })
+        Ok(given(own(), matches))
     }
 
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
@@ -95,6 +136,7 @@ fn heading(table: &str) -> &'static str {
         "limits" => "Limits of a connection",
         "outbox" => "Slow consumers",
         "timing" => "Timing",
+        "persist" => "Streams",
         _ => "Broker",
     }
 }

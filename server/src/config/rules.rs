@@ -1,9 +1,16 @@
 //! What settings must have to do with each other.
 
+use std::time::Duration;
+
+use dialtone_persist::archive::Location;
 use dialtone_protocol::session::server::frame_len_needed;
 use dialtone_transport::Endpoint;
 
 use super::{Origin, Problem, Settings};
+
+/// A shorter lease ends when a machine is busy; a longer one keeps streams of a dead node away for long.
+const LEASE_MIN: Duration = Duration::from_secs(1);
+const LEASE_MAX: Duration = Duration::from_mins(10);
 
 /// Most threads: far more than there are cores in machines.
 const THREADS_MAX: u16 = 1024;
@@ -55,8 +62,55 @@ pub(super) fn check(settings: &Settings, problems: &mut Vec<Problem>, warnings: 
     if let Err(error) = crate::telemetry::parse(&s.log_level.value) {
         wrong(&s.log_level.origin, "log.level", format!("{error:#}"));
     }
+    streams(s, &mut wrong);
     sizes(s, &mut wrong);
     doubts(s, warnings);
+}
+
+fn streams(s: &Settings, wrong: &mut impl FnMut(&Origin, &str, String)) {
+    if let Some(url) = &s.persist_postgres.value {
+        let origin = &s.persist_postgres.origin;
+        let mut wrong = |text: &str| wrong(origin, "persist.postgres", text.to_owned());
+        let rest = url.strip_prefix("postgres://");
+        match rest.or_else(|| url.strip_prefix("postgresql://")) {
+            None => wrong("expected postgres://USER@HOST/DATABASE"),
+            Some(rest) => {
+                let user = rest
+                    .split('/')
+                    .next()
+                    .and_then(|address| address.rsplit_once('@'));
+                if user.is_some_and(|(user, _)| user.contains(':')) || rest.contains("password=") {
+                    wrong(
+                        "a password belongs in the file that persist.postgres_password_file names",
+                    );
+                }
+            }
+        }
+        if s.persist_archive.value.is_some() {
+            wrong("persist.archive is for logs; PostgreSQL has its own copies");
+        }
+        if !s.persist_nodes.value.is_empty() {
+            wrong("persist.nodes is for logs; with PostgreSQL nodes find each other");
+        }
+    }
+    if s.persist_postgres_connections.value < 2 {
+        let origin = &s.persist_postgres_connections.origin;
+        wrong(
+            origin,
+            "persist.postgres_connections_max",
+            "at least 2".to_owned(),
+        );
+    }
+    let lease = s.persist_lease.value.get();
+    if !(LEASE_MIN..=LEASE_MAX).contains(&lease) {
+        let text = format!("from {LEASE_MIN:?} to {LEASE_MAX:?}");
+        wrong(&s.persist_lease.origin, "persist.lease", text);
+    }
+    if let Some(place) = &s.persist_archive.value
+        && let Err(text) = place.parse::<Location>()
+    {
+        wrong(&s.persist_archive.origin, "persist.archive", text);
+    }
 }
 
 fn access(s: &Settings, wrong: &mut impl FnMut(&Origin, &str, String)) {
