@@ -155,6 +155,8 @@ fn some_crates_are_for_some_layers_only() {
         ("quinn", &["transport", "benches/load"]),
         ("dashmap", &["broker"]),
         ("clap", &["server", "benches/load"]),
+        ("sqlx", &["persist"]),
+        ("object_store", &["persist"]),
     ];
     for (name, allowed) in only {
         for (folder, ..) in ALLOWED {
@@ -167,4 +169,26 @@ fn some_crates_are_for_some_layers_only() {
             );
         }
     }
+}
+
+/// The files below a folder that name the driver of the database.
+fn with_sql(folder: &Path, found: &mut Vec<String>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            with_sql(&path, found);
+        } else if std::fs::read_to_string(&path).is_ok_and(|text| text.contains("sqlx::")) {
+            let path = path.strip_prefix(root()).unwrap();
+            found.push(path.display().to_string());
+        }
+    }
+}
+
+#[test]
+fn sql_is_in_stores_only() {
+    let mut found = Vec::new();
+    with_sql(&root().join("persist/src"), &mut found);
+    assert!(!found.is_empty(), "there is a store in persist");
+    found.retain(|path| !path.starts_with("persist/src/backend/postgres"));
+    assert!(found.is_empty(), "SQL outside of stores: {found:?}");
 }
