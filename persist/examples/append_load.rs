@@ -74,7 +74,7 @@ async fn main() -> Result<(), Failure> {
         at(99),
     );
     if let (Some(before), Some(after)) = (cpu_before, load.pid.and_then(cpu)) {
-        let each = 1e6 / per(latencies.len(), after - before);
+        let each = 1e6 / per(latencies.len(), after.saturating_sub(before));
         println!("CPU of the process: {each:.2} µs per append");
     }
     client.drain().await?;

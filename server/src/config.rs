@@ -33,7 +33,7 @@ pub(crate) use show::{resolved, sample};
 const PREFIX: &str = "DIALTONE_";
 
 /// Variables of ours that are no settings of a broker.
-const OTHERS: [&str; 11] = [
+const OTHERS: [&str; 12] = [
     "DIALTONE_CA",
     "DIALTONE_CONFIG",
     "DIALTONE_CONTEXT",
@@ -41,6 +41,7 @@ const OTHERS: [&str; 11] = [
     "DIALTONE_DATA",
     "DIALTONE_FINGERPRINT",
     "DIALTONE_PASSWORD",
+    "DIALTONE_PERSIST_NODE",
     "DIALTONE_SUBJECT",
     "DIALTONE_TOKEN",
     "DIALTONE_URL",

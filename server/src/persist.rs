@@ -38,7 +38,7 @@ impl Inside {
     pub(crate) fn new(others: Arc<dyn Authenticate>) -> Self {
         // 256 bits: nobody guesses it, and it ends with the process.
         let bytes: [u64; 4] = std::array::from_fn(|_| rand::random());
-        let token = bytes.iter().map(|word| format!("{word:016x}")).collect();
+        let token = format!("{bytes:016x?}");
         Self { others, token }
     }
 
@@ -162,10 +162,11 @@ pub(crate) struct Embedded {
 }
 
 impl Embedded {
-    /// Starts a node, whose connection to the broker lives on `shard`.
+    /// Starts a node of this name, whose connection to the broker lives on `shard`.
     pub(crate) async fn start(
         broker: dialtone_broker::Handle,
         inside: &Inside,
+        node: String,
         keep: Keep,
         shard: &tokio::runtime::Handle,
     ) -> Result<Self, Failure> {
@@ -179,7 +180,7 @@ impl Embedded {
         let listener = listener.context("cannot listen in memory")?;
         let stop = CancellationToken::new();
         drop(shard.spawn(accept(listener, broker.clone(), stop.clone())));
-        let config = dialtone_persist::Config::new(node_name(broker.node()), Store::Memory);
+        let config = dialtone_persist::Config::new(node, Store::Memory);
         let dial = Options::new(ADDRESS)
             .hub(hub)
             .name(concat!("dialtone-persist/", env!("CARGO_PKG_VERSION")))
@@ -254,9 +255,15 @@ async fn accept(listener: Listener, broker: dialtone_broker::Handle, stop: Cance
     }
 }
 
-/// A node's name of what the broker is called.
-pub(crate) fn node_name(broker: &str) -> String {
-    let name: String = broker
+/// The name of a node that was not given one: that of the machine, since it stays the same.
+pub(crate) fn node_of_machine() -> String {
+    let name = rustix::system::uname();
+    node_name(&name.nodename().to_string_lossy())
+}
+
+/// The name of a node, of what something else is called.
+fn node_name(other: &str) -> String {
+    let name: String = other
         .chars()
         .map(|c| {
             if c.is_ascii_alphanumeric() || c == '_' {

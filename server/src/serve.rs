@@ -243,7 +243,8 @@ impl Service {
         if let Some(keep) = streams_kept {
             let shards = shards.handles();
             let shard = shards.first().context("there is no thread for persist")?;
-            streams = Some(Embedded::start(reload.broker.clone(), &inside, keep, shard).await?);
+            let (broker, node) = (reload.broker.clone(), persist::node_of_machine());
+            streams = Some(Embedded::start(broker, &inside, node, keep, shard).await?);
         }
         let service = serve(broker, monitor, streams, drain.clone());
         self.announce.say(&ready)?;

@@ -9,7 +9,7 @@ use crate::args::{LogArgs, Persist as Args};
 use crate::config::{Environment, Strings as _};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::lifecycle::Signals;
-use crate::persist::{FOLDER, node_name};
+use crate::persist::{FOLDER, node_of_machine};
 use crate::print::note;
 use crate::{assemble, connect, shards};
 
@@ -73,7 +73,7 @@ fn keep(args: &mut Args) -> Result<Keep, Failure> {
 fn config(args: &Args) -> dialtone_persist::Config {
     let node = args.node.clone();
     let node = node.or_else(|| Environment.get("DIALTONE_PERSIST_NODE"));
-    let node = node.unwrap_or_else(|| node_name(&hostname()));
+    let node = node.unwrap_or_else(node_of_machine);
     let mut config = dialtone_persist::Config::new(node, Store::Memory);
     config.quota = Quota {
         streams_max: args.quota_streams,
@@ -81,11 +81,6 @@ fn config(args: &Args) -> dialtone_persist::Config {
         ..Quota::default()
     };
     config
-}
-
-fn hostname() -> String {
-    let name = rustix::system::uname();
-    name.nodename().to_string_lossy().into_owned()
 }
 
 fn announce(args: &Args, node: &str) -> Outcome {

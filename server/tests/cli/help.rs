@@ -16,8 +16,8 @@ fn the_overview() {
 #[test]
 fn the_subcommands() {
     for name in [
-        "up", "broker", "config", "passwd", "pub", "sub", "request", "reply", "interest", "rtt",
-        "top", "context",
+        "up", "broker", "persist", "config", "passwd", "pub", "sub", "request", "reply",
+        "interest", "rtt", "top", "context",
     ] {
         help(name, &[name]);
     }
