@@ -1,7 +1,7 @@
 //! The archive: a copy of a node's log in a folder or an S3-compatible store, from which a lost disk is replaced.
 //!
 //! ```text
-//!   segments of the log ──▶ Archiver ──▶ <prefix>/segments/segment-0000000007-…zst      never changed
+//!   segments of the log ──▶ Archiver ──▶ <prefix>/segments/segment-0000000007…zst       never changed
 //!                              └───────▶ <prefix>/manifests/00000000000000000042.json   written last
 //! ```
 //!
@@ -19,7 +19,7 @@ mod store;
 mod upload;
 
 pub use copy::{Copied, CopyError, copy};
-pub use manifest::{Manifest, Segment};
+pub use manifest::{Manifest, Part, Segment};
 pub use restore::{RestoreError, Restored, restore};
 pub use source::{SegmentFile, Source};
 pub use status::Status;

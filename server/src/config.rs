@@ -35,7 +35,7 @@ pub(crate) use show::{as_file, resolved, sample};
 const PREFIX: &str = "DIALTONE_";
 
 /// Variables of ours that are no settings of a broker.
-const OTHERS: [&str; 14] = [
+const OTHERS: [&str; 15] = [
     "DIALTONE_CA",
     "DIALTONE_CLUSTER_DIR",
     "DIALTONE_CLUSTER_SECRET",
@@ -46,6 +46,7 @@ const OTHERS: [&str; 14] = [
     "DIALTONE_DATA",
     "DIALTONE_FINGERPRINT",
     "DIALTONE_PASSWORD",
+    "DIALTONE_PERSIST_NODE",
     "DIALTONE_SUBJECT",
     "DIALTONE_TOKEN",
     "DIALTONE_URL",

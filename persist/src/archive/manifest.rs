@@ -31,13 +31,22 @@ pub struct Manifest {
 pub struct Segment {
     /// The name of its file.
     pub name: String,
+    /// Bytes of the file.
+    pub len: u64,
+    /// What makes it up, in order.
+    pub parts: Vec<Part>,
+}
+
+/// Some bytes of a segment.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Part {
     /// The name of the object below `segments/`; its content never changes.
     pub object: String,
     /// Bytes of the file.
     pub len: u64,
-    /// Bytes of the object.
+    /// Bytes of the object, which is compressed with zstd.
     pub stored_len: u64,
-    /// SHA-256 of the file, in hexadecimal.
+    /// SHA-256 of the bytes of the file, in hexadecimal.
     pub sha256: String,
 }
 
@@ -52,10 +61,16 @@ impl Manifest {
         self.segments.values().map(|segment| segment.len).sum()
     }
 
-    /// The segment as the archive has it, if it has all of what there is.
-    pub(super) fn has(&self, file: &SegmentFile) -> Option<&Segment> {
+    /// Whether the archive has all of a segment.
+    pub(super) fn has(&self, file: &SegmentFile) -> bool {
         self.segments
             .get(&file.number)
-            .filter(|kept| kept.len == file.len)
+            .is_some_and(|kept| kept.len == file.len)
+    }
+
+    /// The names of all objects.
+    pub fn objects(&self) -> impl Iterator<Item = &str> {
+        let parts = self.segments.values().flat_map(|segment| &segment.parts);
+        parts.map(|part| part.object.as_str())
     }
 }

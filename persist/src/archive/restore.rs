@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
 
-use super::manifest::{Manifest, Segment};
+use super::manifest::{Manifest, Part};
 use super::store::{Archive, ArchiveError};
 use super::upload::hex;
 use crate::disk::Disk;
 
-/// The longest segment that is restored, in bytes: more than any that is written.
-const SEGMENT_LEN_MAX: u64 = 8 << 30;
+/// The longest part that is restored, in bytes: more than any segment has.
+const PART_LEN_MAX: u64 = 8 << 30;
 
 /// What was restored.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,16 +74,20 @@ pub async fn restore(
     let manifest = archive.latest(at).await?.ok_or(RestoreError::Nothing)?;
     let (mut done, all) = (0, manifest.bytes());
     for segment in manifest.segments.values() {
-        let object = archive.object(&segment.object).await?;
-        let (disk, segment) = (Arc::clone(&disk), segment.clone());
-        let len = segment.len;
-        let written = tokio::task::spawn_blocking(move || unpack(&*disk, &segment, &object));
-        written.await.map_err(|error| RestoreError::Disk {
-            name: "a segment".to_owned(),
-            source: io::Error::other(error),
-        })??;
-        done += len;
-        progress(done, all);
+        let mut offset = 0;
+        for part in &segment.parts {
+            let object = archive.object(&part.object).await?;
+            let (disk, name, own) = (Arc::clone(&disk), segment.name.clone(), part.clone());
+            let unpacked =
+                tokio::task::spawn_blocking(move || unpack(&*disk, &name, offset, &own, &object));
+            unpacked.await.map_err(|error| RestoreError::Disk {
+                name: segment.name.clone(),
+                source: io::Error::other(error),
+            })??;
+            offset += part.len;
+            done += part.len;
+            progress(done, all);
+        }
     }
     publish(&*disk, &manifest)?;
     Ok(Restored {
@@ -112,35 +116,40 @@ const LOCK: &str = "lock";
 /// What the names of files begin with until all of them are there.
 const PART: &str = "restoring-";
 
-fn unpack(disk: &dyn Disk, segment: &Segment, object: &[u8]) -> Result<(), RestoreError> {
+fn unpack(
+    disk: &dyn Disk,
+    name: &str,
+    offset: u64,
+    part: &Part,
+    object: &[u8],
+) -> Result<(), RestoreError> {
     let damaged = |problem: String| RestoreError::Damaged {
-        object: segment.object.clone(),
+        object: part.object.clone(),
         problem,
     };
-    let len = usize::try_from(segment.len.min(SEGMENT_LEN_MAX)).unwrap_or(usize::MAX);
+    let len = usize::try_from(part.len.min(PART_LEN_MAX)).unwrap_or(usize::MAX);
     let bytes = zstd::bulk::decompress(object, len).map_err(|error| damaged(error.to_string()))?;
-    if bytes.len() as u64 != segment.len {
-        return Err(damaged(format!(
-            "it has {} bytes instead of {}",
-            bytes.len(),
-            segment.len
-        )));
-    }
     let sha256 = hex(&Sha256::digest(&bytes));
-    if sha256 != segment.sha256 {
+    if sha256 != part.sha256 || bytes.len() as u64 != part.len {
         return Err(damaged(format!(
-            "its SHA-256 is {sha256} instead of {}",
-            segment.sha256
+            "it has {} bytes with SHA-256 {sha256}, and should have {} with {}",
+            bytes.len(),
+            part.len,
+            part.sha256
         )));
     }
     let failed = |source| RestoreError::Disk {
-        name: segment.name.clone(),
+        name: name.to_owned(),
         source,
     };
-    let file = disk
-        .create(&format!("{PART}{}", segment.name))
-        .map_err(failed)?;
-    file.write_at(&mut [IoSlice::new(&bytes)], 0)
+    let name = format!("{PART}{name}");
+    let file = if offset == 0 {
+        disk.create(&name)
+    } else {
+        disk.open(&name)
+    };
+    let file = file.map_err(failed)?;
+    file.write_at(&mut [IoSlice::new(&bytes)], offset)
         .map_err(failed)?;
     file.sync().map_err(failed)
 }

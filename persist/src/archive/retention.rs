@@ -12,7 +12,7 @@ pub(super) async fn apply(
     newest: &Manifest,
     oldest: u64,
 ) -> Result<(), ArchiveError> {
-    let mut named: HashSet<String> = objects(newest).collect();
+    let mut named: HashSet<String> = newest.objects().map(str::to_owned).collect();
     let mut is_covered = newest.time <= oldest;
     let generations = archive.generations().await?;
     let older = generations
@@ -28,7 +28,7 @@ pub(super) async fn apply(
         }
         let manifest = archive.manifest(generation).await?;
         is_covered = manifest.time <= oldest;
-        named.extend(objects(&manifest));
+        named.extend(manifest.objects().map(str::to_owned));
     }
     // Objects lose their last manifest with it, or never had one because a pass was not finished.
     let is_due = kept_any_removed || newest.generation.is_multiple_of(SWEEP_EACH);
@@ -44,10 +44,3 @@ pub(super) async fn apply(
 
 /// After how many manifests objects without one are looked for in any case.
 const SWEEP_EACH: u64 = 256;
-
-fn objects(manifest: &Manifest) -> impl Iterator<Item = String> + '_ {
-    manifest
-        .segments
-        .values()
-        .map(|segment| segment.object.clone())
-}

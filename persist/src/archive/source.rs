@@ -18,11 +18,12 @@ pub trait Source: Send + Sync + std::fmt::Debug + 'static {
     /// When they cannot be listed.
     fn segments(&self) -> io::Result<Vec<SegmentFile>>;
 
-    /// The first `len` bytes of a segment; `None` when it is gone by now.
+    /// The bytes of a segment from `from` to its `len`; `None` when it is gone by now. What was written once is the same
+    /// as long as the process runs.
     ///
     /// # Errors
     /// When they cannot be read.
-    fn read(&self, segment: &SegmentFile) -> io::Result<Option<Vec<u8>>>;
+    fn read(&self, segment: &SegmentFile, from: u64) -> io::Result<Option<Vec<u8>>>;
 }
 
 /// A segment as it is at a moment.
@@ -48,14 +49,15 @@ impl Source for Log {
             .collect())
     }
 
-    fn read(&self, segment: &SegmentFile) -> io::Result<Option<Vec<u8>>> {
+    fn read(&self, segment: &SegmentFile, from: u64) -> io::Result<Option<Vec<u8>>> {
         let file = match self.disk().open(&segment.name) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             opened => opened?,
         };
-        let len = usize::try_from(segment.len).map_err(io::Error::other)?;
+        let len = segment.len.saturating_sub(from);
+        let len = usize::try_from(len).map_err(io::Error::other)?;
         let mut bytes = vec![0; len];
-        crate::disk::read_exact_at(&*file, &mut bytes, 0)?;
+        crate::disk::read_exact_at(&*file, &mut bytes, from)?;
         Ok(Some(bytes))
     }
 }
@@ -69,7 +71,7 @@ impl<S: Source> Source for Arc<S> {
         (**self).segments()
     }
 
-    fn read(&self, segment: &SegmentFile) -> io::Result<Option<Vec<u8>>> {
-        (**self).read(segment)
+    fn read(&self, segment: &SegmentFile, from: u64) -> io::Result<Option<Vec<u8>>> {
+        (**self).read(segment, from)
     }
 }

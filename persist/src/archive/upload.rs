@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use sha2::{Digest as _, Sha256};
 use tokio::time::{Instant, sleep_until};
 
-use super::manifest::{FORMAT, Manifest, Segment};
+use super::manifest::{FORMAT, Manifest, Part, Segment};
 use super::retention;
 use super::source::{SegmentFile, Source};
 use super::status::{Shared, Status};
@@ -21,6 +21,9 @@ const ZSTD_LEVEL: i32 = 3;
 
 /// How often a pass begins anew because compaction removed what it was to upload, before the next one waits its turn.
 const PASS_ATTEMPTS: usize = 8;
+
+/// Most parts of a segment; then it is uploaded once more as one, so that manifests stay short.
+const PARTS_MAX: usize = 64;
 
 /// Waits after a failure: the first, and the longest.
 const FAILURE_WAIT: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
@@ -132,8 +135,8 @@ impl<S: Source> Archiver<S> {
         let known = self.known().await?;
         for _ in 0..PASS_ATTEMPTS {
             let files = self.list().await?;
-            let is_known = known.segments.len() == files.len()
-                && files.iter().all(|file| known.has(file).is_some());
+            let is_known =
+                known.segments.len() == files.len() && files.iter().all(|file| known.has(file));
             if is_known {
                 break;
             }
@@ -179,32 +182,37 @@ impl<S: Source> Archiver<S> {
         Ok(manifest)
     }
 
-    /// A log that was restored to an earlier time goes on with segments of the same numbers and other contents. From
-    /// the newest on, segments are compared until one is the same; all before it are as well.
+    /// A log that was restored to an earlier time, or lost its unsynced end, goes on with other contents at the same
+    /// places. From the newest segment on, what the archive has is compared until a segment is the same; everything
+    /// before it is as well.
     async fn forget_other_futures(&self, manifest: &mut Manifest) -> Result<(), ArchiveError> {
         for file in self.list().await?.iter().rev() {
-            let Some(kept) = manifest.has(file) else {
+            let Some(kept) = manifest.segments.get(&file.number).cloned() else {
                 continue;
             };
-            let packed = self
-                .read(file, |bytes| Ok(hex(&Sha256::digest(&bytes))))
-                .await?;
-            if packed.is_some_and(|sha256| sha256 == kept.sha256) {
-                break;
+            let is_whole = kept.len == file.len;
+            let is_longer = kept.len > file.len;
+            let same = self.read(file, 0, move |bytes| {
+                Ok(!is_longer && begins_with(&bytes, &kept))
+            });
+            match same.await? {
+                Some(true) if is_whole => break,
+                Some(true) => {}
+                Some(false) | None => drop(manifest.segments.remove(&file.number)),
             }
-            manifest.segments.remove(&file.number);
         }
         Ok(())
     }
 
-    /// Does something with what a segment contains, if it is there, on a thread that may wait.
+    /// Does something with what a segment contains from `from` on, if it is there, on a thread that may wait.
     async fn read<T: Send + 'static>(
         &self,
         file: &SegmentFile,
+        from: u64,
         work: impl FnOnce(Vec<u8>) -> std::io::Result<T> + Send + 'static,
     ) -> Result<Option<T>, ArchiveError> {
         let (source, asked) = (Arc::clone(&self.source), file.clone());
-        let done = blocking(move || source.read(&asked)?.map(work).transpose());
+        let done = blocking(move || source.read(&asked, from)?.map(work).transpose());
         done.await.map_err(|source| ArchiveError::Log {
             name: file.name.clone(),
             source,
@@ -221,54 +229,77 @@ impl<S: Source> Archiver<S> {
             })
     }
 
+    /// What there is of a segment in the archive, whether or not a manifest says so yet.
+    fn kept(&self, known: &Manifest, file: &SegmentFile) -> Segment {
+        let number = &file.number;
+        let kept = self
+            .uploaded
+            .segments
+            .get(number)
+            .or_else(|| known.segments.get(number));
+        kept.cloned().unwrap_or_else(|| Segment {
+            name: file.name.clone(),
+            ..Segment::default()
+        })
+    }
+
     /// Uploads what is missing; whether all of it was still there.
     async fn upload_all(
         &mut self,
         known: &Manifest,
         files: &[SegmentFile],
     ) -> Result<bool, ArchiveError> {
-        let is_missing = |own: &Self, file: &&SegmentFile| {
-            known.has(file).or_else(|| own.uploaded.has(file)).is_none()
-        };
-        let missing: Vec<&SegmentFile> =
-            files.iter().filter(|file| is_missing(self, file)).collect();
-        let mut waiting: u64 = missing.iter().map(|file| file.len).sum();
-        for file in missing {
+        let missing: Vec<(&SegmentFile, Segment)> = files
+            .iter()
+            .map(|file| (file, self.kept(known, file)))
+            .filter(|(file, kept)| kept.len < file.len)
+            .collect();
+        let mut waiting: u64 = missing.iter().map(|(file, kept)| file.len - kept.len).sum();
+        for (file, kept) in missing {
             self.status.update(|status| status.waiting_bytes = waiting);
             sleep_until(self.due).await;
-            if !self.upload(file).await? {
+            let more = file.len - kept.len;
+            if !self.upload(file, kept).await? {
                 return Ok(false);
             }
-            self.spend(file.len);
-            waiting -= file.len;
+            self.spend(more);
+            waiting -= more;
         }
         self.status.update(|status| status.waiting_bytes = 0);
         Ok(true)
     }
 
-    /// Whether the segment was still there.
-    async fn upload(&mut self, file: &SegmentFile) -> Result<bool, ArchiveError> {
-        let packed = self.read(file, |bytes| {
+    /// Uploads what a segment has more than is kept. Whether it was still there.
+    async fn upload(
+        &mut self,
+        file: &SegmentFile,
+        mut kept: Segment,
+    ) -> Result<bool, ArchiveError> {
+        if kept.parts.len() >= PARTS_MAX {
+            kept.parts.clear();
+            kept.len = 0;
+        }
+        let from = kept.len;
+        let packed = self.read(file, from, |bytes| {
             let sha256 = hex(&Sha256::digest(&bytes));
             Ok((sha256, zstd::bulk::compress(&bytes, ZSTD_LEVEL)?))
         });
-        let packed = packed.await?;
-        let Some((sha256, packed)) = packed else {
+        let Some((sha256, packed)) = packed.await? else {
             return Ok(false);
         };
         // The content is part of the name: what one manifest names, no other one changes.
         let short: String = sha256.chars().take(16).collect();
-        let object = format!("{}-{}-{short}.zst", file.name, file.len);
-        let stored_len = packed.len() as u64;
+        let object = format!("{}-{from}-{}-{short}.zst", file.name, file.len);
+        let (len, stored_len) = (file.len - from, packed.len() as u64);
         self.archive.put_segment(&object, packed.into()).await?;
-        let segment = Segment {
-            name: file.name.clone(),
+        kept.parts.push(Part {
             object,
-            len: file.len,
+            len,
             stored_len,
             sha256,
-        };
-        self.uploaded.segments.insert(file.number, segment);
+        });
+        kept.len = file.len;
+        self.uploaded.segments.insert(file.number, kept);
         self.status
             .update(|status| status.uploaded_bytes += stored_len);
         Ok(true)
@@ -287,17 +318,14 @@ impl<S: Source> Archiver<S> {
         known: &Manifest,
         files: &[SegmentFile],
     ) -> Result<(), ArchiveError> {
-        let segment = |file: &SegmentFile| {
-            let kept = known.has(file).or_else(|| self.uploaded.has(file))?;
-            Some((file.number, kept.clone()))
-        };
+        let segment = |file: &SegmentFile| (file.number, self.kept(known, file));
         let manifest = Manifest {
             format: FORMAT,
             generation: known.generation + 1,
             time: now(),
             log: known.log.clone(),
             node: self.config.node.clone(),
-            segments: files.iter().filter_map(segment).collect(),
+            segments: files.iter().map(segment).collect(),
         };
         // Whether it was written when the answer is lost is found out by asking again.
         self.manifest = None;
@@ -314,6 +342,19 @@ impl<S: Source> Archiver<S> {
         self.manifest = Some(manifest);
         Ok(())
     }
+}
+
+/// Whether a file begins with what is kept of it.
+fn begins_with(bytes: &[u8], kept: &Segment) -> bool {
+    let mut rest = bytes;
+    kept.parts.iter().all(|part| {
+        let len = usize::try_from(part.len).unwrap_or(usize::MAX);
+        let Some((start, behind)) = rest.split_at_checked(len) else {
+            return false;
+        };
+        rest = behind;
+        hex(&Sha256::digest(start)) == part.sha256
+    })
 }
 
 async fn blocking<T: Send + 'static>(

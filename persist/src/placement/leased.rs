@@ -16,11 +16,12 @@ pub use super::state::Route;
 use super::state::State;
 use super::{Place, Placement};
 
-/// How long a request waits for another node to let go of a stream.
-const SOON_MAX: Duration = Duration::from_secs(5);
+/// How long a request waits for another node to let go of a stream. It is short, because a node says that it acts on a
+/// view only when none of its requests is on its way to a stream that it may not have.
+const SOON_MAX: Duration = Duration::from_millis(250);
 
 /// When to ask again after that.
-const RETRY_AFTER_MS: u64 = 500;
+const RETRY_AFTER_MS: u64 = 100;
 
 /// A node whose keeper tells it what it knows; clones are the same one.
 #[derive(Debug, Clone)]

@@ -1,5 +1,6 @@
 //! What an archive refuses, and what it frees.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -65,7 +66,7 @@ async fn a_damaged_object_is_named_and_nothing_is_restored() {
     fill(&mut site, 0, 40).await;
     archiver(&archive, &site.log).pass().await.unwrap();
     let manifest = archive.latest(None).await.unwrap().unwrap();
-    let object = &manifest.segments[&2].object;
+    let object = &manifest.segments[&2].parts[0].object;
     let path = folder.path().join("segments").join(object);
     let mut bytes = std::fs::read(&path).unwrap();
     let middle = bytes.len() / 2;
@@ -121,7 +122,6 @@ async fn what_no_manifest_needs_is_freed() {
         ..Config::default()
     };
     let mut uploader = Archiver::new(archive.clone(), Arc::clone(&site.log), config);
-    let mut most = 0;
     for round in 0..10 {
         fill(&mut site, round * 20, round * 20 + 20).await;
         let last = u64::from(round) * 20 + 10;
@@ -131,17 +131,43 @@ async fn what_no_manifest_needs_is_freed() {
         }
         uploader.pass().await.unwrap();
         assert!(archive.generations().await.unwrap().len() <= 2);
-        let manifest = archive.latest(None).await.unwrap().unwrap();
-        most = most.max(manifest.segments.len());
-        let objects = archive.objects().await.unwrap();
-        assert!(
-            objects.len() <= most * 2,
-            "{} objects for {most} segments",
-            objects.len()
-        );
+        let mut named = BTreeSet::new();
+        for generation in archive.generations().await.unwrap() {
+            let manifest = archive.manifest(generation).await.unwrap();
+            named.extend(manifest.objects().map(str::to_owned));
+        }
+        let kept: BTreeSet<String> = archive.objects().await.unwrap().into_iter().collect();
+        assert_eq!(kept, named);
         let (restored, _) = Site::restored(&archive, None).await.unwrap();
         assert_eq!(restored.contents().await, site.contents().await);
     }
+}
+
+#[tokio::test]
+async fn a_segment_that_grows_is_uploaded_in_parts() {
+    let archive = archive();
+    let mut site = Site::large();
+    let mut uploader = archiver(&archive, &site.log);
+    let status = uploader.status();
+    let mut most = 0;
+    for round in 0..100 {
+        let payload = (0..1_000).map(|_| rand::random()).collect();
+        site.append("s", None, payload).await;
+        let before = status().uploaded_bytes;
+        uploader.pass().await.unwrap();
+        let parts = archive.latest(None).await.unwrap().unwrap().segments[&1]
+            .parts
+            .len();
+        most = most.max(parts);
+        // Not all of it anew, but for once in a while.
+        assert!(
+            status().uploaded_bytes - before < 3_000 || parts == 1,
+            "round {round}"
+        );
+    }
+    assert_eq!(most, 64);
+    let (restored, _) = Site::restored(&archive, None).await.unwrap();
+    assert_eq!(restored.contents().await, site.contents().await);
 }
 
 #[tokio::test]

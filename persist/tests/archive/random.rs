@@ -123,9 +123,9 @@ async fn copy_up_to(archive: &Archive, generation: u64) -> InMemory {
             continue;
         }
         let manifest = archive.manifest(number).await.unwrap();
-        for segment in manifest.segments.values() {
-            let path = Path::from(format!("segments/{}", segment.object));
-            let object = archive.object(&segment.object).await.unwrap();
+        for object in manifest.objects() {
+            let path = Path::from(format!("segments/{object}"));
+            let object = archive.object(object).await.unwrap();
             copy.put(&path, object.into()).await.unwrap();
         }
         let path = Path::from(format!("manifests/{number:020}.json"));

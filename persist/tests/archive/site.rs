@@ -17,15 +17,18 @@ use tokio::sync::oneshot;
 /// Streams by name, their records by number.
 pub(crate) type Contents = BTreeMap<String, BTreeMap<u64, Vec<u8>>>;
 
+/// A segment of a few records.
+const SMALL: u64 = 4_096;
+
 pub(crate) struct Site {
     pub(crate) log: Arc<Log>,
     _folder: TempDir,
     streams: BTreeMap<String, (StreamId, State)>,
 }
 
-fn open(folder: &TempDir) -> Arc<Log> {
+fn open(folder: &TempDir, segment_len_max: u64) -> Arc<Log> {
     let config = LogConfig {
-        segment_len_max: 4_096,
+        segment_len_max,
         free_bytes_min: 0,
         maintenance: false,
         compact_live_percent: 90,
@@ -75,10 +78,20 @@ pub(crate) async fn contents(log: &Log) -> Contents {
 }
 
 impl Site {
+    /// With small segments.
     pub(crate) fn new() -> Self {
+        Self::with(SMALL)
+    }
+
+    /// With one large segment.
+    pub(crate) fn large() -> Self {
+        Self::with(1 << 24)
+    }
+
+    fn with(segment_len_max: u64) -> Self {
         let folder = tempfile::tempdir().unwrap();
         Self {
-            log: open(&folder),
+            log: open(&folder, segment_len_max),
             _folder: folder,
             streams: BTreeMap::new(),
         }
@@ -92,7 +105,7 @@ impl Site {
         let folder = tempfile::tempdir().unwrap();
         let disk = Folder::open(folder.path()).unwrap();
         let restored = restore(archive, Arc::new(disk), at, |_, _| {}).await?;
-        let log = open(&folder);
+        let log = open(&folder, SMALL);
         assert!(log.report().problems.is_empty(), "{:?}", log.report());
         let mut streams = BTreeMap::new();
         for entry in log.list("", None, 1_000).await.unwrap() {

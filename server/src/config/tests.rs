@@ -162,6 +162,38 @@ fn contradictions_are_named_at_the_setting() {
 }
 
 #[test]
+fn streams_are_in_one_store_and_passwords_in_files() {
+    let text = "[persist]\npostgres = \"postgres://d:secret@db/d\"\narchive = \"ftp://a\"\nnodes = [\"p1\"]\nlease = \"10ms\"\n";
+    let mut problems = Vec::new();
+    let layer = file::parse(Path::new("/etc/d.toml"), text, &mut problems);
+    rules::check(&layer.resolve(), &mut problems, &mut Vec::new());
+    let problems: Vec<_> = problems.iter().map(ToString::to_string).collect();
+    let at = |line: u32, rest: &str| format!("/etc/d.toml:{line}:1: persist.{rest}");
+    assert_eq!(
+        problems,
+        [
+            at(
+                2,
+                "postgres: a password belongs in the file that persist.postgres_password_file names"
+            ),
+            at(
+                2,
+                "postgres: persist.archive is for logs; PostgreSQL has its own copies"
+            ),
+            at(
+                2,
+                "postgres: persist.nodes is for logs; with PostgreSQL nodes find each other"
+            ),
+            at(5, "lease: from 1s to 600s"),
+            at(
+                3,
+                "archive: \"ftp://a\" is no archive: s3://BUCKET/PREFIX, file:///FOLDER, or a folder"
+            ),
+        ]
+    );
+}
+
+#[test]
 fn paths_in_a_file_start_from_its_folder() {
     let mut problems = Vec::new();
     let layer = file::parse(
