@@ -46,7 +46,14 @@ const ALLOWED: &[(&str, &[&str], &[&str])] = &[
     ),
     (
         "benches",
-        &["protocol", "transport", "broker", "client", "benches/load"],
+        &[
+            "protocol",
+            "transport",
+            "broker",
+            "client",
+            "persist",
+            "benches/load",
+        ],
         &["testkit"],
     ),
     ("fuzz", &["protocol", "transport", "broker"], &[]),

@@ -49,8 +49,8 @@ pub(crate) struct Up {
 /// `dialtone persist`
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Durable streams for the clients of a broker, kept in a log in the data folder. `dialtone up` runs one
-beside its broker.
+Durable streams for the clients of a broker, kept in a log in the data folder.
+`dialtone up` runs a node beside its broker.
 
 Signals:
   TERM, INT   finish what was taken, make it durable, and stop; again: stop at once
