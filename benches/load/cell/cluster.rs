@@ -5,7 +5,7 @@ use crate::scenario::{Paced, Propagation, PubSub, Request, Scenario};
 use crate::server::Links;
 
 /// All cells, in the order in which they are run. Those whose names begin with `enc-` have
-/// encrypted links; clients speak plain WebSocket and plain NATS, so that links are what differs.
+/// encrypted links on both sides, the others on ours alone; clients speak plain WebSocket and NATS.
 pub fn cluster(sizes: Sizes) -> Vec<Cell> {
     [flows(), requests(), interest(sizes)].concat()
 }

@@ -25,7 +25,7 @@ const PROBE_TURN: Duration = Duration::from_millis(5);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Links {
-    /// TCP without encryption: WebSocket for the broker, plain routes for NATS.
+    /// Plain routes for NATS; the broker has no links without encryption, and uses QUIC here as well.
     Plain,
     /// QUIC for the broker, routes over TLS for NATS.
     Encrypted,
@@ -60,7 +60,7 @@ impl Cluster {
     ) -> Result<Self, LoadError> {
         let shared = tempfile::tempdir().map_err(LoadError::io("make a temporary directory"))?;
         let known_by = known_by(scheme, shared.path())?;
-        let plans = plan(scheme, links, nodes)?;
+        let plans = plan(scheme, nodes)?;
         let mut servers = Vec::with_capacity(nodes);
         for plan in &plans {
             let dir = tempfile::tempdir().map_err(LoadError::io("make a temporary directory"))?;
@@ -170,10 +170,9 @@ fn known_by(scheme: Scheme, dir: &Path) -> Result<KnownBy, LoadError> {
     }
 }
 
-fn plan(scheme: Scheme, links: Links, nodes: usize) -> Result<Vec<Plan>, LoadError> {
+fn plan(scheme: Scheme, nodes: usize) -> Result<Vec<Plan>, LoadError> {
     let link = match scheme.format() {
         crate::wire::Format::Nats => Scheme::Nats,
-        crate::wire::Format::Dialtone if links == Links::Plain => Scheme::Ws,
         crate::wire::Format::Dialtone => Scheme::Quic,
     };
     let port = |scheme| free_port(scheme).map_err(LoadError::io("find a free port"));
@@ -302,11 +301,9 @@ mod tests {
     }
 
     #[test]
-    fn both_sides_have_links_of_one_kind() {
-        let link = |scheme, links| plan(scheme, links, 2).unwrap().remove(1).link;
-        assert!(link(Scheme::Ws, Links::Plain).starts_with("ws://"));
-        assert!(link(Scheme::Quic, Links::Plain).starts_with("ws://"));
-        assert!(link(Scheme::Ws, Links::Encrypted).starts_with("quic://"));
-        assert!(link(Scheme::Nats, Links::Encrypted).starts_with("nats://"));
+    fn brokers_have_encrypted_links_whatever_clients_speak() {
+        let link = |scheme| plan(scheme, 2).unwrap().remove(1).link;
+        assert!(link(Scheme::Ws).starts_with("quic://"));
+        assert!(link(Scheme::Nats).starts_with("nats://"));
     }
 }
