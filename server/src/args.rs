@@ -133,7 +133,10 @@ pub(crate) enum Command {
 
 /// The groups of the overview, with the subcommands of each in order.
 const GROUPS: [(&str, &[&str]); 5] = [
-    ("Run", &["up", "broker", "cluster", "persist", "config", "passwd"]),
+    (
+        "Run",
+        &["up", "broker", "cluster", "persist", "config", "passwd"],
+    ),
     ("Use", &["pub", "sub", "request", "reply", "interest"]),
     ("Keep", &["stream", "kv", "object"]),
     ("Watch and measure", &["rtt", "top", "bench"]),

@@ -54,7 +54,13 @@ pub(crate) fn up(args: Up, log: &LogArgs) -> Outcome {
         return crate::nodes::up(count, args.serve, log, &data);
     }
     let preset = up_preset(&data);
-    run(args.serve, log, preset, Some(data.join(persist::FOLDER)), false)
+    run(
+        args.serve,
+        log,
+        preset,
+        Some(data.join(persist::FOLDER)),
+        false,
+    )
 }
 
 /// `dialtone broker`
