@@ -7,7 +7,7 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use dialtone_benches::{Carrier, Node, Peer, publishes, wanted};
 use dialtone_broker::router::Target;
 use dialtone_broker::router::entry::Group;
-use dialtone_broker::router::group::{Dice, Load, choose};
+use dialtone_broker::router::group::{Dice, Load, choose_member};
 use dialtone_protocol::frame::{Pick, Wanted};
 use dialtone_protocol::{ConnectionId, SubscriptionId};
 use tokio::runtime::Runtime;
@@ -48,12 +48,14 @@ fn choosing(c: &mut Criterion) {
             let group = Group {
                 name: "workers".into(),
                 pick,
+                number: SubscriptionId(1),
+                remotes: Vec::new(),
                 members: (1..=len).map(target).collect(),
             };
             let mut dice = Dice::new(42);
             bench.bench_function(BenchmarkId::new(name, len), |b| {
                 b.iter(|| {
-                    choose(black_box(&group), SUBJECT.as_bytes(), &mut dice)
+                    choose_member(black_box(&group), SUBJECT.as_bytes(), &mut dice)
                         .map(|target| target.peer.0)
                 });
             });

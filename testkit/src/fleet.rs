@@ -40,12 +40,17 @@ pub struct Node {
     pub name: String,
     /// The broker.
     pub broker: Handle,
-    stop: CancellationToken,
-    running: TaskTracker,
+    /// Ends it in good order.
+    pub stop: CancellationToken,
+    /// What runs for it; empty once it has ended.
+    pub running: TaskTracker,
 }
 
 /// What a node of a cluster is set up with, beside what the fleet knows: its cluster is `cluster`,
 /// and it is reached at `memory:<name>`.
+///
+/// # Panics
+/// When a name is none of an endpoint.
 pub fn member(hub: &Hub, cluster: &str, name: &str, seeds: &[&str]) -> Config {
     let options = ListenOptions {
         hub: Some(hub.clone()),

@@ -127,6 +127,9 @@ impl Ledger {
     }
 
     /// A client's connection has ended, or ends. Nobody knows what it gets from here on.
+    ///
+    /// # Panics
+    /// When there is no such client.
     pub fn lose(&mut self, client: ClientId) {
         let now = self.tick();
         let client = self.clients.get_mut(&client).expect("it has arrived");
@@ -179,6 +182,9 @@ impl Ledger {
     }
 
     /// A client publishes; its payload begins with the number that is returned, in eight bytes, little end first.
+    ///
+    /// # Panics
+    /// When there is no such client.
     pub fn publish(
         &mut self,
         from: ClientId,

@@ -241,11 +241,8 @@ impl Mesh {
             hub: Some(hub.clone()),
             ..DialOptions::default()
         };
-        let of = |cluster: &str| -> Vec<Endpoint> {
-            let nodes = self.nodes.values().filter(|node| node.cluster == cluster);
-            nodes.map(|node| node.address.clone()).take(3).collect()
-        };
-        part.seeds = of(cluster);
+        let near = self.nodes.values().filter(|node| node.cluster == cluster);
+        part.seeds = near.map(|node| node.address.clone()).take(3).collect();
         if let Some((other, names)) = self.gateways.get(cluster) {
             part.gateways.push(Gateway {
                 name: other.clone(),
@@ -276,14 +273,14 @@ impl Mesh {
         let node = self.nodes.remove(name).expect("the test loses who lives");
         self.forget_doors(name, &node);
         let mut state = self.net.state.lock();
-        let (lost, kept) = std::mem::take(&mut state.wires)
+        let (lost, kept): (Vec<Wire>, _) = std::mem::take(&mut state.wires)
             .into_iter()
             .partition(|wire: &Wire| wire.from == name || wire.to == name);
         state.wires = kept;
         drop(state);
-        for wire in Vec::from_iter::<Vec<Wire>>(lost) {
+        for wire in lost {
             match loss {
-                Loss::Killed => drop(wire.link.cut()),
+                Loss::Killed => wire.link.cut(),
                 Loss::Vanished => wire.link.hold(true, true),
             }
         }
@@ -304,6 +301,9 @@ impl Mesh {
 
     /// Every node is told the addresses of all others of its cluster, as by a look-up of names, and is in its cluster
     /// again if it had left it.
+    ///
+    /// # Panics
+    /// When a node is in no cluster.
     pub fn discover(&self) {
         for (name, node) in &self.nodes {
             let others = self
@@ -488,11 +488,20 @@ async fn open_at(
                 continue;
             };
             let (here, there) = net.wire(&from, &to);
-            tokio::spawn(relay::join(near, here));
-            tokio::spawn(relay::join(there, far));
+            spawn(relay::join(near, here));
+            spawn(relay::join(there, far));
         }
     };
-    tokio::spawn(passing).abort_handle()
+    spawn(passing).abort_handle()
+}
+
+/// Tasks of a simulation end with its runtime.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a door is aborted by its handle, and what passes through ends with both of its ends"
+)]
+fn spawn<F: Future<Output = ()> + Send + 'static>(task: F) -> tokio::task::JoinHandle<()> {
+    tokio::spawn(task)
 }
 
 impl Net {

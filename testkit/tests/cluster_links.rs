@@ -64,6 +64,7 @@ impl Node {
         let handle = broker.handle();
         let endpoint = handle.cluster().unwrap().endpoints().remove(0);
         let stop = CancellationToken::new();
+        #[expect(clippy::disallowed_methods, reason = "it ends with the test's runtime")]
         drop(tokio::spawn(broker.run(stop.clone())));
         Self {
             broker: handle,
@@ -123,7 +124,7 @@ async fn check_pair(one: &Node, other: &Node) {
     let (asker, service) = (one.client().await, other.client().await);
     let requests = service.subscribe("service.*").await.unwrap();
     asker
-        .wait_for_interest("service.x", Duration::from_secs(60))
+        .wait_for_interest("service.x", Duration::from_mins(1))
         .await
         .unwrap();
     let answering = async move {

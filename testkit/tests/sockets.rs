@@ -4,7 +4,6 @@
     clippy::wildcard_enum_match_arm,
     reason = "whatever else is said ends the test alike"
 )]
-#![expect(clippy::cognitive_complexity, reason = "assertions count as branches")]
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -7,7 +7,7 @@ use dialtone_client::persist::StreamName;
 use dialtone_client::persist::wire::{Record, What};
 use dialtone_persist::archive::{Archive, Archiver, Config, RestoreError, Restored, restore};
 use dialtone_persist::backend::log::{Config as LogConfig, Log};
-use dialtone_persist::backend::{Backend, StreamId};
+use dialtone_persist::backend::{Backend as _, StreamId};
 use dialtone_persist::core::commit::Meta;
 use dialtone_persist::core::state::State;
 use dialtone_persist::disk::Folder;
@@ -144,7 +144,7 @@ impl Site {
             ..Record::new(payload)
         };
         self.decide(stream, |state| {
-            drop(state.append(1, vec![record], true, None).unwrap())
+            drop(state.append(1, vec![record], true, None).unwrap());
         })
         .await;
     }
@@ -152,7 +152,7 @@ impl Site {
     pub(crate) async fn remove(&mut self, stream: &str, what: &What) {
         if self.streams.contains_key(stream) {
             self.decide(stream, |state| {
-                drop(state.remove(1, what, None, None).unwrap())
+                drop(state.remove(1, what, None, None).unwrap());
             })
             .await;
         }

@@ -3,6 +3,11 @@
 //!
 //! Needs the right to make network namespaces; where that is missing, `./test` says so. What is asserted are counts and
 //! final states. How long recovery took is printed: `cargo nextest run -p dialtone-server namespaces --no-capture`.
+#![expect(
+    clippy::print_stderr,
+    clippy::print_stdout,
+    reason = "what was not tested, and how long recovery took, is for who reads along"
+)]
 
 use std::process::{Command, Stdio};
 use std::time::Instant;

@@ -147,8 +147,9 @@ impl Player {
             self.listen(seconds(15)).await?;
         }
         let nodes = self.mesh.names();
-        let here = nodes.iter().filter(|node| !self.is_anybody_at(node));
-        for node in Vec::from_iter(here.cloned()) {
+        let empty = |node: &&String| !self.is_anybody_at(node);
+        let empty: Vec<String> = nodes.iter().filter(empty).cloned().collect();
+        for node in empty {
             self.arrive(&node).await;
         }
         Ok(())
@@ -280,7 +281,7 @@ impl Player {
         self.clients.retain(|_, live| live.node != name);
     }
 
-    fn leave(&mut self, name: &str) {
+    fn leave(&self, name: &str) {
         let cluster = self.mesh.broker(name).cluster();
         cluster.expect("every node has a cluster").leave();
     }
