@@ -168,7 +168,7 @@ fn survive(site: &Site) {
 fn while_it_starts(site: &Site, runtime: &Runtime, rng: &mut StdRng) -> Running {
     let starting = site.spawn();
     let moment = Duration::from_millis(rng.random_range(0..400));
-    runtime.block_on(tokio::time::sleep(moment));
+    runtime.block_on(async { tokio::time::sleep(moment).await });
     starting
 }
 
