@@ -142,7 +142,10 @@ mod tests {
         assert!(check(&[]));
         // The read is during the write, and may be before it.
         assert!(check(&[(1, 4, written("a", None)), (2, 3, read(None))]));
-        assert!(check(&[(1, 4, written("a", None)), (2, 3, read(Some("a")))]));
+        assert!(check(&[
+            (1, 4, written("a", None)),
+            (2, 3, read(Some("a")))
+        ]));
         let refused = Op::Refused {
             over: None,
             actual: 1,

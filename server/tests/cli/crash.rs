@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use dialtone_client::persist::wire::StoredRecord;
+use dialtone_client::persist::wire::{Select, StoredRecord};
 use dialtone_client::persist::{ReadOptions, Stream};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
@@ -103,10 +103,20 @@ async fn all(stream: &Stream) -> Vec<StoredRecord> {
     records
 }
 
+/// The value of every key. A reading of the whole stream would miss those that are replaced meanwhile.
+async fn values(stream: &Stream) -> Vec<StoredRecord> {
+    let mut values = Vec::new();
+    for key in writers::keys() {
+        values.extend(stream.get(Select::Key(key)).await.unwrap());
+    }
+    values.sort_by_key(|record| record.seq);
+    values
+}
+
 /// Compares what is there with what is known of it.
 async fn check(streams: &Streams, shared: &Shared) -> Ledger {
     let before = shared.ledger.lock().clone();
-    let (log, keyed) = (all(&streams.log).await, all(&streams.keyed).await);
+    let (log, keyed) = (all(&streams.log).await, values(&streams.keyed).await);
     let after = shared.ledger.lock().clone();
     before.check(&after, &log, &keyed);
     after

@@ -21,7 +21,7 @@ const LOGGERS: u64 = 4;
 const KEEPERS: u64 = 3;
 
 /// Keys that all keepers want.
-const KEYS: u64 = 3;
+const KEYS: usize = 3;
 
 /// Records of a batch, at most.
 const BATCH_MAX: usize = 20;
@@ -212,10 +212,10 @@ impl Writer {
 
     /// Changes values of keys that others change too, each time only if it knows the newest.
     async fn keep(&mut self) {
-        let mut known = [0; KEYS as usize];
+        let mut known = [0; KEYS];
         while !self.shared.stop.load(Ordering::Relaxed) {
             let number = self.rng.random_range(0..known.len());
-            let (id, key, expected) = (self.id(), format!("k{number}"), known[number]);
+            let (id, key, expected) = (self.id(), key(number), known[number]);
             let record = record(&id).key(&key).after_key(expected);
             let outcome = self.append(self.streams.keyed.clone(), record).await;
             let mut ledger = self.shared.ledger.lock();
@@ -276,6 +276,15 @@ impl Writer {
         }
         self.shared.acks.add_permits(1);
     }
+}
+
+/// All keys.
+pub(super) fn keys() -> impl Iterator<Item = String> {
+    (0..KEYS).map(key)
+}
+
+fn key(number: usize) -> String {
+    format!("k{number}")
 }
 
 fn record(id: &str) -> Record {
