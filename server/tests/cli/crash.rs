@@ -9,7 +9,6 @@ mod writers;
 use std::net::TcpListener;
 use std::str::FromStr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use dialtone_client::persist::wire::{Select, StoredRecord};
@@ -18,6 +17,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use rustix::process::Signal;
 use tokio::runtime::{Builder, Runtime};
+use tokio::sync::Semaphore;
 
 use self::ledger::Ledger;
 use self::writers::{Shared, Streams};
@@ -26,10 +26,14 @@ use crate::process::{Broker, Home, Running};
 /// Kills of an ordinary run.
 const KILLS: u32 = 12;
 
-/// Most acknowledgements between the start of a node and its end.
-const ACKS_MAX: u32 = 120;
+/// Most outcomes between the start of a node and its end.
+const OUTCOMES_MAX: u32 = 120;
 
-/// How long the acknowledgements before a kill may take; far more than is ever needed.
+/// Writes that may begin between two kills. More than the outcomes that are waited for, so that writes are under way
+/// when the node is killed; bounded, since a fast machine would spend its time on reading them again.
+const WRITES: usize = 300;
+
+/// How long the outcomes before a kill may take; far more than is ever needed.
 const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A node that can be started again and again, with the same data and for the same clients.
@@ -122,13 +126,16 @@ async fn check(streams: &Streams, shared: &Shared) -> Ledger {
     after
 }
 
-/// A moment of which nobody knows what the node does in it: some acknowledgements later, and then anywhere in the work
-/// on the next ones.
+/// A moment of which nobody knows what the node does in it: some outcomes later, and then anywhere in the work on the
+/// next ones.
 async fn some_moment(shared: &Shared, rng: &mut StdRng) {
-    shared.acks.forget_permits(usize::MAX >> 4);
-    let acks = shared.acks.acquire_many(rng.random_range(0..ACKS_MAX));
-    let acks = tokio::time::timeout(PATIENCE, acks).await;
-    acks.expect("acknowledgements").unwrap().forget();
+    for counted in [&shared.outcomes, &shared.budget] {
+        counted.forget_permits(Semaphore::MAX_PERMITS);
+    }
+    shared.budget.add_permits(WRITES);
+    let wanted = rng.random_range(0..OUTCOMES_MAX);
+    let outcomes = tokio::time::timeout(PATIENCE, shared.outcomes.acquire_many(wanted)).await;
+    outcomes.expect("outcomes of writes").unwrap().forget();
     tokio::time::sleep(Duration::from_micros(rng.random_range(0..20_000))).await;
 }
 
@@ -155,7 +162,7 @@ fn survive(site: &Site) {
         node = site.start();
         runtime.block_on(check(&streams, &shared));
     }
-    shared.stop.store(true, Ordering::Relaxed);
+    shared.budget.close();
     runtime.block_on(async {
         for writer in writing {
             writer.await.unwrap();

@@ -1,7 +1,6 @@
 //! Programs that write to two streams and note what they are told.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use dialtone_client::Options;
@@ -11,7 +10,7 @@ use parking_lot::Mutex;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use tokio::runtime::Runtime;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::task::JoinHandle;
 
 use super::ledger::{Keyed, Ledger};
@@ -36,17 +35,18 @@ const GIVEN_UP: f64 = 0.3;
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) ledger: Mutex<Ledger>,
-    /// One for each acknowledgement.
-    pub(super) acks: Semaphore,
-    pub(super) stop: AtomicBool,
+    /// One for each outcome.
+    pub(super) outcomes: Semaphore,
+    /// One for each write that may still begin; closed at the end.
+    pub(super) budget: Semaphore,
 }
 
 impl Default for Shared {
     fn default() -> Self {
         Self {
             ledger: Mutex::default(),
-            acks: Semaphore::new(0),
-            stop: AtomicBool::new(false),
+            outcomes: Semaphore::new(0),
+            budget: Semaphore::new(0),
         }
     }
 }
@@ -123,7 +123,7 @@ struct Writer {
 impl Writer {
     async fn log(&mut self) {
         let mut mine: Vec<(u64, String)> = Vec::new();
-        while !self.shared.stop.load(Ordering::Relaxed) {
+        while self.may_write().await {
             match self.rng.random_range(0..10) {
                 0 => self.batch().await,
                 1 => self.refused().await,
@@ -213,7 +213,7 @@ impl Writer {
     /// Changes values of keys that others change too, each time only if it knows the newest.
     async fn keep(&mut self) {
         let mut known = [0; KEYS];
-        while !self.shared.stop.load(Ordering::Relaxed) {
+        while self.may_write().await {
             let number = self.rng.random_range(0..known.len());
             let (id, key, expected) = (self.id(), key(number), known[number]);
             let record = record(&id).key(&key).after_key(expected);
@@ -232,7 +232,6 @@ impl Writer {
                     ledger
                         .keyed
                         .insert(written.seq, Keyed { key, id, expected });
-                    self.shared.acks.add_permits(1);
                 }
             }
         }
@@ -250,21 +249,29 @@ impl Writer {
         self.outcome(write).await
     }
 
+    /// Waits until another write may begin; whether that is so.
+    async fn may_write(&self) -> bool {
+        let permit = self.shared.budget.acquire().await;
+        permit.map(SemaphorePermit::forget).is_ok()
+    }
+
     /// Repeats a write until its outcome is known; sometimes gives up.
     async fn outcome<T, F: Future<Output = Result<T, AppendError>>>(
         &mut self,
         write: impl Fn() -> F,
     ) -> Option<Result<T, AppendError>> {
-        loop {
+        let outcome = loop {
             match write().await {
                 Err(AppendError::Call(error)) if may_pass(&error) => {
                     if error.is_unknown() && self.rng.random_bool(GIVEN_UP) {
-                        return None;
+                        break None;
                     }
                 }
-                outcome => return Some(outcome),
+                outcome => break Some(outcome),
             }
-        }
+        };
+        self.shared.outcomes.add_permits(1);
+        outcome
     }
 
     fn note(&self, written: &[(Written, String)]) {
@@ -274,7 +281,6 @@ impl Writer {
             let before = ledger.acked.insert(written.seq, id.clone());
             assert_eq!(before, None, "record {} has two ids", written.seq);
         }
-        self.shared.acks.add_permits(1);
     }
 }
 
