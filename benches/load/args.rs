@@ -6,8 +6,8 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::scenario::{
-    Bulk, Connect, Direction, Idle, Large, Overload, Pace, Paced, Propagation, PubSub, Request,
-    Scenario, Subscriptions,
+    Append, Bulk, Connect, Direction, Idle, Large, Overload, Pace, Paced, Propagation, PubSub,
+    Request, Scenario, Subscriptions,
 };
 
 /// Put load on a broker, or compare it with nats-server.
@@ -160,6 +160,18 @@ pub enum ScenarioArgs {
         #[arg(long, default_value_t = 1, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=10_000_000))]
         count: usize,
     },
+    /// Records that are appended to the stream `bench`, which is made.
+    Append {
+        /// Appends under way at any time.
+        #[arg(long, default_value_t = 64, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=10_000))]
+        writers: usize,
+        /// Payload in bytes.
+        #[arg(long, default_value_t = 256, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(..=65_536))]
+        size: usize,
+        /// Let the broker acknowledge what the operating system has, not what is on disk.
+        #[arg(long)]
+        unsynced: bool,
+    },
     /// The load of a cell of `dialtone bench compare`.
     Cell {
         /// Its name.
@@ -244,6 +256,15 @@ impl ScenarioArgs {
                 Scenario::Subscriptions(Subscriptions { count, connections })
             }
             &Self::Interest { count } => Scenario::Propagation(Propagation { count }),
+            &Self::Append {
+                writers,
+                size,
+                unsynced,
+            } => Scenario::Append(Append {
+                writers,
+                size,
+                synced: !unsynced,
+            }),
             Self::Cell { name } => return Err(name),
         })
     }

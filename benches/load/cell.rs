@@ -15,6 +15,8 @@ use crate::target::Scheme;
 pub mod cluster;
 pub use cluster::cluster;
 
+mod streams;
+
 /// A figure that two servers are compared by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -170,6 +172,7 @@ pub fn all(sizes: Sizes) -> Vec<Cell> {
         disturbances(),
         memory(sizes),
         bulk(),
+        streams::appends(),
     ]
     .concat()
 }

@@ -92,7 +92,8 @@ fn compare(
         pace: args.pace.into(),
         programs: Programs {
             nats_server: args.nats_server.clone(),
-            broker: vec![program, "broker".into()],
+            broker: vec![program.clone(), "broker".into()],
+            node: vec![program, "up".into()],
         },
     };
     let rows = compare::compare(&config, progress)?;

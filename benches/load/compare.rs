@@ -118,7 +118,7 @@ fn one(config: &Config, cell: &Cell, scheme: Scheme) -> Result<Report, LoadError
         let cluster = Cluster::start(&config.programs, scheme, cell.links, config.nodes)?;
         return run(&cluster.nodes(), &cell.scenario, config.pace);
     }
-    let server = Server::start(&config.programs, scheme)?;
+    let server = Server::start(&config.programs, scheme, cell.scenario.needs_streams())?;
     run(&server.target().clone().into(), &cell.scenario, config.pace)
 }
 

@@ -36,6 +36,9 @@ pub use subscriptions::Subscriptions;
 pub mod propagation;
 pub use propagation::Propagation;
 
+pub mod append;
+pub use append::Append;
+
 mod settle;
 
 mod shared;
@@ -81,6 +84,15 @@ pub enum Scenario {
     Subscriptions(Subscriptions),
     /// Subscriptions on one node until another one knows of them.
     Propagation(Propagation),
+    /// Appends to a stream and their acknowledgements.
+    Append(Append),
+}
+
+impl Scenario {
+    /// Whether the server must keep streams.
+    pub const fn needs_streams(&self) -> bool {
+        matches!(self, Self::Append(_))
+    }
 }
 
 /// Runs a scenario once against a server that is there. Publishers and requesters connect to its
@@ -102,5 +114,6 @@ pub fn run(nodes: &Nodes, scenario: &Scenario, pace: Pace) -> Result<Report, Loa
         Scenario::Idle(scenario) => idle::run(target, scenario),
         Scenario::Subscriptions(scenario) => subscriptions::run(target, scenario),
         Scenario::Propagation(scenario) => propagation::run(nodes, *scenario, pace),
+        Scenario::Append(scenario) => append::run(target, *scenario, pace),
     }
 }

@@ -14,6 +14,7 @@ use tempfile::TempDir;
 use crate::conn::{Conn, SCRATCH_LEN};
 use crate::error::LoadError;
 use crate::target::{Scheme, Target};
+use crate::wire::Format;
 
 pub mod cluster;
 pub use cluster::{Cluster, Links};
@@ -33,6 +34,8 @@ pub struct Programs {
     /// The Dialtone broker: a program and its first arguments; `--listen URL` is appended, and
     /// `--tls-dev DIR` for encrypted schemes.
     pub broker: Vec<OsString>,
+    /// The same with persist in it; `--monitor off` and `--data DIR` are appended as well.
+    pub node: Vec<OsString>,
 }
 
 /// A running server.
@@ -47,22 +50,35 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts the server that speaks `scheme`, and returns once it has accepted a connection.
+    /// Starts the server that speaks `scheme`, one that keeps `streams` in a folder of its own if that is wanted, and
+    /// returns once it has accepted a connection.
     ///
     /// # Errors
     /// When it cannot be started or does not become ready; then nothing is left behind.
-    pub fn start(programs: &Programs, scheme: Scheme) -> Result<Self, LoadError> {
+    pub fn start(programs: &Programs, scheme: Scheme, streams: bool) -> Result<Self, LoadError> {
         let dir = tempfile::tempdir().map_err(LoadError::io("make a temporary directory"))?;
         let port = free_port(scheme).map_err(LoadError::io("find a free port"))?;
         let url = format!("{}://127.0.0.1:{port}", scheme.name());
-        let (command, hint) = match scheme {
+        let program = if streams {
+            &programs.node
+        } else {
+            &programs.broker
+        };
+        let (mut command, hint) = match scheme {
             Scheme::Nats | Scheme::NatsTls => {
                 (nats(programs, scheme, port, dir.path())?, NATS_HINT)
             }
             Scheme::Ws | Scheme::Wss | Scheme::Quic => {
-                (broker(programs, scheme, &url, dir.path())?, "")
+                (broker(program, scheme, &url, dir.path())?, "")
             }
         };
+        if streams {
+            match scheme.format() {
+                Format::Nats => command.args(["-js", "-sd"]),
+                Format::Dialtone => command.args(["--monitor", "off", "--data"]),
+            };
+            command.arg(dir.path().join("streams"));
+        }
         let mut server = Self::spawn(command, hint, &url, dir)?;
         server.until_ready()?;
         Ok(server)
@@ -160,12 +176,12 @@ fn nats(programs: &Programs, scheme: Scheme, port: u16, dir: &Path) -> Result<Co
 }
 
 fn broker(
-    programs: &Programs,
+    program: &[OsString],
     scheme: Scheme,
     url: &str,
     dir: &Path,
 ) -> Result<Command, LoadError> {
-    let Some((program, arguments)) = programs.broker.split_first() else {
+    let Some((program, arguments)) = program.split_first() else {
         return Err(LoadError::Unsupported(
             "no command line for the broker was given".to_owned(),
         ));
@@ -261,13 +277,14 @@ mod tests {
         let programs = Programs {
             nats_server: "/nonexistent/nats-server".into(),
             broker: Vec::new(),
+            node: Vec::new(),
         };
-        let error = Server::start(&programs, Scheme::Nats).unwrap_err();
+        let error = Server::start(&programs, Scheme::Nats, false).unwrap_err();
         assert!(
             describe(&error).contains("apt-get install nats-server"),
             "{error}"
         );
-        assert!(Server::start(&programs, Scheme::Ws).is_err());
+        assert!(Server::start(&programs, Scheme::Ws, false).is_err());
     }
 
     #[test]
@@ -278,8 +295,9 @@ mod tests {
         let programs = Programs {
             nats_server: PathBuf::new(),
             broker,
+            node: Vec::new(),
         };
-        let text = Server::start(&programs, Scheme::Ws)
+        let text = Server::start(&programs, Scheme::Ws, false)
             .unwrap_err()
             .to_string();
         assert!(

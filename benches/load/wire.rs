@@ -1,11 +1,15 @@
 //! How messages look on the wire, for both kinds of server: building what is sent, and cutting what
 //! is received into frames cheaply enough that the server stays the bottleneck.
 
-use dialtone_protocol::frame::{Fragment, Message, Pick, Publish, Subscribe, Unsubscribe, Wanted};
+use dialtone_protocol::frame::{
+    Deliver, Fragment, Message, Pick, Publish, Subscribe, Unsubscribe, Wanted,
+};
 use dialtone_protocol::{Frame, RequestId, SubscriptionId};
 
 pub mod split;
 pub use split::Splitter;
+
+pub mod streams;
 
 pub mod websocket;
 
@@ -97,6 +101,17 @@ impl Format {
         frame.get(end.saturating_sub(len)..end).unwrap_or_default()
     }
 
+    /// The subject of a whole delivery.
+    pub fn subject(self, frame: &[u8]) -> Option<&str> {
+        match self {
+            Self::Nats => {
+                let subject = frame.split(|&byte| byte == b' ').nth(1)?;
+                std::str::from_utf8(subject).ok()
+            }
+            Self::Dialtone => Some(deliver(frame)?.message.subject),
+        }
+    }
+
     /// Where the answer to a whole delivery is to go.
     pub fn reply(self, frame: &[u8]) -> Option<&str> {
         match self {
@@ -106,13 +121,16 @@ impl Format {
                 let (reply, _size) = (fields.next()?, fields.next()?);
                 std::str::from_utf8(reply).ok()
             }
-            Self::Dialtone => {
-                match Frame::decode(frame.get(dialtone_protocol::codec::LEN_FIELD..)?) {
-                    Ok(Frame::Deliver(deliver)) => deliver.message.reply,
-                    Ok(_) | Err(_) => None,
-                }
-            }
+            Self::Dialtone => deliver(frame)?.message.reply,
         }
+    }
+}
+
+/// A whole frame, if it is a delivery.
+fn deliver(frame: &[u8]) -> Option<Deliver<'_>> {
+    match Frame::decode(frame.get(dialtone_protocol::codec::LEN_FIELD..)?) {
+        Ok(Frame::Deliver(deliver)) => Some(deliver),
+        Ok(_) | Err(_) => None,
     }
 }
 
@@ -159,8 +177,6 @@ fn dialtone_publish(
 
 #[cfg(test)]
 mod tests {
-    use dialtone_protocol::frame::Deliver;
-
     use super::*;
 
     #[test]
@@ -181,6 +197,7 @@ mod tests {
     fn replies_and_payloads_are_found_in_deliveries() {
         let frame = b"MSG a.b 1 r.5 3\r\nxyz\r\n";
         assert_eq!(Format::Nats.reply(frame), Some("r.5"));
+        assert_eq!(Format::Nats.subject(frame), Some("a.b"));
         assert_eq!(Format::Nats.payload(frame, 3), b"xyz");
         assert_eq!(Format::Nats.reply(b"MSG a.b 1 3\r\nxyz\r\n"), None);
         let message = Message {
@@ -198,6 +215,7 @@ mod tests {
         };
         let frame = Frame::Deliver(deliver).to_vec();
         assert_eq!(Format::Dialtone.reply(&frame), Some("r.6"));
+        assert_eq!(Format::Dialtone.subject(&frame), Some("a"));
         assert_eq!(Format::Dialtone.payload(&frame, 3), b"pay");
     }
 }

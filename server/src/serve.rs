@@ -250,8 +250,10 @@ impl Service {
         let drain = CancellationToken::new();
         let grace = self.settings.drain_grace.value.get();
         let (counting, inviting) = (handle.clone(), self.announce.inviting);
+        // That of persist in this process is nobody's who has to move.
+        let own = u64::from(self.streams.is_some());
         let say_draining = || {
-            let text = draining_text(counting.status().connections, grace);
+            let text = draining_text(counting.status().connections.saturating_sub(own), grace);
             if inviting {
                 note(text);
             } else {

@@ -186,15 +186,17 @@ impl Postgres {
         // The processes of a killed server end by themselves; until then the next one finds them and gives up.
         loop {
             drop(fs::remove_file(&status));
+            let logged = self.log().len();
             order(&mut self.keeper.lock(), "start");
-            if self.wait_until_ready(&status, begin) {
+            if self.wait_until_ready(&status, begin, logged) {
                 return;
             }
         }
     }
 
-    /// Whether it takes connections; otherwise it has ended again.
-    fn wait_until_ready(&self, status: &Path, begin: Instant) -> bool {
+    /// Whether it takes connections; otherwise it has ended again. What it says about itself stands behind the first
+    /// `logged` bytes of its log.
+    fn wait_until_ready(&self, status: &Path, begin: Instant, logged: usize) -> bool {
         let mut seen = false;
         loop {
             assert!(
@@ -213,11 +215,17 @@ impl Postgres {
                 }
                 Ok(_) => seen = true,
                 Err(_) if seen => return false,
-                Err(_) if self.log().contains("still in use") => return false,
+                Err(_) if self.has_given_up(logged) => return false,
                 Err(_) => {}
             }
             std::thread::sleep(START_POLL);
         }
+    }
+
+    fn has_given_up(&self, logged: usize) -> bool {
+        let log = self.log();
+        log.get(logged..)
+            .is_some_and(|since| since.contains("still in use"))
     }
 
     fn log(&self) -> String {

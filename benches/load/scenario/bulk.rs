@@ -45,7 +45,7 @@ pub struct Bulk {
 pub(super) fn run(target: &Target, scenario: &Bulk, pace: Pace) -> Result<Report, LoadError> {
     let responder = responder(target)?;
     let mut requester = Reactor::connect(target, 1)?;
-    let inbox = open_inbox(&mut requester)?;
+    let inbox = open_inbox(&mut requester, 0)?;
     let mut other = Reactor::connect(target, 1)?;
     let sink = if scenario.direction == Direction::Up {
         &mut other

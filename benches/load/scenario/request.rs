@@ -111,7 +111,7 @@ pub(super) struct Slots {
 impl Requester {
     pub(super) fn new(target: &Target, scenario: Request) -> Result<Self, LoadError> {
         let mut reactor = Reactor::connect(target, 1)?;
-        let inbox = open_inbox(&mut reactor)?;
+        let inbox = open_inbox(&mut reactor, 0)?;
         let format = reactor.conn(0).format();
         Ok(Self {
             reactor,
@@ -147,15 +147,15 @@ impl Requester {
     }
 }
 
-/// Makes sure that answers arrive at the first connection; returns under which subject. A NATS
+/// Makes sure that answers arrive at a connection; returns under which subject. A NATS
 /// client subscribes for that, a Dialtone connection has an inbox from the beginning.
-pub(super) fn open_inbox(reactor: &mut Reactor) -> Result<String, LoadError> {
-    let inbox = reactor.conn(0).inbox().to_owned();
-    if reactor.conn(0).format() == Format::Nats {
+pub(super) fn open_inbox(reactor: &mut Reactor, index: usize) -> Result<String, LoadError> {
+    let inbox = reactor.conn(index).inbox().to_owned();
+    if reactor.conn(index).format() == Format::Nats {
         let mut frames = Vec::new();
         Format::Nats.subscribe(&mut frames, u32::MAX, &format!("{inbox}.*"), None);
-        reactor.conn(0).post(&frames)?;
-        reactor.fence(0)?;
+        reactor.conn(index).post(&frames)?;
+        reactor.fence(index)?;
     }
     Ok(inbox)
 }

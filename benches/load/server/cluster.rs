@@ -70,7 +70,8 @@ impl Cluster {
                     (nats(programs, &config, dir.path())?, NATS_HINT)
                 }
                 Scheme::Ws | Scheme::Wss | Scheme::Quic => {
-                    let mut command = super::broker(programs, scheme, &plan.url, dir.path())?;
+                    let mut command =
+                        super::broker(&programs.broker, scheme, &plan.url, dir.path())?;
                     command.args(arguments(plan, &plans, &known_by));
                     (command, "")
                 }

@@ -147,6 +147,9 @@ struct Attempts {
     hops: u32,
     /// Since when nobody provides the service.
     absent_since: Option<Instant>,
+    /// Why nobody knows whether an earlier attempt was carried out. Giving up must not hide that behind what is known
+    /// of the last one.
+    lost: Option<CallError>,
 }
 
 impl Attempts {
@@ -158,6 +161,7 @@ impl Attempts {
             backoff: BACKOFF_MIN,
             hops: 0,
             absent_since: None,
+            lost: None,
         }
     }
 
@@ -220,6 +224,7 @@ impl Attempts {
             }
             CallError::Request(lost) if is_lost(lost) && self.manner.repeat == Repeat::Safe => {
                 *route.0.lock() = None;
+                self.lost = Some(error.clone());
                 if matches!(lost, RequestError::TimedOut(_)) {
                     self.patience = (self.patience * 2).min(ATTEMPT_MAX);
                 }
@@ -241,7 +246,7 @@ impl Attempts {
                 if matches!(error, CallError::Request(RequestError::TimedOut(_))) {
                     return Err(CallError::TimedOut { limit });
                 }
-                Err(error)
+                Err(self.lost.take().unwrap_or(error))
             }
             _ => Ok(pause),
         }
@@ -250,7 +255,7 @@ impl Attempts {
     fn check_absence(&mut self, caller: &Caller, error: &CallError) -> Result<(), CallError> {
         let since = *self.absent_since.get_or_insert_with(Instant::now);
         if self.manner.within.is_some() && since.elapsed() >= caller.service_wait {
-            return Err(error.clone());
+            return Err(self.lost.take().unwrap_or_else(|| error.clone()));
         }
         Ok(())
     }

@@ -22,7 +22,7 @@ pub(crate) const START: u64 = 1_700_000_000_000;
 
 /// See the module.
 pub(crate) struct Scene {
-    world: World,
+    pub(crate) world: World,
     pub(crate) client: Client,
     pub(crate) handle: Handle,
     pub(crate) store: Arc<Memory>,

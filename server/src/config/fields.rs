@@ -185,7 +185,7 @@ settings! {
     stall_max: Span, "outbox.stall_max", |d: &Broker| Span(d.outbox.stall_max), "123ms",
         "Longest time that a publisher is slowed down at a time for one slow consumer.";
     stall_progress: Span, "outbox.stall_progress", |d: &Broker| Span(d.outbox.stall_progress), "124ms",
-        "A consumer that has taken nothing for this long is not waited for, since its neighbours would suffer.";
+        "A consumer that has taken nothing for this long is not waited for, since its neighbours would suffer. Twenty times as long for whoever sends a large message.";
     slow_max: Span, "outbox.slow_max", |d: &Broker| Span(d.outbox.slow_max), "12s",
         "A consumer above outbox.high that has taken nothing for this long is closed.";
     handshake_max: Span, "timing.handshake_max", |d: &Broker| Span(d.timing.handshake_max), "21s",

@@ -468,13 +468,14 @@ mod tests {
             ("250ms", 250, "250ms"),
             ("1m30s", 90_000, "90s"),
             ("2h", 7_200_000, "2h"),
+            ("7d", 604_800_000, "168h"),
             ("0", 0, "0us"),
         ] {
             let span: Span = text.parse().unwrap();
             assert_eq!(span.0, Duration::from_millis(millis), "{text}");
             assert_eq!(span.to_string(), shown);
         }
-        for text in ["", "5", "s", "1.5s", "-1s", "1d", "99999999999h"] {
+        for text in ["", "5", "s", "1.5s", "-1s", "1w", "99999999999h"] {
             assert!(text.parse::<Span>().is_err(), "{text}");
         }
     }

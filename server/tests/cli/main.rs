@@ -7,6 +7,7 @@
 mod cluster;
 mod configuration;
 mod contexts;
+mod crash;
 mod exit_codes;
 mod founding;
 mod help;

@@ -166,6 +166,7 @@ impl Hosts {
         let fixed = [
             "broker",
             "--json",
+            "--open-to-everyone",
             "--node",
             &node,
             "--listen",

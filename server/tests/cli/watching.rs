@@ -32,8 +32,11 @@ fn top_shows_connections_to_scripts() {
         "10ms",
     ];
     let shown = home.run(&args).ok().json();
-    assert_eq!(shown["status"]["connections"], 1);
-    let connection = &shown["connections"][0]["connection"];
+    // The other one is persist, which `up` runs beside the broker.
+    assert_eq!(shown["status"]["connections"], 2);
+    let connections = shown["connections"].as_array().unwrap();
+    let over_network = |shown: &&Value| shown["connection"]["transport"] != "memory";
+    let connection = &connections.iter().find(over_network).unwrap()["connection"];
     assert_eq!(
         (&connection["subscriptions"], &connection["transport"]),
         (&1.into(), &"websocket".into())

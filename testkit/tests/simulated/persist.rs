@@ -253,6 +253,26 @@ async fn refusals_have_their_own_names() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_write_whose_answer_was_lost_stays_unknown_when_nobody_is_left_to_ask() {
+    let (world, streams) = (World::new(1).await, Streams::new());
+    let node = world.client().await.unwrap();
+    streams.serve(&node, "p1").await.unwrap();
+    let persist = persist(&world).await;
+    let stream = persist.create("s", Config::default()).await.unwrap();
+    streams.lose_answers(1);
+    let going = async {
+        tokio::time::sleep(seconds(1)).await;
+        node.close().await;
+    };
+    let (written, ()) = tokio::join!(stream.append("x"), going);
+    let Err(AppendError::Call(error)) = written else {
+        panic!("{written:?}");
+    };
+    assert_eq!(streams.payloads("s"), [b"x"], "it was written");
+    assert!(error.is_unknown(), "{error:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn consumers_deliver_until_it_is_acknowledged() {
     let (world, _streams) = service(1).await;
     let persist = persist(&world).await;

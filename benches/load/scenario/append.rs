@@ -1,0 +1,239 @@
+//! Records appended to one stream by many writers, each of which waits for an acknowledgement before its next.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::Pace;
+use super::request::open_inbox;
+use super::shared::{Finish, IDLE_TURN, Phase, Shared, join, warm_and_watch};
+use crate::error::LoadError;
+use crate::latency::{Latencies, Percentiles};
+use crate::link::ANSWER_MAX;
+use crate::reactor::Reactor;
+use crate::report::Report;
+use crate::target::Target;
+use crate::wire::{Format, streams};
+
+/// Most connections that writers are spread over.
+const CONNECTIONS_MAX: usize = 64;
+/// How long one attempt to make the stream waits: the service may not be there yet.
+const ATTEMPT: Duration = Duration::from_millis(200);
+
+/// Writers and their records.
+#[derive(Debug, Clone, Copy)]
+pub struct Append {
+    /// Writers, which are appends under way at any time; up to 64 share nothing, more share 64 connections.
+    pub writers: usize,
+    /// Payload of a record in bytes.
+    pub size: usize,
+    /// Whether the broker is to acknowledge what is on disk; else what the operating system has. A NATS server of
+    /// version 2.9 knows the latter only.
+    pub synced: bool,
+}
+
+impl Default for Append {
+    fn default() -> Self {
+        Self {
+            writers: 64,
+            size: 256,
+            synced: true,
+        }
+    }
+}
+
+pub(super) fn run(target: &Target, scenario: Append, pace: Pace) -> Result<Report, LoadError> {
+    let mut writers = Writers::new(target, scenario)?;
+    writers.make_stream()?;
+    let shared = Shared::new(1);
+    thread::scope(|scope| {
+        let over = Finish(&shared);
+        let writers = scope.spawn(|| writers.run(&shared));
+        let seen = warm_and_watch(&shared, pace, &target.pid.into_iter().collect::<Vec<_>>());
+        drop(over);
+        let latency = join(writers)?;
+        let seen = seen?;
+        let mut report = Report::new("appends", seen.count, seen.usage);
+        report.latency = latency;
+        Ok(report)
+    })
+}
+
+struct Writers {
+    reactor: Reactor,
+    inboxes: Vec<String>,
+    slots: Slots,
+}
+
+/// The appends under way, each in a slot that the subject of its answer names.
+struct Slots {
+    format: Format,
+    /// What is sent each time.
+    request: Vec<u8>,
+    began: Vec<Instant>,
+    free: Vec<usize>,
+    number: usize,
+    done: u64,
+    latencies: Latencies,
+    /// Why the server refused.
+    refused: Option<String>,
+}
+
+impl Writers {
+    fn new(target: &Target, scenario: Append) -> Result<Self, LoadError> {
+        let mut reactor = Reactor::connect(target, scenario.writers.clamp(1, CONNECTIONS_MAX))?;
+        let inboxes = (0..reactor.len())
+            .map(|index| open_inbox(&mut reactor, index))
+            .collect::<Result<_, _>>()?;
+        let slots = Slots::new(reactor.conn(0).format(), scenario);
+        Ok(Self {
+            reactor,
+            inboxes,
+            slots,
+        })
+    }
+
+    /// Asks for the stream until somebody answers.
+    fn make_stream(&mut self) -> Result<(), LoadError> {
+        let format = self.slots.format;
+        let end = Instant::now() + ANSWER_MAX;
+        let reply = format!("{}.0", self.inboxes.first().map_or("", String::as_str));
+        let (mut frames, mut answer) = (Vec::new(), None);
+        streams::create(format, &mut frames, &reply);
+        while answer.is_none() {
+            if Instant::now() > end {
+                return Err(LoadError::Timeout {
+                    what: "a stream; does the server keep any?",
+                    secs: ANSWER_MAX.as_secs(),
+                });
+            }
+            self.reactor.conn(0).post(&frames)?;
+            let attempt = Instant::now() + ATTEMPT;
+            while answer.is_none() && Instant::now() < attempt {
+                let turned = self.reactor.turn(IDLE_TURN, &mut |_, frame| {
+                    answer = Some(streams::refusal(format, frame));
+                });
+                turned.map_err(|(_, error)| error)?;
+            }
+        }
+        // The answers of earlier attempts.
+        self.reactor.fence(0)?;
+        answer
+            .flatten()
+            .map_or(Ok(()), |text| Err(LoadError::Peer(text)))
+    }
+
+    fn run(mut self, shared: &Shared) -> Result<Option<Percentiles>, LoadError> {
+        let mut phase = Phase::Warm;
+        let mut frames = vec![Vec::new(); self.inboxes.len()];
+        while phase != Phase::Over {
+            self.slots.fill(&self.inboxes, &mut frames);
+            for (index, frames) in frames.iter_mut().enumerate() {
+                if !frames.is_empty() {
+                    self.reactor.conn(index).post(frames)?;
+                    frames.clear();
+                }
+            }
+            let slots = &mut self.slots;
+            let turned = self
+                .reactor
+                .turn(IDLE_TURN, &mut |_, frame| slots.take(frame));
+            turned.map_err(|(_, error)| error)?;
+            if let Some(text) = self.slots.refused.take() {
+                return Err(LoadError::Peer(text));
+            }
+            shared.set(0, self.slots.done);
+            let current = shared.phase();
+            if current == Phase::Measured && phase == Phase::Warm {
+                self.slots.latencies.clear();
+            }
+            phase = current;
+        }
+        self.reactor.close();
+        Ok(self.slots.latencies.percentiles())
+    }
+}
+
+impl Slots {
+    fn new(format: Format, scenario: Append) -> Self {
+        let payload = vec![b'x'; scenario.size];
+        Self {
+            format,
+            request: streams::append(format, &payload, scenario.synced),
+            began: vec![Instant::now(); scenario.writers],
+            free: (0..scenario.writers).collect(),
+            number: 0,
+            done: 0,
+            latencies: Latencies::new(),
+            refused: None,
+        }
+    }
+
+    /// Adds an append for each free slot to what is sent on the connection of that slot.
+    fn fill(&mut self, inboxes: &[String], frames: &mut [Vec<u8>]) {
+        self.number += 1;
+        let writers = self.began.len();
+        while let Some(slot) = self.free.pop() {
+            let connection = slot % inboxes.len().max(1);
+            let (Some(inbox), Some(frames), Some(began)) = (
+                inboxes.get(connection),
+                frames.get_mut(connection),
+                self.began.get_mut(slot),
+            ) else {
+                continue;
+            };
+            // Numbers do not repeat, so that an answer that comes late is nobody else's.
+            let reply = format!("{inbox}.{}", self.number * writers + slot);
+            *began = Instant::now();
+            let subject = streams::append_subject(self.format);
+            self.format
+                .publish(frames, subject, Some(&reply), &self.request);
+        }
+    }
+
+    /// Takes an answer.
+    fn take(&mut self, frame: &[u8]) {
+        if let Some(text) = streams::refusal(self.format, frame) {
+            self.refused = Some(text);
+            return;
+        }
+        let number = self.format.subject(frame).and_then(|subject| {
+            let (_, number) = subject.rsplit_once('.')?;
+            number.parse::<usize>().ok()
+        });
+        let writers = self.began.len().max(1);
+        // Lower numbers answer the attempts to make the stream.
+        let number = number.filter(|&number| number >= writers);
+        let Some(slot) = number.map(|number| number % writers) else {
+            return;
+        };
+        if let Some(began) = self.began.get(slot) {
+            self.latencies.record(began.elapsed());
+            self.free.push(slot);
+            self.done += 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_frees_the_slot_that_its_subject_names() {
+        let scenario = Append {
+            writers: 3,
+            size: 4,
+            synced: true,
+        };
+        let mut slots = Slots::new(Format::Nats, scenario);
+        let mut frames = vec![Vec::new(); 2];
+        let inboxes = ["_INBOX.a".to_owned(), "_INBOX.b".to_owned()];
+        slots.fill(&inboxes, &mut frames);
+        let second = String::from_utf8_lossy(&frames[1]).into_owned();
+        assert_eq!(second, "PUB bench.append _INBOX.b.4 4\r\nxxxx\r\n");
+        slots.take(b"MSG _INBOX.b.4 1 27\r\n{\"stream\":\"bench\", \"seq\":1}\r\n");
+        assert_eq!((slots.done, slots.free.as_slice()), (1, [1].as_slice()));
+        slots.take(b"MSG _INBOX.b.4 1 30\r\n{\"error\":{\"description\":\"full\"}}\r\n");
+        assert!(slots.refused.unwrap().contains("full"));
+    }
+}
