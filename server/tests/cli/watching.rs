@@ -35,7 +35,7 @@ fn top_shows_connections_to_scripts() {
     // The other one is persist, which `up` runs beside the broker.
     assert_eq!(shown["status"]["connections"], 2);
     let connections = shown["connections"].as_array().unwrap();
-    let over_network = |shown: &&Value| shown["connection"]["transport"] != "memory";
+    let over_network = |shown: &&serde_json::Value| shown["connection"]["transport"] != "memory";
     let connection = &connections.iter().find(over_network).unwrap()["connection"];
     assert_eq!(
         (&connection["subscriptions"], &connection["transport"]),
