@@ -1,4 +1,4 @@
-//! Cells about streams: acknowledged appends, beside JetStream with its defaults.
+//! Cells about streams: acknowledged appends, beside `JetStream` with its defaults.
 
 use super::{Bound, Cell, Metric, cell};
 use crate::scenario::{Append, Scenario};

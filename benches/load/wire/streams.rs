@@ -1,12 +1,12 @@
-//! What is said to a service that keeps streams: persist over the broker, JetStream in a NATS server.
+//! What is said to a service that keeps streams: persist over the broker, `JetStream` in a NATS server.
 
 use super::{Format, deliver};
 
 /// The subject of every request to persist for the site itself.
 const PERSIST: &str = "persist.hub.call";
-/// The subject whose messages JetStream keeps.
+/// The subject whose messages `JetStream` keeps.
 const KEPT: &str = "bench.append";
-/// How JetStream is asked for the stream: in files, with its defaults otherwise.
+/// How `JetStream` is asked for the stream: in files, with its defaults otherwise.
 const JETSTREAM_CREATE: &str = "$JS.API.STREAM.CREATE.bench";
 const JETSTREAM_CONFIG: &[u8] =
     br#"{"name":"bench","subjects":["bench.append"],"storage":"file","retention":"limits","num_replicas":1}"#;
@@ -47,7 +47,7 @@ pub(crate) fn append(format: Format, payload: &[u8], synced: bool) -> Vec<u8> {
     out
 }
 
-/// What an answer says if it is not what was hoped for. Persist says so in headers, JetStream in an `error`.
+/// What an answer says if it is not what was hoped for. Persist says so in headers, `JetStream` in an `error`.
 pub(crate) fn refusal(format: Format, frame: &[u8]) -> Option<String> {
     match format {
         Format::Nats => memchr::memmem::find(frame, b"\"error\"")

@@ -29,7 +29,7 @@ const OPS: usize = 24;
 const KEYS: usize = 3;
 
 /// When a program takes a write for lost, and goes on without knowing.
-const LOST: Duration = Duration::from_secs(3);
+const LOST: Duration = Duration::from_millis(400);
 
 /// What all programs note.
 #[derive(Default)]
@@ -129,7 +129,10 @@ async fn trouble(scene: &mut Scene, seed: u64) {
 async fn history(seed: u64) -> usize {
     let mut scene = Scene::new().await;
     scene.create("s", Config::default()).await;
-    scene.world.network(Manner::rough(seed));
+    scene.world.network(Manner {
+        delay_max: Duration::from_millis(50),
+        ..Manner::ideal()
+    });
     let notes = Notes::default();
     let mut programs = Vec::new();
     for name in 0..PROGRAMS {
