@@ -57,6 +57,10 @@ struct Search<'h> {
 
 impl Search<'_> {
     /// Goes on behind the operations in `done`, one bit for each.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "each step makes the value that it goes on with"
+    )]
     fn from(&mut self, done: u64, value: Value) -> bool {
         let history = self.history;
         let open = |index: &usize| done & (1 << index) == 0;

@@ -3,6 +3,11 @@
 //! `DIALTONE_KILLS` says how often, `DIALTONE_FIRST_SEED` with which random numbers. Where a kill falls also depends on
 //! the machine, so that a seed makes a failure likely again, not certain.
 
+#![expect(
+    clippy::print_stderr,
+    reason = "the seed, and what a run was worth, are for who reads along"
+)]
+
 mod ledger;
 mod writers;
 

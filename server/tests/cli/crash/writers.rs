@@ -194,7 +194,7 @@ impl Writer {
         }
     }
 
-    async fn remove(&mut self, seq: u64, id: String) {
+    async fn remove(&self, seq: u64, id: String) {
         self.shared.ledger.lock().going.insert(seq);
         while let Err(error) = self.streams.log.remove(What::Seqs(vec![seq])).await {
             assert!(may_pass(&error), "{error}");
