@@ -131,7 +131,8 @@ impl Stream {
         }
     }
 
-    /// Decides something. What `decide` returns is of the moment; [`after`](Self::after) waits until it is durable.
+    /// Decides something. What `decide` returns is of the moment; the answer of [`decide_then`](Self::decide_then) waits
+    /// until it is durable.
     ///
     /// # Errors
     /// Those of `decide`, and why the stream is closed.
