@@ -32,6 +32,7 @@ pub(crate) use stream::{
     ConsumerAdd, ConsumerCommand, ConsumerNamed, ConsumerNext, Discard, Durability, LimitArgs,
     PrintArgs, Stream, StreamAdd, StreamAppend, StreamCommand, StreamEdit, StreamExport,
     StreamImport, StreamLs, StreamNamed, StreamNodes, StreamRead, StreamRm, StreamTail,
+    StreamVerify,
 };
 
 #[expect(clippy::doc_markdown, reason = "help texts are shown as they stand")]

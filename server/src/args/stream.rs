@@ -42,7 +42,7 @@ pub(crate) enum StreamCommand {
     /// Delete a stream, or some of its records
     Rm(StreamRm),
     /// Read everything that is kept and compare the checksums
-    Verify(StreamNamed),
+    Verify(StreamVerify),
     /// Write a stream to a file
     Export(StreamExport),
     /// Make a stream from a file that was exported
@@ -74,6 +74,20 @@ pub(crate) struct StreamNamed {
     /// The stream
     pub(crate) name: String,
     /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Which service.
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
+}
+
+/// `dialtone stream verify`
+#[derive(Debug, Args)]
+pub(crate) struct StreamVerify {
+    /// The streams; all of the scope where none is named
+    #[arg(value_name = "NAME")]
+    pub(crate) names: Vec<String>,
+    /// Print JSON, a line for each stream
     #[arg(long)]
     pub(crate) json: bool,
     /// Which service.

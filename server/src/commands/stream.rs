@@ -11,8 +11,8 @@ use super::store;
 use crate::args::{
     LimitArgs, StreamAdd, StreamCommand, StreamEdit, StreamLs, StreamNamed, StreamNodes,
 };
-use crate::exit::{Exit, Failure, Outcome};
-use crate::print::{Output, bytes, counted, harmless, note};
+use crate::exit::{Failure, Outcome};
+use crate::print::{Output, bytes, harmless, note};
 
 mod append;
 pub(super) use append::print as print_written;
@@ -24,6 +24,7 @@ mod import;
 mod lines;
 mod read;
 mod remove;
+mod verify;
 
 /// `dialtone stream`
 pub(super) async fn run(command: StreamCommand) -> Outcome {
@@ -36,7 +37,7 @@ pub(super) async fn run(command: StreamCommand) -> Outcome {
         StreamCommand::Read(args) => read::read(args).await,
         StreamCommand::Tail(args) => read::tail(args).await,
         StreamCommand::Rm(args) => remove::run(args).await,
-        StreamCommand::Verify(args) => verify(args).await,
+        StreamCommand::Verify(args) => verify::run(args).await,
         StreamCommand::Export(args) => export::run(args).await,
         StreamCommand::Import(args) => import::run(args).await,
         StreamCommand::Nodes(args) => nodes(args).await,
@@ -235,51 +236,6 @@ async fn edit(args: StreamEdit) -> Outcome {
         let stream = persist.stream(args.name.as_str()).map_err(store::open)?;
         let info = stream.update(patch).await.map_err(store::call)?;
         print_info(&info, args.json)
-    })
-    .await
-}
-
-async fn verify(args: StreamNamed) -> Outcome {
-    with_client(&args.store.connect, async |client| {
-        let persist = store::persist(client, &args.store)?;
-        let stream = persist.stream(args.name.as_str()).map_err(store::open)?;
-        let info = stream.info().await.map_err(store::call)?;
-        let bar = super::progress::records("verifying", info.messages);
-        let (mut from, mut records, mut size) = (1, 0, 0);
-        let mut problems = Vec::new();
-        loop {
-            let part = stream.verify(from).await.map_err(store::call)?;
-            records += part.records;
-            size += part.bytes;
-            problems.extend(part.problems);
-            bar.set_position(records);
-            match part.next.filter(|next| *next > from) {
-                Some(next) => from = next,
-                None => break,
-            }
-        }
-        bar.finish_and_clear();
-        let mut out = Output::stdout();
-        if args.json {
-            out.json(&json!({ "stream": args.name, "records": records, "bytes": size, "problems": problems }))?;
-        } else {
-            for problem in &problems {
-                let seq = problem.seq.map(|seq| format!("#{seq}: ")).unwrap_or_default();
-                out.line(format_args!("{seq}{}", harmless(&problem.text)))?;
-            }
-            out.line(format_args!(
-                "{}, {}: {}",
-                counted(records, "record"),
-                bytes(size),
-                if problems.is_empty() { "sound" } else { "damaged" }
-            ))?;
-        }
-        out.flush()?;
-        if problems.is_empty() {
-            return Ok(());
-        }
-        let found = counted(problems.len() as u64, "problem");
-        Err(Failure::new(Exit::Failure, anyhow::anyhow!("{found} found in {}", args.name)))
     })
     .await
 }

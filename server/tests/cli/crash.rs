@@ -77,7 +77,9 @@ impl Site {
             Some(_) => self
                 .home
                 .start(&["persist", "--node", "p1", "--url", url, "--data", "data"]),
-            None => self.home.start(&["up", "--json", "--listen", url]),
+            None => self
+                .home
+                .start(&["up", "--json", "--monitor", "off", "--listen", url]),
         }
     }
 

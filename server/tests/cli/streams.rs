@@ -102,6 +102,8 @@ fn records_are_appended_read_and_removed() {
     place.run(&["stream", "append", "notes", "more"]).exits(1);
     assert!(place.ok(&["stream", "ls"]).contains("what to buy"));
     assert!(place.ok(&["stream", "verify", "notes"]).contains("sound"));
+    let all = place.ok(&["stream", "verify"]);
+    assert!(all.contains("notes: ") && all.contains("sound"), "{all}");
     assert!(place.ok(&["stream", "nodes"]).contains("up"));
     place.ok(&["stream", "rm", "notes"]);
     place
