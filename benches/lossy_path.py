@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""A path between two TUN devices that delays, limits and loses packets: what `lossy.sh` measures over.
+"""A path between two TUN devices that delays, limits and loses packets: what `lossy.sh` measures over,
+and, between TAP devices, what the hosts of `server/tests/cli/namespaces.rs` are cabled with.
 
-    lossy_path.py DEVICE DEVICE --delay MS --loss PERCENT --rate MBIT --queue PACKETS --seed N
+    lossy_path.py DEVICE DEVICE --delay MS --loss PERCENT --rate MBIT --queue PACKETS --seed N [--tap]
 
 Each direction is alike: a queue of so many packets, a rate at which they leave it, a delay, and the
 loss of each with the same probability. Not the kernel's netem, because not every kernel has it; the
@@ -17,13 +18,13 @@ import select
 import struct
 import time
 
-TUNSETIFF, IFF_TUN, IFF_NO_PI = 0x400454CA, 0x0001, 0x1000
+TUNSETIFF, IFF_TUN, IFF_TAP, IFF_NO_PI = 0x400454CA, 0x0001, 0x0002, 0x1000
 PACKET_LEN_MAX = 65_536
 
 
-def device(name):
+def device(name, kind):
     fd = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK)
-    fcntl.ioctl(fd, TUNSETIFF, struct.pack("16sH", name.encode(), IFF_TUN | IFF_NO_PI))
+    fcntl.ioctl(fd, TUNSETIFF, struct.pack("16sH", name.encode(), kind | IFF_NO_PI))
     return fd
 
 
@@ -60,8 +61,10 @@ def main():
     parser.add_argument("--rate", type=float, default=40, help="megabits a second")
     parser.add_argument("--queue", type=int, default=200, help="packets")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--tap", action="store_true", help="devices of Ethernet frames, for a bridge")
     options = parser.parse_args()
-    one, other = (device(name) for name in options.devices)
+    kind = IFF_TAP if options.tap else IFF_TUN
+    one, other = (device(name, kind) for name in options.devices)
     ways = [Direction(one, other, options, options.seed), Direction(other, one, options, options.seed + 1)]
     print("ready", flush=True)
     due = []

@@ -89,6 +89,7 @@ pub(crate) struct Cluster {
     pub(crate) counts: Counts,
     refusals: Mutex<Refusals>,
     links_total: crate::metrics::Counter,
+    links_overflowed_total: crate::metrics::Counter,
     stopping: CancellationToken,
     tasks: TaskTracker,
 }
@@ -149,6 +150,7 @@ impl Cluster {
             counts: Counts::default(),
             refusals: Mutex::default(),
             links_total: crate::metrics::Counter::default(),
+            links_overflowed_total: crate::metrics::Counter::default(),
             stopping: CancellationToken::new(),
             tasks: TaskTracker::new(),
         }

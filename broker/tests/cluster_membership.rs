@@ -37,6 +37,8 @@ enum Op {
     Cut(usize, usize),
     Heal,
     Wait(u8),
+    /// Clocks show the time of so many runs ago.
+    SetBack(u8),
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -48,6 +50,7 @@ fn op() -> impl Strategy<Value = Op> {
         2 => (node.clone(), node).prop_map(|(one, other)| Op::Cut(one, other)),
         1 => Just(Op::Heal),
         4 => (1..100_u8).prop_map(Op::Wait),
+        1 => (0..9_u8).prop_map(Op::SetBack),
     ]
 }
 
@@ -55,6 +58,8 @@ fn op() -> impl Strategy<Value = Op> {
 struct World {
     now: Instant,
     runs: u64,
+    /// How many runs ago it is by the clock.
+    set_back: u64,
     nodes: BTreeMap<usize, Membership>,
     /// Both ends, the smaller first, with the number of the link.
     links: BTreeMap<(usize, usize), u64>,
@@ -75,6 +80,7 @@ impl World {
         Self {
             now: Instant::now(),
             runs: 0,
+            set_back: 0,
             nodes: BTreeMap::new(),
             links: BTreeMap::new(),
             cuts: BTreeSet::new(),
@@ -94,6 +100,7 @@ impl World {
             Op::Cut(..) => {}
             Op::Heal => self.cuts.clear(),
             Op::Wait(steps) => self.wait(steps.into()),
+            Op::SetBack(runs) => self.set_back = runs.into(),
         }
     }
 
@@ -105,7 +112,8 @@ impl World {
         self.runs += 1;
         let own = NodeInfo {
             name: name(node),
-            incarnation: self.runs,
+            // No two runs begin at the same millisecond.
+            incarnation: self.runs.saturating_sub(self.set_back) * 1_000 + self.runs,
             revision: 0,
             left: false,
             addresses: vec![format!("memory:{}-{}", name(node), self.runs)],
@@ -197,6 +205,11 @@ impl World {
         }
         for (here, info) in [(node, &other), (found, &own)] {
             if let Err(refused) = self.nodes[&here].admit(info) {
+                if let Some(later) = self.nodes[&here].later_run_of(info) {
+                    let there = if here == node { found } else { node };
+                    let told = self.nodes.get_mut(&there).unwrap();
+                    told.on_members(vec![later], self.now);
+                }
                 return Dialled::Failed(refused.text);
             }
         }
@@ -294,6 +307,30 @@ fn a_node_that_was_forgotten_says_that_it_is_there() {
     world.cuts.clear();
     world.wait(100);
     assert_eq!(world.states(0).get("n1"), Some(&MemberState::Linked));
+}
+
+#[test]
+fn a_clock_that_was_set_back_keeps_no_node_out() {
+    let mut world = World::new();
+    world.start(0);
+    world.start(1);
+    world.start(2);
+    world.wait(20);
+    world.leave(1);
+    world.wait(20);
+    assert_eq!(world.states(0).get("n1"), Some(&MemberState::Left));
+    world.set_back = 3;
+    world.start(1);
+    assert!(world.nodes[&0].admit(world.nodes[&1].own()).is_err());
+    world.wait(40);
+    assert_eq!(world.states(0).get("n1"), Some(&MemberState::Linked));
+    assert_eq!(world.states(2).get("n1"), Some(&MemberState::Linked));
+    // Numbers that nobody can count on from do no harm.
+    let mut told = world.nodes[&1].own().clone();
+    (told.left, told.incarnation) = (true, u64::MAX);
+    let now = world.now;
+    world.nodes.get_mut(&1).unwrap().on_members(vec![told], now);
+    assert_eq!(world.nodes[&1].own().incarnation, u64::MAX);
 }
 
 #[test]

@@ -477,6 +477,13 @@ impl Outgoing {
         }
     }
 
+    /// The connection is not left yet, after all.
+    pub(crate) fn go_on(&mut self) {
+        if matches!(self.phase, Phase::Offline) {
+            self.phase = Phase::Online;
+        }
+    }
+
     /// The next datagram.
     pub(crate) fn next_datagram(&mut self) -> Option<Bytes> {
         self.datagrams.pop_front()

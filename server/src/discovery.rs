@@ -18,16 +18,18 @@ pub(crate) use own::Own;
 mod plan;
 use plan::{Change, Plan};
 
-/// Looks names up until `stop`, and tells `publish` all nodes at the beginning and whenever they change.
+/// Looks names up until `stop`, and tells `publish` all nodes at the beginning and whenever they change. Without `names`
+/// those alone are told that need no looking up.
 pub(crate) async fn run(
     seeds: Vec<Seed>,
     own: Own,
-    names: Names,
+    names: Option<Names>,
     stop: CancellationToken,
     mut publish: impl FnMut(Vec<Endpoint>),
 ) {
     let mut plan = Plan::new(&seeds, own, Instant::now());
     publish(plan.nodes());
+    let Some(names) = names else { return };
     while let Some((index, at)) = plan.next() {
         let turn = async {
             tokio::time::sleep_until(at.into()).await;

@@ -65,6 +65,7 @@ fn refuse_what_is_ours(s: &Settings) -> Outcome {
         ("cluster.seeds", &s.cluster_seeds.origin),
         ("cluster.cert", &s.cluster_cert.origin),
         ("cluster.secret_file", &s.cluster_secret_file.origin),
+        ("persist.nodes", &s.persist_nodes.origin),
     ] {
         if *origin != Origin::Default {
             return Err(Failure::usage(format_args!(

@@ -255,6 +255,14 @@ async fn accept(listener: Listener, broker: dialtone_broker::Handle, stop: Cance
     }
 }
 
+/// The name of the node beside a broker: the broker's where several nodes are known by their names.
+pub(crate) fn node(settings: &Settings) -> String {
+    match &settings.node.value {
+        Some(name) if !settings.persist_nodes.value.is_empty() => node_name(name),
+        Some(_) | None => node_of_machine(),
+    }
+}
+
 /// The name of a node that was not given one: that of the machine, since it stays the same.
 pub(crate) fn node_of_machine() -> String {
     let name = rustix::system::uname();

@@ -1,4 +1,4 @@
-//! What `SIGHUP` does: reads certificates, users, limits and the log level again. Whatever cannot be
+//! What `SIGHUP` does: reads certificates, users, limits, seeds and the log level again. Whatever cannot be
 //! used is logged and stays as it was; connections stay in any case.
 
 use std::sync::Arc;
@@ -6,10 +6,12 @@ use std::sync::Arc;
 use dialtone_broker::Handle;
 use dialtone_broker::auth::file::FileAuth;
 use dialtone_transport::tls::ServerTls;
+use tokio::sync::watch;
 
 use crate::assemble;
 use crate::cluster::{Keys, expiry};
 use crate::config::{Environment, FIELDS, Settings, Sources};
+use crate::discovery::Seed;
 use crate::telemetry::Logs;
 
 /// Everything that can be read again.
@@ -28,10 +30,13 @@ pub(crate) struct Reload {
     pub(crate) logs: Logs,
     /// The broker.
     pub(crate) broker: Handle,
+    /// Tells who looks for other nodes where.
+    pub(crate) seeds: watch::Sender<Vec<Seed>>,
 }
 
 /// Settings that are taken over while the broker runs. Files keep their names, and are read again.
-const LIVE: [&str; 9] = [
+const LIVE: [&str; 10] = [
+    "cluster.seeds",
     "limits.frame_len_max",
     "limits.message_len_max",
     "limits.fragment_len_max",
@@ -71,6 +76,11 @@ impl Reload {
         if limits != assemble::limits(&self.settings) {
             self.broker.set_limits(limits);
             tracing::info!("new limits apply to new connections");
+        }
+        let seeds = &loaded.settings.cluster_seeds.value;
+        if *seeds != self.settings.cluster_seeds.value {
+            tracing::info!(count = seeds.len(), "other seeds are used from now on");
+            self.seeds.send_replace(seeds.clone());
         }
         let level = &loaded.settings.log_level.value;
         if *level != self.settings.log_level.value {

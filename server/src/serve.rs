@@ -1,6 +1,7 @@
 //! `up` and `broker`: everything is read and checked before anything is bound, then bound, then
 //! announced, and then it runs until a signal comes.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -12,6 +13,7 @@ use dialtone_broker::error::BindError;
 use dialtone_broker::monitor::Monitor;
 use dialtone_transport::tls::ServerTls;
 use dialtone_transport::{Endpoint, PORT_QUIC, PORT_WSS};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::announce::{Announce, Ready, ReadyCluster, draining_text};
@@ -54,13 +56,12 @@ pub(crate) fn up(args: Up, log: &LogArgs) -> Outcome {
         return crate::nodes::up(count, args.serve, log, &data);
     }
     let preset = up_preset(&data);
-    run(
-        args.serve,
-        log,
-        preset,
-        Some(data.join(persist::FOLDER)),
-        false,
-    )
+    let extras = Extras {
+        inviting: true,
+        streams: Some(data.join(persist::FOLDER)),
+        stop_with_stdin: false,
+    };
+    run(args.serve, log, preset, extras)
 }
 
 /// `dialtone broker`
@@ -75,7 +76,21 @@ pub(crate) fn broker(args: Broker, log: &LogArgs) -> Outcome {
         cluster::join(&token, &folder, SystemTime::now())?;
         cluster::preset(&token, &folder, &mut preset)?;
     }
-    run(args.serve, log, preset, None, args.stop_with_stdin)
+    let extras = Extras {
+        inviting: false,
+        streams: args.persist,
+        stop_with_stdin: args.stop_with_stdin,
+    };
+    run(args.serve, log, preset, extras)
+}
+
+/// What is not in the settings.
+struct Extras {
+    /// A person is told what to try.
+    inviting: bool,
+    /// Where the persist service of this process keeps its streams, if it has one.
+    streams: Option<PathBuf>,
+    stop_with_stdin: bool,
 }
 
 /// The defaults of `up`, which go before those of the table.
@@ -165,14 +180,7 @@ pub(crate) fn usable(loaded: Loaded) -> Result<Settings, Failure> {
     Err(failure.hint("`dialtone config check` shows the whole configuration, `dialtone config sample` explains it"))
 }
 
-/// `up` has a folder for streams, and invites to try things.
-fn run(
-    args: Serve,
-    log: &LogArgs,
-    preset: Layer,
-    streams: Option<PathBuf>,
-    stop_with_stdin: bool,
-) -> Outcome {
+fn run(args: Serve, log: &LogArgs, preset: Layer, extras: Extras) -> Outcome {
     let sources = sources(args.config.as_deref(), args.settings, log, preset);
     let loaded = sources.load(&Environment);
     // With a wrong level there is nothing to be logged yet; the problem is reported below.
@@ -193,7 +201,7 @@ fn run(
     let announce = Announce {
         ready_file: args.ready_file,
         json: args.json,
-        inviting: streams.is_some(),
+        inviting: extras.inviting,
     };
     let service = Service {
         sources,
@@ -203,8 +211,8 @@ fn run(
         trusted,
         logs,
         announce,
-        streams,
-        stop_with_stdin,
+        streams: extras.streams,
+        stop_with_stdin: extras.stop_with_stdin,
     };
     let outcome = runtime.block_on(service.run(&shards));
     drop(runtime);
@@ -246,7 +254,8 @@ impl Service {
         let monitor = self.monitor(&handle).await?;
         let ready = self.ready(&broker, monitor.as_ref());
         let keys = self.trusted.map(|trusted| trusted.keys);
-        let watch = Watch::new(&self.settings, &handle, keys.as_ref())?;
+        let (seeds, new_seeds) = watch::channel(self.settings.cluster_seeds.value.clone());
+        let watch = Watch::new(&self.settings, &handle, keys.as_ref(), new_seeds)?;
         let drain = CancellationToken::new();
         let grace = self.settings.drain_grace.value.get();
         let (counting, inviting) = (handle.clone(), self.announce.inviting);
@@ -268,12 +277,13 @@ impl Service {
             keys,
             logs: self.logs,
             broker: handle,
+            seeds,
         };
         let mut streams = None;
         if let Some(keep) = streams_kept {
             let shards = shards.handles();
             let shard = shards.first().context("there is no thread for persist")?;
-            let (broker, node) = (reload.broker.clone(), persist::node_of_machine());
+            let (broker, node) = (reload.broker.clone(), persist::node(&reload.settings));
             streams = Some(Embedded::start(broker, &inside, node, keep, shard).await?);
         }
         let service = Box::pin(serve(broker, monitor, streams, watch, drain.clone()));
@@ -329,52 +339,92 @@ impl Service {
 /// What a node of a cluster looks after beside its broker.
 struct Watch {
     cluster: Option<dialtone_broker::cluster::Handle>,
-    seeds: Vec<Seed>,
+    /// A reload may change them.
+    seeds: watch::Receiver<Vec<Seed>>,
     own: Own,
+    dns_servers: Vec<SocketAddr>,
+    /// What looks names up, where seeds have any.
     names: Option<Names>,
     keys: Option<Keys>,
 }
 
 impl Watch {
-    fn new(settings: &Settings, handle: &Handle, keys: Option<&Keys>) -> Result<Self, Failure> {
+    fn new(
+        settings: &Settings,
+        handle: &Handle,
+        keys: Option<&Keys>,
+        seeds: watch::Receiver<Vec<Seed>>,
+    ) -> Result<Self, Failure> {
         let cluster = handle.cluster();
         let listens = cluster
             .as_ref()
             .map(dialtone_broker::cluster::Handle::endpoints);
         let advertised = settings.cluster_advertise.value.iter();
-        let seeds = settings.cluster_seeds.value.clone();
-        let names = if cluster.is_some() && seeds.iter().any(Seed::is_name) {
-            let names = Names::new(&settings.cluster_dns_servers.value);
-            Some(names.context("cannot look names up; cluster.dns_servers names the servers")?)
-        } else {
-            None
-        };
-        Ok(Self {
+        let mut watch = Self {
             cluster,
             seeds,
             own: Own::new(
                 listens.unwrap_or_default(),
                 advertised.map(|link| link.0.clone()).collect(),
             ),
-            names,
+            dns_servers: settings.cluster_dns_servers.value.clone(),
+            names: None,
             keys: keys.filter(|keys| keys.files).cloned(),
-        })
+        };
+        if watch.cluster.is_some() {
+            watch.look_up(&settings.cluster_seeds.value)?;
+        }
+        Ok(watch)
+    }
+
+    /// Prepares to look names up, if there are any among the seeds.
+    fn look_up(&mut self, seeds: &[Seed]) -> anyhow::Result<()> {
+        if self.names.is_none() && seeds.iter().any(Seed::is_name) {
+            let names = Names::new(&self.dns_servers);
+            let names =
+                names.context("cannot look names up; cluster.dns_servers names the servers")?;
+            self.names = Some(names);
+        }
+        Ok(())
     }
 
     /// Goes on until `end`.
-    async fn run(self, end: CancellationToken) {
-        let discovery = async {
-            if let (Some(cluster), Some(names)) = (self.cluster, self.names) {
-                let publish = |nodes| cluster.set_seeds(nodes);
-                discovery::run(self.seeds, self.own, names, end.clone(), publish).await;
-            }
-        };
+    async fn run(mut self, end: CancellationToken) {
+        let keys = self.keys.take();
         let expiry = async {
-            if let Some(keys) = &self.keys {
+            if let Some(keys) = &keys {
                 expiry::watch(&keys.server, &end).await;
             }
         };
-        tokio::join!(discovery, expiry);
+        tokio::join!(self.discover(&end), expiry);
+    }
+
+    /// Tells the broker which nodes the seeds stand for, and looks names up again and again.
+    async fn discover(&mut self, end: &CancellationToken) {
+        let Some(cluster) = self.cluster.clone() else {
+            return;
+        };
+        loop {
+            let seeds = self.seeds.borrow_and_update().clone();
+            if let Err(error) = self.look_up(&seeds) {
+                tracing::error!("{error:#}");
+            }
+            let publish = |nodes| cluster.set_seeds(nodes);
+            let (own, names) = (self.own.clone(), self.names.clone());
+            let discovery = discovery::run(seeds, own, names, end.clone(), publish);
+            let looking_up = async {
+                discovery.await;
+                end.cancelled().await;
+            };
+            let changed = tokio::select! {
+                () = looking_up => return,
+                changed = self.seeds.changed() => changed,
+            };
+            if changed.is_err() {
+                // Nobody reloads any more: the broker has ended.
+                return;
+            }
+        }
     }
 }
 

@@ -6,10 +6,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use dialtone_protocol::frame::{Published, Wanted};
-use dialtone_protocol::{Pattern, RequestId, Subject, SubscriptionId};
+use dialtone_protocol::frame::{Close, Published, Wanted};
+use dialtone_protocol::{Code, Pattern, RequestId, Subject, SubscriptionId};
+use tokio::time::Instant;
 
 use crate::peer::{Delivered, Said};
+
+mod questions;
+use questions::Question;
 
 /// A client, by a number that no other one gets.
 pub type ClientId = usize;
@@ -27,6 +31,7 @@ pub struct Ledger {
     clients: BTreeMap<ClientId, Client>,
     subscriptions: BTreeMap<(ClientId, SubscriptionId), Subscription>,
     messages: BTreeMap<MessageId, Message>,
+    questions: BTreeMap<(ClientId, RequestId), Question>,
     /// When it was calm; the last one may go on.
     calms: Vec<Calm>,
     is_calm: bool,
@@ -39,6 +44,13 @@ struct Calm {
     ended: Moment,
 }
 
+impl Calm {
+    /// Whether it is over when something ends, which may never be.
+    fn is_before(&self, end: Option<Moment>) -> bool {
+        end.is_none_or(|end| end > self.ended)
+    }
+}
+
 #[derive(Debug)]
 struct Client {
     node: String,
@@ -47,6 +59,8 @@ struct Client {
     lost: Option<Moment>,
     /// When its broker must have noticed that.
     gone: Option<Moment>,
+    /// Its broker has said goodbye because it drains: whatever was meant for the client has come before.
+    drained: bool,
     pending: BTreeMap<RequestId, MessageId>,
     /// The last whole message, and the last fragmented one, of each publisher on each subscription.
     last: BTreeMap<(SubscriptionId, ClientId, bool), MessageId>,
@@ -59,9 +73,12 @@ struct Subscription {
     owner: ClientId,
     wanted: Wanted,
     pattern: Pattern,
+    asked: Moment,
     began: Option<Moment>,
+    /// When that was confirmed, by the clock.
+    began_at: Option<Instant>,
     ending: Option<Moment>,
-    ended: bool,
+    ended: Option<Moment>,
 }
 
 #[derive(Debug)]
@@ -100,6 +117,10 @@ pub struct Seen {
     pub acknowledged: usize,
     /// Messages whose receivers were known exactly or nearly, since it was calm.
     pub calm: usize,
+    /// Questions for subscribers that were asked while it was calm, and answered.
+    pub questions: usize,
+    /// Clients that were told to leave a node that drains, and were there until its goodbye.
+    pub drained: usize,
 }
 
 impl Ledger {
@@ -118,6 +139,7 @@ impl Ledger {
                 inbox: inbox.to_owned(),
                 lost: None,
                 gone: None,
+                drained: false,
                 pending: BTreeMap::new(),
                 last: BTreeMap::new(),
                 parts: BTreeMap::new(),
@@ -151,14 +173,16 @@ impl Ledger {
     /// # Panics
     /// When the pattern is not valid.
     pub fn subscribe(&mut self, client: ClientId, wanted: Wanted) {
-        self.tick();
+        let asked = self.tick();
         let pattern = Pattern::new(&wanted.pattern).expect("the test's patterns are valid");
         let subscription = Subscription {
             owner: client,
             pattern,
+            asked,
             began: None,
+            began_at: None,
             ending: None,
-            ended: false,
+            ended: None,
             wanted,
         };
         let key = (client, subscription.wanted.id);
@@ -252,23 +276,30 @@ impl Ledger {
                 let key = (client, SubscriptionId(answer.request.0));
                 if let Some(subscription) = self.subscriptions.get_mut(&key) {
                     subscription.began = Some(now);
+                    subscription.began_at = Some(Instant::now());
                 }
             }
             Said::Unsubscribed(answer) => {
                 let id = SubscriptionId(answer.request.0 & !ENDING);
                 if let Some(subscription) = self.subscriptions.get_mut(&(client, id)) {
-                    subscription.ended = true;
+                    subscription.ended = Some(now);
                 }
             }
             Said::Addresses(_) | Said::Drain(_) | Said::Pong(_) => {}
-            Said::Close(_) => self.lose(client),
-            other @ (Said::Interested(_)
-            | Said::Listed(_)
-            | Said::Denied(_)
-            | Said::Ended(_)
-            | Said::Dropped(_)) => return Err(format!("client {client} heard {other:?}")),
+            Said::Interested(answer) => self.on_interested(client, &answer, now)?,
+            Said::Close(close) => self.on_close(client, &close),
+            other @ (Said::Listed(_) | Said::Denied(_) | Said::Ended(_) | Said::Dropped(_)) => {
+                return Err(format!("client {client} heard {other:?}"));
+            }
         }
         Ok(None)
+    }
+
+    fn on_close(&mut self, client: ClientId, close: &Close) {
+        self.lose(client);
+        if let Some(client) = self.clients.get_mut(&client) {
+            client.drained = close.code == Code::Draining;
+        }
     }
 
     fn on_acknowledged(&mut self, client: ClientId, published: &Published) -> Result<(), String> {
@@ -318,7 +349,7 @@ impl Ledger {
                 ));
             }
             // What travels on the bulk lane already may arrive (docs/protocol.md §4).
-            if subscription.ended && delivered.fragment.is_none() {
+            if subscription.ended.is_some() && delivered.fragment.is_none() {
                 return Err(format!("{to}: it had unsubscribed {:?}", key.1));
             }
         }
@@ -384,6 +415,9 @@ impl Ledger {
                 .filter(|(client, _)| self.clients.get(client).map(|client| &client.node) != from);
             seen.crossed += crossed.count();
         }
+        seen.questions = self.check_questions()?;
+        let drained = self.clients.values().filter(|client| client.drained);
+        seen.drained = drained.count();
         Ok(seen)
     }
 
@@ -444,13 +478,13 @@ impl Ledger {
             let got = !message.got.is_empty();
             let calm = message.calm.and_then(|calm| self.calms.get(calm));
             let must = calm.is_some_and(|calm| {
-                let stays = |client: &Client| client.lost.is_none_or(|lost| lost > calm.ended);
-                stays(client) && self.clients.get(&message.from).is_some_and(stays)
+                calm.is_before(client.lost) && self.remains(calm, message.from)
             });
             if must && !got {
                 return Err("the answer does not arrive".to_owned());
             }
-            audience.inbox = (u32::from(must), u32::from(got || client.lost.is_some()));
+            let unknown = client.lost.is_some() && !client.drained;
+            audience.inbox = (u32::from(must), u32::from(got || unknown));
             return Ok(audience);
         }
         let subject = Subject::new(&message.subject).map_err(|error| error.to_string())?;
@@ -475,13 +509,15 @@ impl Ledger {
         let Some(calm) = message.calm.and_then(|calm| self.calms.get(calm)) else {
             return false;
         };
-        let outlasts = |end: Option<Moment>| end.is_none_or(|end| end > calm.ended);
-        let stays = |client: ClientId| {
-            let client = self.clients.get(&client);
-            client.is_some_and(|client| outlasts(client.lost))
-        };
-        let lasts = held.began.is_some_and(|began| began < calm.began) && outlasts(held.ending);
-        lasts && stays(held.owner) && stays(message.from)
+        let is_there = held.began.is_some_and(|began| began < calm.began);
+        let lasts = is_there && calm.is_before(held.ending);
+        lasts && self.remains(calm, held.owner) && self.remains(calm, message.from)
+    }
+
+    /// Whether a client stays until a calm is over.
+    fn remains(&self, calm: &Calm, client: ClientId) -> bool {
+        let client = self.clients.get(&client);
+        client.is_some_and(|client| calm.is_before(client.lost))
     }
 
     /// Whether a subscription ends in the calm in which a message was published.
@@ -505,7 +541,9 @@ impl Ledger {
     fn was_lost(&self, message: &Message, client: ClientId) -> bool {
         let client = self.clients.get(&client);
         client.is_some_and(|client| {
-            client.lost.is_some() && client.gone.is_none_or(|gone| gone > message.sent)
+            client.lost.is_some()
+                && !client.drained
+                && client.gone.is_none_or(|gone| gone > message.sent)
         })
     }
 }

@@ -36,6 +36,9 @@ const LOOK: Duration = Duration::from_millis(100);
 /// Incarnations of runs are so far apart that a node may leave and join again in between.
 const RUN_STEP: u64 = 1_000;
 
+/// The clocks of some nodes are set back by so many runs at most when they start.
+const SET_BACK_MAX: u64 = 3;
+
 /// How new ways between nodes behave: a manner for what the dialler sends, and one for what the other sends.
 pub type Ways = fn(seed: u64) -> (Manner, Manner);
 
@@ -232,7 +235,7 @@ impl Mesh {
         config.node = Some(name.to_owned());
         let part = config.cluster.as_mut().expect("the test makes a cluster");
         cluster.clone_into(&mut part.name);
-        part.incarnation = Some(self.runs * RUN_STEP);
+        part.incarnation = Some(self.incarnation());
         part.listen = vec![Listen {
             endpoint: address.clone(),
             options,
@@ -252,6 +255,16 @@ impl Mesh {
             });
         }
         config
+    }
+
+    /// The time of day at the start of a run, in runs: later than that of most runs before, and never the same.
+    fn incarnation(&self) -> u64 {
+        let back = match self.net.next_seed() {
+            odd if odd % 2 == 1 => (odd / 2) % (SET_BACK_MAX + 1),
+            _ => 0,
+        };
+        let time = self.runs.saturating_sub(back) * (SET_BACK_MAX + 1) + back;
+        (time + 1) * RUN_STEP
     }
 
     /// A node ends in good order: it tells the others, and its clients.

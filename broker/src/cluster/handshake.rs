@@ -21,7 +21,7 @@ use dialtone_protocol::frame::{Close, Link, Refused};
 use dialtone_protocol::limits::{HELLO_LEN_MAX, TEXT_LEN_MAX};
 use dialtone_protocol::session::negotiate;
 use dialtone_protocol::{Code, Frame, codec};
-use dialtone_transport::{Batch, Connection, Endpoint, Info, Lane, Reader, Writer};
+use dialtone_transport::{Batch, Connection, Endpoint, Error, Info, Lane, Reader, Writer};
 
 use super::Cluster;
 use super::claims::Claim;
@@ -379,6 +379,11 @@ impl Wire {
             match received {
                 Ok(0) => return Err(Failure::Gone("the other end hung up".to_owned())),
                 Ok(_) => {}
+                // The word that came with the end of the connection, where that was faster than the frame.
+                Err(Error::Closed { code, reason }) => {
+                    let refused = Refused::new(Code::from_number(code), reason);
+                    return Err(Failure::RefusedUs(node, refused));
+                }
                 Err(error) => return Err(Failure::Gone(error.to_string())),
             }
         }
@@ -422,12 +427,19 @@ fn out_of_place(node: Option<String>, link: &Link) -> Failure {
 
 /// Says why there is no link, and closes.
 pub(crate) async fn refuse(writer: &mut Writer, refused: &Refused) {
+    refuse_after(writer, Vec::new(), refused).await;
+}
+
+/// As [`refuse`], with something to be said before.
+pub(crate) async fn refuse_after(writer: &mut Writer, first: Vec<Link>, refused: &Refused) {
     let close = Frame::Close(Close {
         code: refused.code,
         text: refused.text.clone(),
     });
     let mut batch = Batch::new();
-    batch.push(Bytes::from(close.to_vec()));
+    for frame in first.into_iter().map(Frame::Link).chain([close]) {
+        batch.push(Bytes::from(frame.to_vec()));
+    }
     let said = async {
         poll_fn(|cx| writer.poll_send(cx, Lane::Interactive, &mut batch)).await?;
         poll_fn(|cx| writer.poll_close(cx, refused.code.number(), &refused.text)).await

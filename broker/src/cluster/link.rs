@@ -384,6 +384,7 @@ impl LinkConn {
             },
             Ending::Outbox(code @ Code::SlowConsumer) => {
                 self.shared.metrics.slow_consumers.add(1);
+                self.cluster.links_overflowed_total.add(1);
                 Close {
                     code: *code,
                     text: "the node read too slowly".to_owned(),

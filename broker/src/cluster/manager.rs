@@ -374,12 +374,7 @@ async fn take_place(
     let joining = cluster.joining.lock().await;
     if let Err(refused) = may_join(cluster, &introduced, has_dialled) {
         drop(joining);
-        if !handshake::is_not_needed(&refused) {
-            let remote = introduced.info.remote.map(|remote| remote.to_string());
-            let node = Some(introduced.node.name.clone());
-            cluster.on_refusal(node, remote, "refused", &refused);
-        }
-        handshake::refuse(&mut introduced.writer, &refused).await;
+        turn_away(cluster, &mut introduced, &refused).await;
         return Err(refused);
     }
     if let Some(old) = current(cluster, &introduced) {
@@ -396,6 +391,32 @@ async fn take_place(
     cluster.links_total.add(1);
     cluster.changed.notify_one();
     Ok(placed)
+}
+
+/// Tells the other end why there is no link, and what it must know to be let in the next time.
+async fn turn_away(cluster: &Cluster, introduced: &mut Introduced, refused: &Refused) {
+    let node = &introduced.node;
+    let is_member = introduced.role.is_member();
+    let later = is_member.then(|| cluster.membership.lock().later_run_of(node));
+    if let Some(later) = later.flatten() {
+        tracing::info!(
+            node = node.name,
+            incarnation = node.incarnation,
+            known = later.incarnation,
+            "a node whose clock was set back is told to count on from its last run"
+        );
+        let proof = introduced.accept.take().map(Link::Proof);
+        let first = proof
+            .into_iter()
+            .chain([Link::Members(vec![later])])
+            .collect();
+        return handshake::refuse_after(&mut introduced.writer, first, refused).await;
+    }
+    if !handshake::is_not_needed(refused) {
+        let remote = introduced.info.remote.map(|remote| remote.to_string());
+        cluster.on_refusal(Some(node.name.clone()), remote, "refused", refused);
+    }
+    handshake::refuse(&mut introduced.writer, refused).await;
 }
 
 fn put_in_place(

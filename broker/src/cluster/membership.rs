@@ -131,7 +131,7 @@ impl Membership {
     pub fn join(&mut self, endpoint: Endpoint, time: u64, now: Instant) {
         if self.own.left {
             self.own.left = false;
-            self.own.incarnation = time.max(self.own.incarnation + 1);
+            self.own.incarnation = time.max(self.own.incarnation.saturating_add(1));
             self.news.insert(self.own.name.clone());
             for member in self.members.values_mut() {
                 member.backoff.hurry(now);
@@ -207,6 +207,13 @@ impl Membership {
         Ok(())
     }
 
+    /// What a node that says this must be told to take part: a later run of it than this one is known, and has left.
+    /// Its clock was set back in between. It takes a higher incarnation then, as in [`on_members`](Self::on_members).
+    pub fn later_run_of(&self, info: &NodeInfo) -> Option<NodeInfo> {
+        let known = &self.members.get(&info.name)?.info;
+        (known.left && known.incarnation > info.incarnation).then(|| known.clone())
+    }
+
     /// A link with this number was made with the node.
     pub fn on_linked(&mut self, info: NodeInfo, link: u64, now: Instant) {
         let name = info.name.clone();
@@ -275,7 +282,7 @@ impl Membership {
     /// Somebody took this node for gone: says that it is not.
     fn on_told_of_itself(&mut self, info: &NodeInfo) {
         if info.left && !self.own.left && info.incarnation >= self.own.incarnation {
-            self.own.incarnation = info.incarnation + 1;
+            self.own.incarnation = info.incarnation.saturating_add(1);
             self.news.insert(self.own.name.clone());
         }
     }

@@ -108,6 +108,7 @@ impl Cluster {
             links,
             counts_waiting: self.counts.len() as u64,
             links_total: self.links_total.get(),
+            links_overflowed_total: self.links_overflowed_total.get(),
             refusals_total: refusals.total,
             counts_missed_total: self.counts.missed(),
             refusals: latest.collect(),

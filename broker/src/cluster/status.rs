@@ -27,6 +27,8 @@ pub struct Status {
     pub counts_waiting: u64,
     /// Links that were established.
     pub links_total: u64,
+    /// Links that this node closed because the other one did not take what waited for it.
+    pub links_overflowed_total: u64,
     /// Nodes that were refused, or refused us.
     pub refusals_total: u64,
     /// Acknowledgements that were sent without the count of some node.

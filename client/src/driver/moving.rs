@@ -1,7 +1,8 @@
 //! Leaving a node that drains: the next connection is made while the old one still serves, then the client changes over.
 //!
 //! For the change no answer may be awaited on the old connection, and it must have delivered all it will: a message may
-//! be missed in between, but none comes twice.
+//! be missed in between, but none comes twice. A client that asks all the time would never be without a question, so
+//! that new ones are held back at times until those under way are answered.
 
 use std::fmt;
 use std::pin::Pin;
@@ -22,6 +23,13 @@ const PATIENCE: f64 = 0.6;
 /// How long the old connection may take for its last deliveries.
 const SWITCH_MAX: Duration = Duration::from_secs(2);
 
+/// How long new questions are held back at a time. The broker answers most of them within a round trip; those that other
+/// clients answer may take longer, and must not hold up what does not depend on them.
+const HOLD: Duration = Duration::from_secs(1);
+
+/// How long questions are asked again after they were held back in vain for the first time; doubles each time.
+const HOLD_PAUSE: Duration = Duration::from_secs(2);
+
 type Dialling = Pin<Box<dyn Future<Output = Opened> + Send>>;
 
 /// A move to another node.
@@ -31,6 +39,17 @@ pub(super) struct Moving {
     /// When answers are awaited no longer, and then when the old connection is left whatever it has said.
     deadline: Instant,
     switching: Option<Switching>,
+    hold: Hold,
+}
+
+/// Whether new questions are held back.
+#[derive(Debug, Clone, Copy)]
+struct Hold {
+    is_on: bool,
+    /// When that changes.
+    until: Instant,
+    /// How long the next pause between two of them is.
+    pause: Duration,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -56,7 +75,11 @@ impl Moving {
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.opened.as_ref().map(|_| self.deadline)
+        self.opened.as_ref()?;
+        match self.switching {
+            None => Some(self.deadline.min(self.hold.until)),
+            Some(_) => Some(self.deadline),
+        }
     }
 
     /// The connection to the next node, if it was made already.
@@ -96,12 +119,17 @@ impl Driver {
             }
         });
         let patience = Duration::from_millis(drain.grace_ms.into()).mul_f64(PATIENCE);
-        let deadline = Instant::now() + patience;
+        let now = Instant::now();
         self.moving = Some(Moving {
             dialling: Some(dialling),
             opened: None,
-            deadline,
+            deadline: now + patience,
             switching: None,
+            hold: Hold {
+                is_on: false,
+                until: now,
+                pause: HOLD_PAUSE,
+            },
         });
     }
 
@@ -116,8 +144,13 @@ impl Driver {
             moving.opened = Some(Box::new(opened));
         }
         let now = Instant::now();
-        let is_ready = moving.opened.is_some() && !moving.is_switching();
-        if is_ready && (now >= moving.deadline || self.is_quiet(link)) {
+        if moving.opened.is_none() || moving.is_switching() {
+            return;
+        }
+        let is_overdue = now >= moving.deadline;
+        if !is_overdue && !self.is_quiet(link) {
+            self.hold(now);
+        } else {
             self.shared.outgoing.lock().pause();
             let switching = self
                 .pause_subscriptions()
@@ -126,6 +159,26 @@ impl Driver {
                 moving.switching = Some(switching);
                 moving.deadline = now + SWITCH_MAX;
             }
+        }
+    }
+
+    /// Holds questions back, or lets them go again, when that is due.
+    fn hold(&mut self, now: Instant) {
+        let Some(Moving { hold, .. }) = &mut self.moving else {
+            return;
+        };
+        if now < hold.until {
+            return;
+        }
+        hold.is_on = !hold.is_on;
+        if hold.is_on {
+            hold.until = now + HOLD;
+            self.shared.outgoing.lock().pause();
+        } else {
+            hold.until = now + hold.pause;
+            hold.pause *= 2;
+            self.shared.outgoing.lock().go_on();
+            self.shared.changed.notify_waiters();
         }
     }
 

@@ -1,14 +1,15 @@
 //! Lost connections, and moving away from a node that drains.
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use dialtone_client::error::DISCONNECTED;
-use dialtone_client::{Code, Limits, Options, Reason, Reconnect, Status};
+use dialtone_client::{Client, Code, Limits, Options, Reason, Reconnect, Status};
 use dialtone_protocol::frame::{Drain, Frame, Subscribed};
 use dialtone_transport::memory::Hub;
 use tokio::time::Instant;
 
-use crate::peer::{Node, pair, pair_with};
+use crate::peer::{Node, Peer, pair, pair_with};
 
 #[tokio::test(start_paused = true)]
 async fn subscriptions_are_restored_in_one_batch() {
@@ -273,4 +274,109 @@ async fn answers_are_awaited_before_the_client_moves() {
         .wait_for(|status| matches!(status, Status::Connected { node, .. } if node == "n2"))
         .await;
     moved.unwrap();
+}
+
+/// Publishes with acknowledgement, again and again, so that one is always on its way; how many were acknowledged.
+async fn publish_always(client: &Client, stop: &Cell<bool>) -> u32 {
+    let mut count = 0;
+    while !stop.get() {
+        client.publish_acked("p", b"x").await.unwrap();
+        count += 1;
+    }
+    count
+}
+
+/// Acknowledges each message when the next one has come, or none comes for a while, until the client leaves.
+async fn acknowledge_late(old: &mut Peer) {
+    let mut last = old.expect_publish().await.request;
+    loop {
+        let next = tokio::time::timeout(Duration::from_millis(100), old.body()).await;
+        old.acknowledge(last, Ok(1)).await;
+        let body = match next {
+            Ok(body) => body.unwrap(),
+            Err(_elapsed) => old.body().await.unwrap(),
+        };
+        match Frame::decode(&body).unwrap() {
+            Frame::Publish(publish) => last = publish.request,
+            Frame::Close(close) => return assert_eq!(close.code, Code::Normal),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_always_waits_for_some_answer_moves_soon_and_loses_none() {
+    let hub = Hub::new();
+    let old_node = Node::bind(&hub, "n1").await;
+    let new_node = Node::bind(&hub, "n2").await;
+    let (client, mut old) = tokio::join!(
+        Options::new("memory:n1").hub(hub).connect(),
+        old_node.welcome()
+    );
+    let client = client.unwrap();
+    let stop = Cell::new(false);
+    let began = Instant::now();
+    let nodes = async {
+        let addresses = vec!["memory:n2".to_owned()];
+        let grace_ms = 100_000;
+        old.send(&Frame::Drain(Drain {
+            addresses,
+            grace_ms,
+        }))
+        .await;
+        let (mut new, ()) = tokio::join!(new_node.welcome(), acknowledge_late(&mut old));
+        assert!(
+            began.elapsed() < Duration::from_secs(5),
+            "{:?}",
+            began.elapsed()
+        );
+        stop.set(true);
+        for _ in 0..2 {
+            let request = new.expect_publish().await.request;
+            new.acknowledge(request, Ok(1)).await;
+        }
+    };
+    let (one, other) = (
+        publish_always(&client, &stop),
+        publish_always(&client, &stop),
+    );
+    let (one, other, ()) = tokio::join!(one, other, nodes);
+    assert!(one > 1 && other > 1, "{one} and {other}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_takes_long_holds_up_no_other_question_while_the_client_is_to_move() {
+    let hub = Hub::new();
+    let old_node = Node::bind(&hub, "n1").await;
+    let new_node = Node::bind(&hub, "n2").await;
+    let (client, mut old) = tokio::join!(
+        Options::new("memory:n1").hub(hub).connect(),
+        old_node.welcome()
+    );
+    let client = client.unwrap();
+    let node = async {
+        let request = old.expect_publish().await;
+        let addresses = vec!["memory:n2".to_owned()];
+        let grace_ms = 100_000;
+        old.send(&Frame::Drain(Drain {
+            addresses,
+            grace_ms,
+        }))
+        .await;
+        let _new = new_node.welcome().await;
+        let asked = old.expect_publish().await.request;
+        old.acknowledge(asked, Ok(1)).await;
+        let reply = request.reply.unwrap();
+        old.deliver(dialtone_protocol::SubscriptionId::INBOX, &reply, b"late")
+            .await;
+        assert_eq!(old.expect_close().await.code, Code::Normal);
+    };
+    let question = async {
+        // When questions are held back already.
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        client.publish_acked("p", b"x").await
+    };
+    let (answer, asked, ()) = tokio::join!(client.request("r", b"?"), question, node);
+    assert_eq!(answer.unwrap().payload().as_ref(), b"late");
+    assert_eq!(asked.unwrap(), 1);
 }

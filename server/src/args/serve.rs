@@ -101,7 +101,7 @@ lists them. Flags go before the environment, the environment before the file, th
 
 Signals:
   TERM, INT   drain: clients are told to move and connections close within --drain-grace; again: stop at once
-  HUP         read certificates, users, limits and log level again; connections stay
+  HUP         read certificates, users, limits, seeds and log level again; connections stay
 
 Examples:
   dialtone broker --listen ws://127.0.0.1:4480 --monitor 127.0.0.1:4490
@@ -116,6 +116,9 @@ pub(crate) struct Broker {
     /// With a join token: folder for the certificates in it [env: DIALTONE_CLUSTER_DIR] [default: ~/.local/share/dialtone/cluster]
     #[arg(long, value_name = "DIR", help_heading = "Cluster")]
     pub(crate) cluster_dir: Option<PathBuf>,
+    /// Also run a node of the persist service in this process, with its log in this folder; `persist.nodes` names the others
+    #[arg(long, value_name = "DIR")]
+    pub(crate) persist: Option<PathBuf>,
     /// Drain when standard input ends: whoever started this broker has gone
     #[arg(long, hide = true)]
     pub(crate) stop_with_stdin: bool,

@@ -19,7 +19,7 @@ pub(super) struct Child {
     /// Whether it has not been seen to end.
     pub(super) alive: bool,
     pid: Option<Pid>,
-    config: std::path::PathBuf,
+    start_command: String,
     /// It drains when this is closed, which the operating system does when this process dies in whatever way.
     _stdin: Option<ChildStdin>,
 }
@@ -39,6 +39,8 @@ impl Child {
         command
             .args(["broker", "--json", "--stop-with-stdin", "--config"])
             .arg(plan.config())
+            .arg("--persist")
+            .arg(plan.streams())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -61,7 +63,7 @@ impl Child {
                 .id()
                 .and_then(|id| i32::try_from(id).ok())
                 .and_then(Pid::from_raw),
-            config: plan.config(),
+            start_command: plan.start_command(),
             _stdin: process.stdin.take(),
         };
         let first_line = async move {
@@ -90,7 +92,7 @@ impl Child {
     }
 
     /// How to start it again.
-    pub(super) fn start_command(&self) -> String {
-        format!("dialtone broker --config {}", self.config.display())
+    pub(super) fn start_command(&self) -> &str {
+        &self.start_command
     }
 }

@@ -71,10 +71,9 @@ fn invitation(ready: &[Value], plans: &[Plan], paint: Paint) -> String {
     lines.push(format!("  dialtone top --cluster{at_first}"));
     if let (Some(last), Some(plan)) = (last, plans.last()) {
         lines.push(format!(
-            "\nLose a node, and see its subscriber move to another one; then start it again:\n  kill -9 {}\n  dialtone \
-             broker --config {}",
+            "\nLose a node, and see its subscriber move to another one; then start it again:\n  kill -9 {}\n  {}",
             last["pid"],
-            plan.config().display()
+            plan.start_command()
         ));
     }
     lines.push("\nCtrl-C stops all of them.".to_owned());

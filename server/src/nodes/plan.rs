@@ -12,6 +12,7 @@ use crate::cluster::expiry::WARN_BEFORE;
 use crate::cluster::folder::left;
 use crate::config::{Given, Origin, Settings, Span, as_file};
 use crate::discovery::{Link, PORT_CLUSTER};
+use crate::persist;
 
 /// The cluster's name.
 pub(super) const CLUSTER: &str = "local";
@@ -49,14 +50,15 @@ pub(super) fn prepare(settings: &Settings, data: &Path, count: u8) -> anyhow::Re
         .collect();
     let links = links?;
     let mut plans = Vec::new();
-    for (number, own) in numbers.zip(&links) {
-        let name = format!("n{}", number + 1);
+    let names: Vec<String> = numbers.clone().map(name).collect();
+    for ((number, own), name) in numbers.zip(&links).zip(&names) {
+        let name = name.clone();
         let folder = Folder::at(base.join(&name));
         folder.create()?;
         certify(&folder, &authority, &name)?;
         let others = links.iter().filter(|links| *links != own).flatten();
         plans.push(Plan {
-            settings: node_settings(settings, number, &name, own, &folder)?,
+            settings: node_settings(settings, number, &names, own, &folder)?,
             others: others.filter(|link| !is_any(link)).cloned().collect(),
             name,
             folder,
@@ -87,6 +89,20 @@ impl Plan {
         let path = self.config();
         crate::files::replace(&path, text.as_bytes(), 0o600)
             .with_context(|| format!("cannot write {}", path.display()))
+    }
+
+    /// Where the node keeps its streams.
+    pub(super) fn streams(&self) -> PathBuf {
+        self.folder.path().join(persist::FOLDER)
+    }
+
+    /// How to start the node.
+    pub(super) fn start_command(&self) -> String {
+        format!(
+            "dialtone broker --persist {} --config {}",
+            self.streams().display(),
+            self.config().display()
+        )
     }
 
     /// Where the configuration is.
@@ -128,12 +144,21 @@ fn certify(folder: &Folder, authority: &Authority, name: &str) -> anyhow::Result
 fn node_settings(
     settings: &Settings,
     number: u16,
-    name: &str,
+    names: &[String],
     links: &[Link],
     folder: &Folder,
 ) -> anyhow::Result<Settings> {
     let mut node = settings.clone();
-    node.node = own(Some(name.to_owned()));
+    let name = name(number);
+    // Each keeps its share of the streams in a log of its own, unless a database has all of them.
+    if settings.persist_postgres.value.is_none() {
+        node.persist_nodes = own(names.to_vec());
+        if let Some(archive) = &settings.persist_archive.value {
+            let place = archive.trim_end_matches('/');
+            node.persist_archive = own(Some(format!("{place}/{name}")));
+        }
+    }
+    node.node = own(Some(name));
     let listen: anyhow::Result<Vec<Endpoint>> = settings
         .listen
         .value
@@ -159,6 +184,11 @@ fn node_settings(
     node.cluster_key = own(Some(folder.key()));
     node.cluster_ca = own(Some(folder.ca()));
     Ok(node)
+}
+
+/// The name of the node of this number, from 0.
+fn name(number: u16) -> String {
+    format!("n{}", number + 1)
 }
 
 fn links_of(settings: &Settings, number: u16) -> anyhow::Result<Vec<Link>> {
@@ -227,6 +257,7 @@ mod tests {
                 plan.folder.identity().unwrap().unwrap().name.to_string(),
                 format!("node {} of cluster local", plan.name)
             );
+            assert_eq!(node.persist_nodes.value, ["n1", "n2", "n3"]);
             assert_eq!(node.cluster_seeds.value.len(), 2);
             let own = Link(node.cluster_listen.value[0].0.clone());
             assert!(

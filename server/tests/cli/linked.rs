@@ -256,6 +256,25 @@ fn nodes_find_each_other_by_name_and_follow_what_changes() {
 }
 
 #[test]
+fn other_seeds_are_used_after_a_reload() {
+    let home = Home::new();
+    let secret = "a secret of the cluster";
+    let first = with_secret(&home, "n1", secret, &[]);
+    let config = home.write("n2.toml", "[cluster]\nseeds = []\n");
+    let second = with_secret(&home, "n2", secret, &["--config", &config]);
+    let seeds = format!("[cluster]\nseeds = [\"{}\"]\n", link_of(&first));
+    home.write("n2.toml", &seeds);
+    second.running.signal(Signal::HUP);
+    let seen = until(&home, &second, |status| state(status, "n1") == "linked");
+    assert_eq!(seen["seeds"][0]["url"], link_of(&first));
+    // What cannot be read changes nothing.
+    home.write("n2.toml", "[cluster]\nseeds = [\"carrier-pigeon://n1\"]\n");
+    second.running.signal(Signal::HUP);
+    second.running.until("the configuration stays as it was");
+    assert_eq!(status(&home, &second)["seeds"], seen["seeds"]);
+}
+
+#[test]
 fn two_clusters_exchange_messages_over_gateways() {
     let home = Home::new();
     let node = |node: &str, cluster: &str, port: u16, gateway: &str| {

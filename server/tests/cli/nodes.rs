@@ -68,16 +68,52 @@ fn a_node_that_is_killed_is_told_and_the_others_go_on() {
     let (first, second) = (&ready["nodes"][0], &ready["nodes"][1]);
     kill_process(pid(first), Signal::KILL).unwrap();
     up.until("n1 was ended by signal 9; one node goes on.");
-    let start = up.until("dialtone broker --config ");
+    let start = up.until("dialtone broker --persist ");
     let url = second["urls"][0].as_str().unwrap();
     home.run(&["rtt", "--url", url, "--count", "1"]).ok();
 
-    let config = start.trim().rsplit_once(' ').unwrap().1;
-    let again = crate::process::Broker::new(home.start(&["broker", "--json", "--config", config]));
+    let args = start.split_once("dialtone ").unwrap().1;
+    let args: Vec<&str> = args.split_whitespace().chain(["--json"]).collect();
+    let again = crate::process::Broker::new(home.start(&args));
     assert_eq!(again.ready["node"], "n1");
 
     kill_process(pid(second), Signal::KILL).unwrap();
     up.end().exits(1).says("all nodes have ended");
+}
+
+#[test]
+fn streams_are_spread_over_the_nodes_and_are_there_again_with_their_node() {
+    const STREAMS: u32 = 12;
+    let home = Home::new();
+    let (up, ready) = up(&home, "3");
+    let url = |node: usize| ready["nodes"][node]["urls"][0].as_str().unwrap();
+    for number in 0..STREAMS {
+        let (stream, at) = (format!("s{number}"), url(number as usize % 3));
+        home.run(&["stream", "add", &stream, "--url", at]).ok();
+        home.run(&["stream", "append", &stream, "one", "--url", at])
+            .ok();
+    }
+    // Each node has some of them: all can be read at any node, and with one node some are away.
+    kill_process(pid(&ready["nodes"][2]), Signal::KILL).unwrap();
+    let start = up.until("dialtone broker --persist ");
+    let is_there = |number: u32, at: usize, patience: &str| {
+        let stream = format!("s{number}");
+        let read = ["stream", "read", &stream, "-n", "1", "--timeout", patience];
+        let done = home.run(&[&read[..], &["--url", url(at)]].concat());
+        done.code == Some(0)
+    };
+    let there = |at: usize| {
+        (0..STREAMS)
+            .filter(|number| is_there(*number, at, "1s"))
+            .count()
+    };
+    let (first, second) = (there(0), there(1));
+    assert_eq!(first, second);
+    assert!(0 < first && first < STREAMS as usize, "{first} are there");
+    let args = start.split_once("dialtone ").unwrap().1;
+    let args: Vec<&str> = args.split_whitespace().chain(["--json"]).collect();
+    let _again = crate::process::Broker::new(home.start(&args));
+    assert!((0..STREAMS).all(|number| is_there(number, 0, "1m")));
 }
 
 #[test]
@@ -177,7 +213,7 @@ fn an_invitation_says_what_to_try_and_what_to_kill() {
         "  dialtone cluster nodes --url ws://127.0.0.1:",
         "  dialtone top --cluster --url ws://127.0.0.1:",
         "  kill -9 ",
-        "  dialtone broker --config ",
+        "  dialtone broker --persist ",
     ] {
         assert!(said.contains(part), "{part:?} is missing:\n{said}");
     }

@@ -1,6 +1,7 @@
 //! What the broker and its clients promise, in simulated time on links that misbehave, one file for each promise.
 //!
-//! `DIALTONE_SEEDS=1000` runs each test with so many seeds instead of a few.
+//! `DIALTONE_SEEDS=1000` runs each test with so many seeds instead of a few, `DIALTONE_FIRST_SEED=17` begins with another
+//! one than 0, and `DIALTONE_LOG=debug` shows what brokers, clients and tests log, with the simulated time.
 
 #![expect(clippy::unwrap_used, reason = "a step that fails is a test that fails")]
 #![expect(
@@ -10,6 +11,10 @@
 
 use std::thread;
 use std::time::Duration;
+
+use tokio::time::Instant;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::FormatTime;
 
 mod cluster;
 mod determinism;
@@ -33,6 +38,9 @@ mod storm;
 /// Longest simulated time of one run; what takes longer is stuck.
 const RUN_MAX: Duration = Duration::from_hours(24);
 
+/// When so many seeds have failed, no more are tried.
+const FAILED_MAX: usize = 20;
+
 /// Runs a test with each of `few` seeds, or as many as the environment asks for, in a runtime of one thread with a
 /// clock that stands still while something can be done. Each has a thread of its own, so that nothing is left of the
 /// seed before.
@@ -45,27 +53,59 @@ fn simulate<F: Future>(few: u64, test: impl Fn(u64) -> F + Sync) {
         .ok()
         .map(|seed| seed.parse().expect("the seed is a number"));
     let first: u64 = first.unwrap_or(0);
-    for seed in first..first + seeds.unwrap_or(few) {
-        let run = || {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .start_paused(true)
-                .build()
-                .unwrap();
-            runtime.block_on(async {
-                tokio::time::timeout(RUN_MAX, test(seed))
-                    .await
-                    .expect("the run is stuck")
-            });
-        };
-        if let Err(panic) = thread::scope(|scope| scope.spawn(run).join()) {
+    let all = first..first + seeds.unwrap_or(few);
+    let mut failed = Vec::new();
+    for seed in all.clone() {
+        if let Err(panic) = thread::scope(|scope| scope.spawn(|| run(seed, &test)).join()) {
             let text = panic.downcast_ref::<String>().map(String::as_str);
             let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
-            panic!(
+            failed.push(format!(
                 "seed {seed} (DIALTONE_FIRST_SEED={seed} DIALTONE_SEEDS=1): {}",
                 text.unwrap_or("?")
-            );
+            ));
         }
+        if failed.len() >= FAILED_MAX {
+            break;
+        }
+    }
+    assert!(
+        failed.is_empty(),
+        "{} of the seeds {all:?} failed:\n{}",
+        failed.len(),
+        failed.join("\n")
+    );
+}
+
+/// Runs a test with one seed.
+fn run<F: Future>(seed: u64, test: impl Fn(u64) -> F) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .start_paused(true)
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let began = Instant::now();
+        let _log = std::env::var("DIALTONE_LOG").ok().map(|filter| {
+            let log = tracing_subscriber::fmt()
+                .with_env_filter(filter)
+                .with_timer(Simulated(began))
+                .with_writer(std::io::stderr)
+                .with_ansi(false)
+                .finish();
+            tracing::subscriber::set_default(log)
+        });
+        tokio::time::timeout(RUN_MAX, test(seed))
+            .await
+            .expect("the run is stuck")
+    });
+}
+
+/// The time of a log: since the run began.
+struct Simulated(Instant);
+
+impl FormatTime for Simulated {
+    fn format_time(&self, out: &mut Writer<'_>) -> std::fmt::Result {
+        write!(out, "{:>10.3}s", self.0.elapsed().as_secs_f64())
     }
 }
 

@@ -15,7 +15,7 @@ use rand::{RngExt as _, SeedableRng as _};
 use crate::{millis, seconds, simulate};
 
 mod player;
-use player::{Plan, Player};
+use player::{Plan, Played, Player};
 
 /// Ways between nodes of all kinds, each direction with a manner of its own.
 fn roads(seed: u64) -> (Manner, Manner) {
@@ -31,7 +31,7 @@ fn road(rng: &mut StdRng) -> Manner {
     Manner {
         delay_max: millis(*[0, 1, 40, 250].choose(rng).expect("some")),
         chunk_max,
-        capacity: 256 << 10,
+        capacity: *[16 << 10, 256 << 10].choose(rng).expect("some"),
         bandwidth: *[None, None, Some(40_000)].choose(rng).expect("some"),
         stall_every: if chunk_max < 1_500 { 0 } else { 30 },
         stall: millis(rng.random_range(1..900)),
@@ -43,11 +43,21 @@ fn road(rng: &mut StdRng) -> Manner {
 fn forgetful(seed: u64) -> Config {
     let mut part = cluster::Config::new("c", Trust::Anyone);
     part.changes_max = [1, 3, 1 << 17][index(seed) % 3];
+    if floods(seed) {
+        part.outbox.high_bytes = 32 << 10;
+        part.outbox.low_bytes = 16 << 10;
+        part.outbox.max_bytes = 96 << 10;
+    }
     Config {
         cluster: Some(part),
         drain_grace: seconds(1),
         ..patient()
     }
+}
+
+/// Whether links take little, and more is published at times.
+fn floods(seed: u64) -> bool {
+    seed % 4 == 1
 }
 
 async fn player(seed: u64, plan: Plan) -> Player {
@@ -58,33 +68,53 @@ async fn player(seed: u64, plan: Plan) -> Player {
     Player::new(seed, mesh, plan).await
 }
 
-async fn play(seed: u64, plan: Plan) {
+async fn play(seed: u64, plan: Plan) -> Played {
     let mut player = player(seed, plan).await;
-    let (seen, _) = player
+    let played = player
         .play()
         .await
         .unwrap_or_else(|wrong| panic!("{wrong}"));
+    let seen = played.seen;
     assert!(
         seen.calm > 20 && seen.crossed > 20 && seen.acknowledged > 20,
         "next to nothing happens: {seen:?}"
     );
+    played
 }
 
-fn plan(nodes: usize) -> Plan {
+fn plan(nodes: usize, seed: u64) -> Plan {
     Plan {
         clusters: vec![("c", nodes)],
         clients: 2,
         rounds: 2,
         faults: 60,
         calm: 40,
+        floods: floods(seed),
     }
 }
 
 #[test]
 fn a_few_nodes_under_faults_agree_with_what_must_hold() {
+    let all: Mutex<Vec<Played>> = Mutex::default();
     simulate(60, async |seed| {
-        play(seed, plan(3 + index(seed) % 5)).await;
+        let played = play(seed, plan(3 + index(seed) % 5, seed)).await;
+        all.lock().push(played);
     });
+    let all = all.into_inner();
+    let sum = |count: fn(&Played) -> u64| all.iter().map(count).sum::<u64>();
+    let questions = sum(|played| played.seen.questions as u64);
+    let drained = sum(|played| played.seen.drained as u64);
+    let overflowed = sum(|played| played.overflowed);
+    let longest = all.iter().map(|played| played.rest).max();
+    println!(
+        "{questions} questions, {drained} clients of draining nodes, {overflowed} links overflowed, {longest:?} to rest"
+    );
+    if all.len() >= 20 {
+        assert!(
+            questions > 0 && drained > 0 && overflowed > 0,
+            "{questions} questions, {drained} clients of draining nodes, {overflowed} links overflowed"
+        );
+    }
 }
 
 #[test]
@@ -93,7 +123,7 @@ fn many_nodes_under_faults_agree_with_what_must_hold() {
         let plan = Plan {
             clients: 1,
             rounds: 1,
-            ..plan(if seed.is_multiple_of(2) { 20 } else { 50 })
+            ..plan(if seed.is_multiple_of(2) { 20 } else { 50 }, seed)
         };
         play(seed, plan).await;
     });
@@ -101,7 +131,7 @@ fn many_nodes_under_faults_agree_with_what_must_hold() {
 
 async fn scene(seed: u64) -> Vec<Event> {
     let recorder = Recorder::new();
-    let mut player = player(seed, plan(4)).await;
+    let mut player = player(seed, plan(4, seed)).await;
     player.record(&recorder);
     player
         .play()
@@ -158,13 +188,14 @@ fn two_clusters_with_gateways_under_faults_agree_with_what_must_hold() {
         }
         let plan = Plan {
             clusters: vec![("c", 2), ("d", far)],
-            ..plan(0)
+            ..plan(0, seed)
         };
         let mut player = Player::new(seed, mesh, plan).await;
-        let (seen, _) = player
+        let played = player
             .play()
             .await
             .unwrap_or_else(|wrong| panic!("{wrong}"));
+        let seen = played.seen;
         assert!(
             seen.calm > 20 && seen.crossed > 20,
             "next to nothing happens: {seen:?}"

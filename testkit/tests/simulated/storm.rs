@@ -10,7 +10,7 @@ use std::time::Duration;
 use dialtone_protocol::SubscriptionId;
 use dialtone_protocol::frame::Wanted;
 use dialtone_testkit::mesh::Loss;
-use dialtone_testkit::{Mesh, Peer};
+use dialtone_testkit::{Manner, Mesh, Peer, Said};
 
 use crate::{seconds, simulate};
 
@@ -110,5 +110,53 @@ fn a_hundred_thousand_subscriptions_reach_other_nodes_and_are_gone_with_theirs()
         mesh.start("c", "c3").await;
         mesh.rest(REST_MAX).await.unwrap();
         assert_eq!(known(&mesh, "c1"), Some(0));
+    });
+}
+
+/// A link that takes a hundred thousand bytes a second in each direction.
+fn narrow(_seed: u64) -> (Manner, Manner) {
+    let way = Manner {
+        bandwidth: Some(100_000),
+        chunk_max: 1_500,
+        capacity: 16 << 10,
+        ..Manner::ideal()
+    };
+    (way.clone(), way)
+}
+
+#[test]
+fn changes_of_interest_do_not_wait_behind_messages() {
+    const MESSAGES: usize = 2_000;
+    simulate(3, async |seed| {
+        let mut mesh = Mesh::new(seed);
+        mesh.set_ways(narrow);
+        mesh.start("c", "c1").await;
+        mesh.start("c", "c2").await;
+        mesh.rest(REST_MAX).await.unwrap();
+        let (mut publisher, mut here) = (mesh.peer("c1").await, mesh.peer("c1").await);
+        let mut there = mesh.peer("c2").await;
+        there.subscribe("load").await.unwrap();
+        mesh.rest(REST_MAX).await.unwrap();
+        // Twenty seconds of what the link takes.
+        for _ in 0..MESSAGES {
+            publisher.publish("load", &[7; 1_000]).await;
+        }
+        publisher.sync().await;
+        let mut held = Vec::new();
+        for number in 0..300 {
+            held.push(here.subscribe(&format!("news.{number}")).await.unwrap());
+        }
+        here.unsubscribe(&held[..299]).await;
+        let question = there.ask_interest("news.299", seconds(3)).await;
+        assert_eq!(there.interested(question).await, Ok(true));
+        let question = there.ask_interest("news.0", seconds(0)).await;
+        assert_eq!(there.interested(question).await, Ok(false));
+        let waiting = mesh.status("c1").links[0].pending_bytes;
+        assert!(waiting > 1_000_000, "only {waiting} bytes wait");
+        // Nothing of what waited is lost for it.
+        let heard = there.listen(seconds(60)).await;
+        let load = heard.iter().filter(|said| matches!(said, Said::Deliver(_)));
+        assert_eq!(load.count(), MESSAGES);
+        mesh.rest(REST_MAX).await.unwrap();
     });
 }

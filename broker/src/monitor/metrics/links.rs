@@ -53,6 +53,11 @@ pub(super) fn write_cluster(out: &mut Exposition, status: &Status) -> fmt::Resul
         &status.links_total,
     )?;
     out.counter(
+        "dialtone_cluster_links_overflowed_total",
+        "Links closed because the other node did not take what waited for it.",
+        &status.links_overflowed_total,
+    )?;
+    out.counter(
         "dialtone_cluster_refusals_total",
         "Nodes that were refused, or refused this one.",
         &status.refusals_total,

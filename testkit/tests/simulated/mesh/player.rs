@@ -3,21 +3,19 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use dialtone_protocol::Frame;
-use dialtone_protocol::frame::{
-    Credentials, Message, Pick, Publish, Subscribe, Unsubscribe, Wanted,
-};
-use dialtone_protocol::{RequestId, SubscriptionId};
-use dialtone_testkit::ledger::{Asked, ClientId, Seen, ending_request};
+use dialtone_protocol::frame::Credentials;
+use dialtone_testkit::ledger::{ClientId, Seen};
 use dialtone_testkit::mesh::Loss;
-use dialtone_testkit::peer::{fragments, publish};
 use dialtone_testkit::{Ledger, Link, Manner, Mesh, Peer, Recorder};
 use futures_util::future::join_all;
 use rand::rngs::StdRng;
 use rand::seq::{IndexedRandom as _, IteratorRandom as _};
 use rand::{RngExt as _, SeedableRng as _};
+use tokio::time::Instant;
 
 use crate::{millis, seconds};
+
+mod acts;
 
 /// When nothing is heard for so long, nothing is under way: longer than anything that a node waits for before it
 /// answers.
@@ -42,6 +40,8 @@ pub(super) struct Plan {
     pub(super) faults: usize,
     /// What is done in each calm.
     pub(super) calm: usize,
+    /// Whether more is published at times than links take.
+    pub(super) floods: bool,
 }
 
 /// See the module.
@@ -53,6 +53,18 @@ pub(super) struct Player {
     clients: BTreeMap<ClientId, Live>,
     recorder: Option<Recorder>,
     longest_rest: Duration,
+    /// Links that were closed because a node did not take what waited for it, at nodes that have gone.
+    overflowed: u64,
+}
+
+/// What a play has shown.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Played {
+    pub(super) seen: Seen,
+    /// The longest time until rest.
+    pub(super) rest: Duration,
+    /// Links that were closed because a node did not take what waited for it.
+    pub(super) overflowed: u64,
 }
 
 struct Live {
@@ -71,6 +83,7 @@ impl Player {
             clients: BTreeMap::new(),
             recorder: None,
             longest_rest: Duration::ZERO,
+            overflowed: 0,
         };
         player.start_missing().await;
         for _ in 0..player.plan.clients {
@@ -88,14 +101,15 @@ impl Player {
         self.recorder = Some(recorder.clone());
     }
 
-    /// Plays everything; what was seen, and the longest time until rest.
-    pub(super) async fn play(&mut self) -> Result<(Seen, Duration), String> {
+    /// Plays everything.
+    pub(super) async fn play(&mut self) -> Result<Played, String> {
         for _ in 0..self.plan.rounds {
             for _ in 0..self.plan.faults {
                 self.disturb().await?;
             }
             self.rest().await?;
             let before = self.faults_seen();
+            tracing::debug!("a calm begins");
             self.ledger.calm_begins();
             for _ in 0..self.plan.calm {
                 self.act(true).await;
@@ -106,6 +120,7 @@ impl Player {
             }
             self.until_quiet().await?;
             self.ledger.calm_ends();
+            tracing::debug!("the calm ends");
             let after = self.faults_seen();
             if before != after {
                 return Err(format!(
@@ -113,7 +128,19 @@ impl Player {
                 ));
             }
         }
-        Ok((self.ledger.check()?, self.longest_rest))
+        for name in self.mesh.names() {
+            self.note_overflows(&name);
+        }
+        Ok(Played {
+            seen: self.ledger.check()?,
+            rest: self.longest_rest,
+            overflowed: self.overflowed,
+        })
+    }
+
+    /// What a node knows goes with it.
+    fn note_overflows(&mut self, name: &str) {
+        self.overflowed += self.mesh.status(name).links_overflowed_total;
     }
 
     /// What grows with faults only, for each node: links that were made, acknowledgements without the count of a node,
@@ -132,6 +159,7 @@ impl Player {
 
     /// Ends all faults and waits until the nodes agree.
     async fn rest(&mut self) -> Result<(), String> {
+        tracing::debug!("all faults end");
         self.mesh.heal();
         self.start_missing().await;
         self.mesh.discover();
@@ -191,6 +219,7 @@ impl Player {
         if let Some(recorder) = &self.recorder {
             peer.record(recorder, &format!("client {id}"));
         }
+        tracing::debug!(client = id, node, "arrived");
         let node = node.to_owned();
         self.clients.insert(id, Live { node, peer, link });
     }
@@ -200,7 +229,9 @@ impl Player {
         let names = self.mesh.names();
         let [one, other] =
             [0, 1].map(|_| names.choose(&mut self.rng).expect("a node lives").clone());
-        match self.rng.random_range(0..40) {
+        let what = self.rng.random_range(0..44);
+        tracing::debug!(what, one, other, "disturb");
+        match what {
             0 | 1 => self.mesh.cut(&one, &other),
             2 | 3 => self.mesh.hold(&one, &other, true),
             4 => {
@@ -217,7 +248,9 @@ impl Player {
                 self.drop_client();
             }
             13 | 14 => self.arrive(&one).await,
-            15..20 => {
+            15 => self.drain(&one).await?,
+            16 | 17 if self.plan.floods => self.flood().await,
+            18..24 => {
                 let length = *[1, 50, 300, 2_000, 9_000, 20_000]
                     .choose(&mut self.rng)
                     .expect("some");
@@ -250,6 +283,7 @@ impl Player {
         let loss = *[Loss::Killed, Loss::Vanished]
             .choose(&mut self.rng)
             .expect("some");
+        self.note_overflows(name);
         self.mesh.lose(name, loss);
         self.lose_clients_of(name);
     }
@@ -257,8 +291,29 @@ impl Player {
     async fn stop(&mut self, name: &str) {
         if self.has_neighbours(name) {
             self.lose_clients_of(name);
+            self.note_overflows(name);
             self.mesh.stop(name).await;
         }
+    }
+
+    /// A node tells its clients to leave, who stay until it says goodbye, while everybody goes on.
+    async fn drain(&mut self, name: &str) -> Result<(), String> {
+        if !self.has_neighbours(name) {
+            return Ok(());
+        }
+        self.mesh.broker(name).drain();
+        for _ in 0..self.rng.random_range(1..12) {
+            self.act(false).await;
+            let length = millis(self.rng.random_range(0..150));
+            self.listen(length).await?;
+        }
+        self.note_overflows(name);
+        self.mesh.stop(name).await;
+        // What the node has said last is still on its way to those who are far from it.
+        while self.is_anybody_at(name) {
+            self.listen(millis(100)).await?;
+        }
+        Ok(())
     }
 
     fn has_neighbours(&self, name: &str) -> bool {
@@ -296,155 +351,10 @@ impl Player {
         }
     }
 
-    /// A client does something, without waiting for an answer.
-    async fn act(&mut self, calm: bool) {
-        let Some(id) = self.clients.keys().copied().choose(&mut self.rng) else {
-            return;
-        };
-        let mut bytes = Vec::new();
-        for _ in 0..self.rng.random_range(1..6) {
-            match self.rng.random_range(0..12) {
-                0 | 1 => self.subscribe(id, &mut bytes),
-                2 => self.unsubscribe(id, &mut bytes),
-                3 => self.publish_large(id, &mut bytes),
-                4 => self.request(id, &mut bytes),
-                _ => self.publish(id, &mut bytes),
-            }
-        }
-        if calm && self.rng.random_ratio(1, 12) {
-            let names = self.mesh.names();
-            let node = names.choose(&mut self.rng).expect("a node lives").clone();
-            self.arrive(&node).await;
-        }
-        self.send(id, &bytes).await;
-    }
-
-    async fn send(&mut self, id: ClientId, bytes: &[u8]) {
-        if let Some(live) = self.clients.get_mut(&id) {
-            live.peer.send_bytes(bytes).await;
-        }
-    }
-
-    fn number(&mut self, id: ClientId) -> u32 {
-        self.clients
-            .get_mut(&id)
-            .map_or(0, |live| live.peer.number())
-    }
-
-    fn subscribe(&mut self, id: ClientId, bytes: &mut Vec<u8>) {
-        let number = self.number(id);
-        let wanted = self.wanted(number);
-        self.ledger.subscribe(id, wanted.clone());
-        let request = RequestId(number);
-        let wanted = vec![wanted];
-        Frame::Subscribe(Subscribe { request, wanted }).encode(bytes);
-    }
-
-    fn wanted(&mut self, number: u32) -> Wanted {
-        let rng = &mut self.rng;
-        let group = rng
-            .random_ratio(2, 5)
-            .then(|| *["g", "h"].choose(rng).expect("some"));
-        let tap = group.is_none() && rng.random_ratio(1, 5);
-        let pick = if rng.random_ratio(1, 4) {
-            Pick::Segment(0)
-        } else {
-            Pick::Any
-        };
-        let pattern = *["a.b", "a.c", "a.*", "*.b", "b.>", ">", "b.c"]
-            .choose(rng)
-            .expect("some");
-        Wanted {
-            id: SubscriptionId(number),
-            group: group.map(str::to_owned),
-            tap,
-            pick,
-            ..Wanted::new(pattern)
-        }
-    }
-
-    fn unsubscribe(&mut self, id: ClientId, bytes: &mut Vec<u8>) {
-        let held = self.ledger.held_by(id);
-        let Some(&ended) = held.choose(&mut self.rng) else {
-            return;
-        };
-        self.ledger.unsubscribe(id, ended);
-        let request = ending_request(ended);
-        let ids = vec![ended];
-        Frame::Unsubscribe(Unsubscribe { request, ids }).encode(bytes);
-    }
-
-    fn subject(&mut self) -> &'static str {
-        ["a.b", "a.c", "b.b", "b.c", "b.c.d", "c"]
-            .choose(&mut self.rng)
-            .expect("some")
-    }
-
-    fn publish(&mut self, id: ClientId, bytes: &mut Vec<u8>) {
-        let subject = self.subject();
-        let request = self
-            .rng
-            .random_ratio(1, 2)
-            .then(|| RequestId(self.number(id)));
-        let message = self.ledger.publish(id, subject, request, 1, false);
-        let payload = message.to_le_bytes();
-        Frame::Publish(Publish {
-            request,
-            ..publish(subject, &payload)
-        })
-        .encode(bytes);
-    }
-
-    fn publish_large(&mut self, id: ClientId, bytes: &mut Vec<u8>) {
-        let subject = self.subject();
-        let parts = self.rng.random_range(2..5_u32);
-        let number = self.number(id);
-        let request = self.rng.random_ratio(1, 2).then_some(RequestId(number));
-        let message = self.ledger.publish(id, subject, request, parts, false);
-        let payload = message.to_le_bytes().repeat(100 * parts as usize);
-        let mut frames = fragments(number.into(), subject, &payload, 800);
-        if let Some(last) = frames.last_mut() {
-            last.request = request;
-        }
-        for frame in frames {
-            Frame::Publish(frame).encode(bytes);
-        }
-    }
-
-    fn request(&mut self, id: ClientId, bytes: &mut Vec<u8>) {
-        let subject = self.subject();
-        let number = self.number(id);
-        let Some(live) = self.clients.get(&id) else {
-            return;
-        };
-        let reply = format!("{}.{number}", live.peer.welcome().inbox);
-        let message = self.ledger.publish(id, subject, None, 1, true);
-        let payload = message.to_le_bytes();
-        let frame = Publish {
-            message: Message {
-                reply: Some(&reply),
-                ..publish(subject, &payload).message
-            },
-            ..publish(subject, &payload)
-        };
-        Frame::Publish(frame).encode(bytes);
-    }
-
-    async fn answer(&mut self, asked: Asked) {
-        let request = Some(RequestId(self.number(asked.client)));
-        let message = self
-            .ledger
-            .publish(asked.client, &asked.reply, request, 1, false);
-        let payload = message.to_le_bytes();
-        let frame = Frame::Publish(Publish {
-            request,
-            ..publish(&asked.reply, &payload)
-        });
-        self.send(asked.client, &frame.to_vec()).await;
-    }
-
     /// Listens to all clients; whether anything was said.
     async fn listen(&mut self, length: Duration) -> Result<bool, String> {
+        // Long enough for the brokers to notice who has gone.
+        let until = Instant::now() + length.max(millis(1));
         let listening = self
             .clients
             .iter_mut()
@@ -453,12 +363,13 @@ impl Player {
         let mut heard = false;
         for (id, said) in join_all(listening).await {
             for said in said {
+                tracing::debug!(client = id, ?said, "heard");
                 heard = true;
                 asked.extend(self.ledger.hear(id, said)?);
             }
         }
-        // Who is over has let the time pass at once.
-        tokio::time::sleep(length.min(millis(1))).await;
+        // Who is over, or where there is nobody, has let the time pass at once.
+        tokio::time::sleep_until(until).await;
         for (id, live) in &self.clients {
             if live.peer.is_over() {
                 self.ledger.lose(*id);
@@ -476,7 +387,7 @@ impl Player {
 
     async fn until_quiet(&mut self) -> Result<(), String> {
         for _ in 0..1_000 {
-            if !self.listen(QUIET).await? {
+            if !self.listen(QUIET).await? && !self.ledger.awaits_answers() {
                 return Ok(());
             }
         }
