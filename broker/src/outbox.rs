@@ -40,6 +40,9 @@ use write::Writing;
 /// a kilobyte costs less than counting references across threads; at eight it no longer does.
 pub(crate) const SHARE_LEN_MIN: usize = 8 << 10;
 
+/// Room for the head of a deliver frame, in bytes.
+const HEAD_LEN_MAX: usize = 40;
+
 /// Most bytes of each lane that are freed at once when an outbox is closed.
 const DISCARD_TURN: usize = 1 << 20;
 
@@ -211,11 +214,40 @@ impl Outbox {
                 queue.push_shared(head, shared.clone());
             }
             None => {
-                let out = queue.tail(section.len() + 40);
+                let out = queue.tail(section.len() + HEAD_LEN_MAX);
                 message::put_deliver(out, subscription, unreliable, fragment, section);
             }
         }
         let added = queue.len() - before;
+        self.pushed(&mut queued, added)
+    }
+
+    /// Puts in an encoded frame and right behind it, with nothing in between, a whole message; it travels on the
+    /// interactive lane even if it may be lost.
+    pub(crate) fn push_behind(
+        &self,
+        frame: &[u8],
+        subscription: SubscriptionId,
+        delivery: Delivery<'_>,
+    ) -> Pushed {
+        let Delivery {
+            unreliable,
+            section,
+            ..
+        } = delivery;
+        let mut queued = self.queued.lock();
+        if queued.closed.is_some() {
+            return Pushed::default();
+        }
+        queued.messages_out += 1;
+        queued.bytes_out += section.len() as u64;
+        let before = queued.interactive.len();
+        let out = queued
+            .interactive
+            .tail(frame.len() + section.len() + HEAD_LEN_MAX);
+        out.extend_from_slice(frame);
+        message::put_deliver(out, subscription, unreliable, None, section);
+        let added = queued.interactive.len() - before;
         self.pushed(&mut queued, added)
     }
 
@@ -232,7 +264,7 @@ impl Outbox {
         let before = queued.interactive.len();
         let (mut messages, mut bytes) = (0, 0);
         for section in sections {
-            let out = queued.interactive.tail(section.len() + 40);
+            let out = queued.interactive.tail(section.len() + HEAD_LEN_MAX);
             message::put_deliver(out, subscription, false, None, section);
             messages += 1;
             bytes += section.len() as u64;
@@ -321,14 +353,14 @@ impl Outbox {
         let Some(len_max) = queued.datagram_len_max else {
             return false;
         };
-        if section.len() + 40 > len_max {
+        if section.len() + HEAD_LEN_MAX > len_max {
             return false;
         }
         if queued.datagrams.len() >= self.bounds.datagrams {
             self.dropped.fetch_add(1, Ordering::Relaxed);
             return true;
         }
-        let mut frame = Vec::with_capacity(section.len() + 40);
+        let mut frame = Vec::with_capacity(section.len() + HEAD_LEN_MAX);
         message::put_deliver(&mut frame, subscription, true, None, section);
         queued.datagrams.push(Bytes::from(frame));
         true
@@ -352,7 +384,7 @@ impl Outbox {
         section: &[u8],
         unreliable: bool,
     ) -> usize {
-        let mut frame = Vec::with_capacity(section.len() + 40);
+        let mut frame = Vec::with_capacity(section.len() + HEAD_LEN_MAX);
         message::put_deliver(&mut frame, subscription, unreliable, None, section);
         let added = frame.len();
         let (freed, dropped) =

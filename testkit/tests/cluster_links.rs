@@ -15,9 +15,11 @@ use dialtone_client::{Client, Options};
 use dialtone_transport::memory::Hub;
 use dialtone_transport::tls::{ClientCertificate, ClientTls, Roots, ServerTls};
 use dialtone_transport::{DialOptions, Endpoint, ListenOptions};
+use futures_util::future::join_all;
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
 };
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 /// How often is looked, and how often at most: together far more than anything here takes.
@@ -287,4 +289,51 @@ async fn a_certificate_of_another_node_cluster_or_ca_is_refused() {
     let error = here.seeds[0].error.as_deref().unwrap();
     assert!(error.contains("certificate"), "{error}");
     assert_eq!(here.links, []);
+}
+
+/// Publishes to a subject with so many subscribers at another node, and looks at each count.
+async fn publish_counted(client: Client, subscribers: u32) {
+    const MESSAGES: u32 = 1_000;
+    let subject = format!("count.{subscribers}");
+    let publish = || client.publish_acked(subject.as_str(), "x");
+    let mut looks = 0;
+    while publish().await.unwrap() < subscribers {
+        looks += 1;
+        assert!(looks < LOOKS_MAX, "the other node's interest is not known");
+        tokio::time::sleep(LOOK).await;
+    }
+    for _ in 0..MESSAGES {
+        let (one, other) = tokio::join!(publish(), publish());
+        let counts = (one.unwrap(), other.unwrap());
+        assert_eq!(counts, (subscribers, subscribers));
+    }
+}
+
+/// On several threads, where messages of other publishers come in between.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn an_acknowledgement_counts_the_receivers_of_its_own_message() {
+    const PUBLISHERS: u32 = 6;
+    let secret = "a secret of some length";
+    let first = Node::start("n1", "quic://127.0.0.1:0", vec![], by_secret(secret)).await;
+    let seeds = vec![first.endpoint.clone()];
+    let second = Node::start("n2", "quic://127.0.0.1:0", seeds, by_secret(secret)).await;
+    let receiver = second.client().await;
+    let mut subscriptions = Vec::new();
+    for subscribers in 1..=PUBLISHERS {
+        for _ in 0..subscribers {
+            let subject = format!("count.{subscribers}");
+            subscriptions.push(receiver.subscribe(subject).await.unwrap());
+        }
+    }
+    let receiving = join_all(subscriptions.into_iter().map(async |mut subscription| {
+        while subscription.next().await.is_some() {}
+    }));
+    let mut publishers = JoinSet::new();
+    for subscribers in 1..=PUBLISHERS {
+        publishers.spawn(publish_counted(first.client().await, subscribers));
+    }
+    tokio::select! {
+        _ = receiving => panic!("a subscription has ended"),
+        () = async { while let Some(done) = publishers.join_next().await { done.unwrap() } } => {}
+    }
 }

@@ -160,8 +160,8 @@ impl Default for Timing {
     fn default() -> Self {
         Self {
             handshake_max: Duration::from_secs(10),
-            ping_interval: Duration::from_secs(5),
-            pong_max: Duration::from_secs(10),
+            ping_interval: Duration::from_secs(2),
+            pong_max: Duration::from_secs(5),
             redial_min: Duration::from_millis(250),
             redial_max: Duration::from_secs(15),
             forget_after: Duration::from_mins(30),

@@ -13,7 +13,6 @@ use dialtone_protocol::frame::Published;
 use dialtone_protocol::frame::link::{Counted, Link};
 use dialtone_protocol::{Frame, RequestId};
 use dialtone_transport::Lane;
-use smallvec::SmallVec;
 
 use crate::chance::RandomState;
 use crate::peer::Peer;
@@ -30,8 +29,8 @@ pub(crate) struct Counts {
 /// Who is told.
 #[derive(Debug)]
 pub(crate) enum Asker {
-    /// A publisher, for these publishes to one subject.
-    Publisher(Arc<Peer>, SmallVec<[RequestId; 1]>),
+    /// A publisher, for this publish.
+    Publisher(Arc<Peer>, RequestId),
     /// Another node, for whom the message was passed on.
     Node(Arc<Peer>, u64),
 }
@@ -99,14 +98,10 @@ impl Counts {
 impl Pending {
     fn tell(self) {
         match self.asker {
-            Asker::Publisher(peer, requests) => {
-                let mut claimed = false;
-                for request in requests {
-                    let outcome = Ok(self.count);
-                    let frame = Frame::Published(Published { request, outcome });
-                    claimed |= peer.outbox.push_frame(&frame).claimed;
-                }
-                if claimed {
+            Asker::Publisher(peer, request) => {
+                let outcome = Ok(self.count);
+                let frame = Frame::Published(Published { request, outcome });
+                if peer.outbox.push_frame(&frame).claimed {
                     peer.outbox.flush();
                 }
             }

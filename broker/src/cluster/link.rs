@@ -4,6 +4,7 @@
 //! then messages. Writing is the outbox's, which links share with clients: a message for another
 //! node is put there by whoever routes it.
 
+use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -57,6 +58,10 @@ const WITHDRAW_TURN: usize = 500;
 /// After so many bytes a link lets the others of its thread have their turn.
 const YIELD_LEN: usize = 512 << 10;
 
+/// Fragmented messages of which is remembered who got them: the question for one comes right behind its last fragment,
+/// with at most the last fragments of other connections in between.
+const FRAGMENTED_COUNTS_MAX: usize = 256;
+
 /// How long a fragmented message may wait for its next fragment.
 const FRAGMENT_IDLE_MAX: Duration = Duration::from_mins(2);
 
@@ -76,11 +81,10 @@ pub(super) struct LinkConn {
     fragments: Table<Kept>,
     /// What the other end has declared.
     sets: HashMap<u32, Box<[SubscriptionId]>, RandomState>,
-    /// Who got the last whole message, and the last fragmented one.
-    last: Counted,
-    last_fragmented: Option<(u64, Counted)>,
-    /// The number under which that one was passed on.
-    last_kept_id: Option<u64>,
+    /// The question that the next whole message answers.
+    asked: Option<u64>,
+    /// Who got the latest fragmented messages, oldest first.
+    fragmented: VecDeque<Fragmented>,
     cursor: Cursor,
     mirror: Mirror,
     /// There may be more to announce than the control lane takes.
@@ -94,9 +98,13 @@ pub(super) struct LinkConn {
     read_len: usize,
 }
 
-/// How many got a message here, and which other nodes may add to that.
-#[derive(Debug, Default)]
-struct Counted {
+/// Who got a fragmented message: how many here, and which other nodes may add to that.
+#[derive(Debug)]
+struct Fragmented {
+    /// The other node's number for it.
+    id: u64,
+    /// The number under which it was passed on.
+    own_id: u64,
     count: u32,
     onward: Onward,
 }
@@ -171,9 +179,8 @@ impl LinkConn {
             dice: Dice::new(chance::number()),
             fragments,
             sets: HashMap::default(),
-            last: Counted::default(),
-            last_fragmented: None,
-            last_kept_id: None,
+            asked: None,
+            fragmented: VecDeque::new(),
             cursor: Cursor::Start,
             mirror: Mirror::new(config.patterns_max),
             waits_to_announce: false,

@@ -41,6 +41,20 @@ impl Effects {
         self.note(&target.peer, pushed);
     }
 
+    /// Delivers a whole message to a link right behind an encoded frame, with nothing in between.
+    pub(crate) fn deliver_behind(
+        &mut self,
+        frame: &[u8],
+        target: &Target<Arc<Peer>>,
+        delivery: Delivery<'_>,
+    ) {
+        let outbox = &target.peer.outbox;
+        let pushed = outbox.push_behind(frame, target.subscription, delivery);
+        self.messages_out += 1;
+        self.bytes_out += delivery.section.len() as u64;
+        self.note(&target.peer, pushed);
+    }
+
     /// Delivers several messages in one step.
     pub(crate) fn deliver_all<'s>(
         &mut self,

@@ -178,6 +178,25 @@ impl Send {
 impl Effects {
     /// Sends a message to other nodes.
     pub(crate) fn send_all(&mut self, onward: &[Send], delivery: Delivery<'_>) {
+        self.send_with(onward, delivery, None);
+    }
+
+    /// Sends a whole message to other nodes, asks them how many of theirs get it, and tells `asker` the sum with `count`,
+    /// the receivers of this node, when all have answered.
+    pub(crate) fn send_asking(
+        &mut self,
+        shared: &Shared,
+        asker: Asker,
+        count: u32,
+        onward: &[Send],
+        delivery: Delivery<'_>,
+    ) {
+        let question = self.begin_asking(shared, asker, count, onward, None);
+        let question = question.map(|question| question.to_vec());
+        self.send_with(onward, delivery, question.as_deref());
+    }
+
+    fn send_with(&mut self, onward: &[Send], delivery: Delivery<'_>, question: Option<&[u8]>) {
         if onward.is_empty() {
             return;
         }
@@ -188,11 +207,11 @@ impl Effects {
             ..delivery
         };
         for send in onward {
-            self.send(send, delivery);
+            self.send(send, delivery, question.filter(|_| send.counts));
         }
     }
 
-    fn send(&mut self, send: &Send, delivery: Delivery<'_>) {
+    fn send(&mut self, send: &Send, delivery: Delivery<'_>, question: Option<&[u8]>) {
         let is_first = delivery.fragment.is_none_or(|fragment| fragment.index == 0);
         let target = |subscription| Target {
             peer: Arc::clone(&send.peer),
@@ -200,10 +219,10 @@ impl Effects {
             drop_oldest: 0,
         };
         match (&*send.groups, &send.peer.link) {
-            ([], _) => self.deliver(&target(SubscriptionId::INBOX), delivery),
-            ([number], _) => self.deliver(&target(*number), delivery),
+            ([], _) => self.put(&target(SubscriptionId::INBOX), delivery, question),
+            ([number], _) => self.put(&target(*number), delivery, question),
             // Later fragments follow the first one, wherever it went.
-            (_, _) if !is_first => self.deliver(&target(SubscriptionId::INBOX), delivery),
+            (_, _) if !is_first => self.put(&target(SubscriptionId::INBOX), delivery, question),
             (groups, Some(link)) => {
                 let lane = if delivery.fragment.is_some() {
                     Lane::Bulk
@@ -220,54 +239,73 @@ impl Effects {
                     let frame = Frame::Link(Link::Destination(declared));
                     self.push_frame_on(&send.peer, lane, &frame);
                 }
-                self.deliver(&target(number), delivery);
+                self.put(&target(number), delivery, question);
             }
             // Only links are sent to.
             (_, None) => {}
         }
     }
 
-    /// Asks other nodes how many of theirs got what was sent to them last, or the fragmented message
-    /// of this number, and tells `asker` the sum with those of this node when all have answered.
-    pub(crate) fn ask_counts(
+    fn put(
+        &mut self,
+        target: &Target<Arc<Peer>>,
+        delivery: Delivery<'_>,
+        question: Option<&[u8]>,
+    ) {
+        match question {
+            None => self.deliver(target, delivery),
+            Some(question) => self.deliver_behind(question, target, delivery),
+        }
+    }
+
+    /// Begins to wait for the counts of other nodes, for a whole message or the fragmented one of this number; returns
+    /// the question to be sent to those that count. `None` where there is nobody to ask: then `asker` was told.
+    pub(crate) fn begin_asking(
         &mut self,
         shared: &Shared,
         asker: Asker,
         count: u32,
         onward: &[Send],
         fragmented: Option<u64>,
-    ) {
+    ) -> Option<Frame<'static>> {
         let asked = || onward.iter().filter(|send| send.counts);
         let links = asked().count();
         let cluster = shared.cluster.as_ref();
         let Some(cluster) = cluster.filter(|cluster| links > 0 && cluster.may_ask()) else {
-            return self.tell(asker, count);
+            self.tell(asker, count);
+            return None;
         };
         let token = cluster.counts.wait(asker, count, links);
-        let lane = if fragmented.is_some() {
-            Lane::Bulk
-        } else {
-            Lane::Interactive
-        };
-        let frame = Frame::Link(Link::Count(Count { token, fragmented }));
         for send in asked() {
             let link = send.peer.link.as_ref();
-            if link.is_some_and(|link| link.ask(token, cluster.count_deadline())) {
-                self.push_frame_on(&send.peer, lane, &frame);
-            } else {
+            if !link.is_some_and(|link| link.ask(token, cluster.count_deadline())) {
                 cluster.counts.missed_one(token);
             }
+        }
+        Some(Frame::Link(Link::Count(Count { token, fragmented })))
+    }
+
+    /// Asks other nodes how many of theirs got the fragmented message of this number, whose last fragment was sent to
+    /// them, and tells `asker` the sum with those of this node when all have answered.
+    pub(crate) fn ask_counts(
+        &mut self,
+        shared: &Shared,
+        asker: Asker,
+        count: u32,
+        onward: &[Send],
+        fragmented: u64,
+    ) {
+        let question = self.begin_asking(shared, asker, count, onward, Some(fragmented));
+        let Some(question) = question else { return };
+        for send in onward.iter().filter(|send| send.counts) {
+            self.push_frame_on(&send.peer, Lane::Bulk, &question);
         }
     }
 
     /// Tells the count at once.
-    fn tell(&mut self, asker: Asker, count: u32) {
+    pub(crate) fn tell(&mut self, asker: Asker, count: u32) {
         match asker {
-            Asker::Publisher(peer, requests) => {
-                for request in requests {
-                    self.acknowledge(&peer, request, Ok(count));
-                }
-            }
+            Asker::Publisher(peer, request) => self.acknowledge(&peer, request, Ok(count)),
             Asker::Node(peer, token) => {
                 let counted = dialtone_protocol::frame::link::Counted { token, count };
                 self.push_frame(&peer, &Frame::Link(Link::Counted(counted)));

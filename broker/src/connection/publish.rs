@@ -10,7 +10,6 @@ use dialtone_protocol::fragment::Accepted;
 use dialtone_protocol::frame::message::PublishView;
 use dialtone_protocol::frame::{Action, Denied, Fragment, Refused};
 use dialtone_protocol::{Code, Frame, SubjectError, SubscriptionId, Violation, subject};
-use smallvec::SmallVec;
 
 use super::Conn;
 use super::cache::Verdict;
@@ -100,8 +99,8 @@ impl Conn {
         Ok(Flow::On)
     }
 
-    /// Delivers a message that came whole, or begins a run with it and has no outcome yet; `Err`
-    /// when the provider must be asked first.
+    /// Delivers a message that came whole, or begins a run with it or asks other nodes and has no
+    /// outcome yet; `Err` when the provider must be asked first.
     #[inline]
     fn route_whole(
         &mut self,
@@ -154,8 +153,17 @@ impl Conn {
                 Ok(1)
             }
         };
-        effects.send_all(&onward, delivery);
-        Ok(Some((outcome, onward)))
+        match (&outcome, publish.request) {
+            (Ok(count), Some(request)) if !onward.is_empty() => {
+                let asker = Asker::Publisher(Arc::clone(&self.peer), request);
+                effects.send_asking(&self.shared, asker, *count, &onward, delivery);
+                Ok(None)
+            }
+            _ => {
+                effects.send_all(&onward, delivery);
+                Ok(Some((outcome, onward)))
+            }
+        }
     }
 
     fn choice<'a>(&self, subject: &'a [u8]) -> Choice<'a> {
@@ -329,13 +337,12 @@ impl Conn {
         let Some(request) = publish.request else {
             return;
         };
-        match outcome {
-            Ok(count) if !onward.is_empty() => {
-                let requests = SmallVec::from_iter([request]);
-                let asker = Asker::Publisher(Arc::clone(&self.peer), requests);
-                effects.ask_counts(&self.shared, asker, count, onward, fragmented);
+        match (outcome, fragmented) {
+            (Ok(count), Some(id)) if !onward.is_empty() => {
+                let asker = Asker::Publisher(Arc::clone(&self.peer), request);
+                effects.ask_counts(&self.shared, asker, count, onward, id);
             }
-            outcome => effects.acknowledge(&self.peer, request, outcome),
+            (outcome, _) => effects.acknowledge(&self.peer, request, outcome),
         }
     }
 }

@@ -6,8 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use dialtone_protocol::frame::message;
-use dialtone_protocol::{RequestId, SubscriptionId};
-use smallvec::SmallVec;
+use dialtone_protocol::{Frame, RequestId, SubscriptionId};
 
 use super::effects::Effects;
 use super::onward::{self, Onward, Reach};
@@ -35,8 +34,8 @@ pub(crate) struct Run {
     /// Who gets them, as long as there are any.
     route: Option<Route<Arc<Peer>>>,
     reach: Reach,
-    /// The acknowledgements that are due once they have been delivered.
-    acknowledge: Vec<RequestId>,
+    /// The acknowledgements that are due once they have been delivered, with the places of their messages in the run.
+    acknowledge: Vec<(usize, RequestId)>,
 }
 
 impl Run {
@@ -55,7 +54,8 @@ impl Run {
     /// Notes that the last message is to be acknowledged.
     #[inline]
     pub(crate) fn acknowledge(&mut self, request: RequestId) {
-        self.acknowledge.push(request);
+        let last = self.sections.len().saturating_sub(1);
+        self.acknowledge.push((last, request));
     }
 
     /// Begins a run with the message whose section lies at `section`.
@@ -96,7 +96,7 @@ impl Run {
             self.deliver_to(part.taps(), bytes, effects);
         }
         if route.links().is_empty() {
-            for request in self.acknowledge.drain(..) {
+            for (_, request) in self.acknowledge.drain(..) {
                 effects.acknowledge(publisher, request, Ok(route.count()));
             }
         } else {
@@ -116,20 +116,57 @@ impl Run {
         effects: &mut Effects,
     ) {
         let onward: Onward = onward::linked(route, self.reach).collect();
-        let targets: SmallVec<[_; 4]> = onward
-            .iter()
-            .map(|send| Target {
-                peer: Arc::clone(&send.peer),
+        let questions = self.questions(route.count(), &onward, shared, publisher, effects);
+        let asked = (!questions.is_empty()).then(|| self.encode_asking(&questions, bytes));
+        for send in onward {
+            let is_asked = send.counts;
+            let target = Target {
+                peer: send.peer,
                 subscription: SubscriptionId::INBOX,
                 drop_oldest: 0,
-            })
-            .collect();
-        self.deliver_to(&targets, bytes, effects);
-        if !self.acknowledge.is_empty() {
-            let requests = self.acknowledge.drain(..).collect();
-            let asker = Asker::Publisher(Arc::clone(publisher), requests);
-            effects.ask_counts(shared, asker, route.count(), &onward, None);
+            };
+            match &asked {
+                Some(encoded) if is_asked => {
+                    let (count, len) = (self.sections.len() as u64, self.sections_len as u64);
+                    effects.deliver_encoded(&target, encoded.clone(), count, len);
+                }
+                Some(_) | None => self.deliver_to(&[target], bytes, effects),
+            }
         }
+    }
+
+    /// What other nodes are asked, with the places of the messages in the run.
+    fn questions(
+        &mut self,
+        count: u32,
+        onward: &Onward,
+        shared: &Shared,
+        publisher: &Arc<Peer>,
+        effects: &mut Effects,
+    ) -> Vec<(usize, Frame<'static>)> {
+        let mut questions = Vec::new();
+        for (place, request) in self.acknowledge.drain(..) {
+            let asker = Asker::Publisher(Arc::clone(publisher), request);
+            if let Some(question) = effects.begin_asking(shared, asker, count, onward, None) {
+                questions.push((place, question));
+            }
+        }
+        questions
+    }
+
+    /// The run with each question right before its message.
+    fn encode_asking(&self, questions: &[(usize, Frame<'_>)], bytes: &[u8]) -> Bytes {
+        let len = self.sections_len + (self.sections.len() + questions.len()) * HEAD_LEN;
+        let mut out = Vec::with_capacity(len);
+        let mut questions = questions.iter().peekable();
+        for (place, section) in self.sections.iter().enumerate() {
+            while let Some((_, question)) = questions.next_if(|(of, _)| *of == place) {
+                question.encode(&mut out);
+            }
+            let section = slice(bytes, section);
+            message::put_deliver(&mut out, SubscriptionId::INBOX, false, None, section);
+        }
+        Bytes::from(out)
     }
 
     fn deliver_to(&self, targets: &[Target<Arc<Peer>>], bytes: &[u8], effects: &mut Effects) {

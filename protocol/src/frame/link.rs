@@ -9,10 +9,10 @@ use crate::frame::Pick;
 use crate::id::SubscriptionId;
 
 /// The newest version of links that this crate speaks (§12.1).
-pub const LINK_VERSION: u16 = 1;
+pub const LINK_VERSION: u16 = 2;
 
 /// The oldest version of links that this crate still speaks.
-pub const LINK_VERSION_MIN: u16 = 1;
+pub const LINK_VERSION_MIN: u16 = 2;
 
 /// Most entries in one members, interest or snapshot frame.
 pub const LINK_BATCH_MAX: usize = 4_096;
@@ -187,7 +187,7 @@ pub struct Destination {
     pub groups: Vec<SubscriptionId>,
 }
 
-/// How many of the receiver's subscribers got the last whole message before this on the lane, or a
+/// How many of the receiver's subscribers get the whole message that follows on the lane, or got a
 /// fragmented one?
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "arbitrary", derive(arbitrary::Arbitrary))]
@@ -195,7 +195,7 @@ pub struct Count {
     /// Returned in the answer.
     pub token: u64,
     /// Asks about the fragmented message of this number, whose last fragment comes before this on
-    /// the lane, and not about the last whole message.
+    /// the lane, and not about the whole message that follows.
     pub fragmented: Option<u64>,
 }
 

@@ -11,13 +11,12 @@ use dialtone_protocol::frame::link::{
 use dialtone_protocol::frame::{Close, Link, Pong};
 use dialtone_protocol::{Code, Frame, Violation};
 
-use super::{Counted, Ending, LinkConn, apply};
+use super::{Ending, LinkConn, apply};
 use crate::cluster::counts::Asker;
 use crate::cluster::end::Role;
 use crate::cluster::interest::Cursor;
 use crate::cluster::mirror::Verdict;
 use crate::connection::effects::Effects;
-use crate::peer::Peer;
 
 impl LinkConn {
     /// A frame that is no message.
@@ -88,10 +87,7 @@ impl LinkConn {
                 Ok(())
             }
             Link::Destination(destination) => self.on_destination(destination),
-            Link::Count(count) => {
-                self.on_count(count, effects);
-                Ok(())
-            }
+            Link::Count(count) => self.on_count(count, effects),
             Link::Counted(counted) => {
                 if self.link().answered(counted.token) {
                     self.cluster.counts.answered(counted.token, counted.count);
@@ -149,21 +145,27 @@ impl LinkConn {
         Ok(())
     }
 
-    /// Answers how many got a message, once the nodes that it was passed on to have answered.
-    fn on_count(&self, asked: Count, effects: &mut Effects) {
-        let none = Counted::default();
-        let counted = match asked.fragmented {
-            None => &self.last,
-            Some(id) => match &self.last_fragmented {
-                Some((last, counted)) if *last == id => counted,
-                Some(_) | None => &none,
-            },
+    /// Notes a question that the next message answers, or answers how many got a fragmented message, once the nodes
+    /// that it was passed on to have answered.
+    fn on_count(&mut self, asked: Count, effects: &mut Effects) -> Result<(), Violation> {
+        let Some(id) = asked.fragmented else {
+            return match self.asked.replace(asked.token) {
+                None => Ok(()),
+                Some(_) => Err(Violation::new(
+                    Code::BadFrame,
+                    "a question for a count has no message",
+                )),
+            };
         };
-        let peer: Arc<Peer> = Arc::clone(&self.peer);
-        let asker = Asker::Node(peer, asked.token);
-        let (count, onward) = (counted.count, counted.onward.clone());
-        let own = asked.fragmented.and(self.last_kept_id);
-        effects.ask_counts(&self.shared, asker, count, &onward, own);
+        let asker = Asker::Node(Arc::clone(&self.peer), asked.token);
+        match self.fragmented.iter().find(|known| known.id == id) {
+            Some(known) => {
+                let (count, onward) = (known.count, &known.onward);
+                effects.ask_counts(&self.shared, asker, count, onward, known.own_id);
+            }
+            None => effects.tell(asker, 0),
+        }
+        Ok(())
     }
 }
 

@@ -13,8 +13,9 @@ use dialtone_protocol::frame::message::DeliverView;
 use dialtone_protocol::{Frame, SubscriptionId, Violation, codec, subject};
 use dialtone_transport::Lane;
 
-use super::{Counted, Ending, LinkConn, Turn, now};
+use super::{Ending, FRAGMENTED_COUNTS_MAX, Fragmented, LinkConn, Turn, now};
 use crate::chance::RandomState;
+use crate::cluster::counts::Asker;
 use crate::connection::cache::Verdict;
 use crate::connection::onward::{self, Choice, Groups, Onward, Send};
 use crate::connection::publish::{Kept, deliver, inbox_target};
@@ -163,48 +164,66 @@ impl LinkConn {
     /// Delivers a message that came whole, or begins a run with it.
     #[inline]
     fn on_message(&mut self, view: &DeliverView<'_>, bytes: &[u8], end: usize, work: &mut Work) {
-        let is_plain = view.subscription == SubscriptionId::INBOX && !view.unreliable;
+        let asked = self.asked.take();
+        let is_plain =
+            view.subscription == SubscriptionId::INBOX && !view.unreliable && asked.is_none();
         let section = section_range(view, end);
         if is_plain && work.run.is_to(view.subject, bytes) {
             return work.run.push(section);
         }
         work.deliver_run(bytes, &self.shared, &self.peer);
+        match self.look_up(view.subject) {
+            Found::Route(route) if is_plain => {
+                let subject = subject_range(view, end);
+                work.run.begin(route, self.reach, subject, section);
+            }
+            found => self.deliver_singly(found, view, asked, work),
+        }
+    }
+
+    /// Delivers a message by itself, and answers how many get it where that was asked.
+    fn deliver_singly(
+        &mut self,
+        found: Found,
+        view: &DeliverView<'_>,
+        asked: Option<u64>,
+        work: &mut Work,
+    ) {
         let delivery = Delivery {
             unreliable: view.unreliable,
             fragment: None,
             section: view.section,
             shared: None,
         };
-        match self.look_up(view.subject) {
-            Found::Route(route) if is_plain => {
-                self.last = Counted {
-                    count: plain_count(&route),
-                    onward: onward::linked(&route, self.reach).collect(),
-                };
-                let subject = subject_range(view, end);
-                work.run.begin(route, self.reach, subject, section);
-            }
+        let (effects, mut onward) = (&mut work.effects, Onward::new());
+        let count = match found {
             Found::Route(route) => {
-                let mut onward = Onward::new();
                 let choice = choice(&self.shared, self.reach, &self.sets, view);
-                let (dice, effects) = (&mut self.dice, &mut work.effects);
-                let count = deliver(&route, &choice, delivery, dice, &mut onward, effects);
-                effects.send_all(&onward, delivery);
-                self.last = Counted { count, onward };
+                deliver(
+                    &route,
+                    &choice,
+                    delivery,
+                    &mut self.dice,
+                    &mut onward,
+                    effects,
+                )
             }
             Found::Inbox(peer) => {
-                work.effects.deliver(&inbox_target(peer), delivery);
-                self.last = Counted {
-                    count: 1,
-                    onward: Onward::new(),
-                };
+                effects.deliver(&inbox_target(peer), delivery);
+                1
             }
             Found::Elsewhere(peer) => {
-                let onward = Onward::from_iter([Send::to_inbox(peer)]);
-                work.effects.send_all(&onward, delivery);
-                self.last = Counted { count: 0, onward };
+                onward.push(Send::to_inbox(peer));
+                0
             }
-            Found::Nobody => self.last = Counted::default(),
+            Found::Nobody => 0,
+        };
+        match asked {
+            Some(token) => {
+                let asker = Asker::Node(Arc::clone(&self.peer), token);
+                effects.send_asking(&self.shared, asker, count, &onward, delivery);
+            }
+            None => effects.send_all(&onward, delivery),
         }
     }
 
@@ -266,12 +285,15 @@ impl LinkConn {
             Ok(Accepted::More(kept)) => kept.pass_on(delivery, &mut work.effects),
             Ok(Accepted::Last(kept)) => {
                 kept.pass_on(delivery, &mut work.effects);
-                let counted = Counted {
+                if self.fragmented.len() >= FRAGMENTED_COUNTS_MAX {
+                    self.fragmented.pop_front();
+                }
+                self.fragmented.push_back(Fragmented {
+                    id: fragment.id,
+                    own_id: kept.id,
                     count: kept.outcome.unwrap_or(0),
                     onward: kept.onward,
-                };
-                self.last_kept_id = Some(kept.id);
-                self.last_fragmented = Some((fragment.id, counted));
+                });
             }
             Err(error) => {
                 tracing::debug!(%error, node = %self.link().node, "a fragment was dropped");
@@ -319,11 +341,6 @@ fn choice<'a>(
         reach,
         groups: Groups::Only(groups),
     }
-}
-
-fn plain_count(route: &Route<Arc<Peer>>) -> u32 {
-    let plain: usize = route.parts().iter().map(|part| part.targets().len()).sum();
-    u32::try_from(plain).unwrap_or(u32::MAX)
 }
 
 /// Where the section of a message lies in the bytes of the read. A read is far shorter than 4 GiB.

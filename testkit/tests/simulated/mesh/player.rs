@@ -25,7 +25,7 @@ const QUIET: Duration = seconds(8);
 /// found dead after `ping_interval + pong_max`, a handshake that hangs ends after `handshake_max`, and a node is dialled
 /// again after `redial_max` at the latest, all with their defaults; and the same once more, because a first link may
 /// be one whose other end is dead.
-pub(super) const REST_MAX: Duration = seconds(2 * (5 + 10 + 10 + 15));
+pub(super) const REST_MAX: Duration = seconds(2 * (2 + 5 + 10 + 15));
 
 /// What is played.
 #[derive(Debug, Clone)]
