@@ -160,11 +160,14 @@ pub enum ScenarioArgs {
         #[arg(long, default_value_t = 1, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=10_000_000))]
         count: usize,
     },
-    /// Records that are appended to the stream `bench`, which is made.
+    /// Records that are appended to the streams `bench0`, `bench1` …, which are made.
     Append {
         /// Appends under way at any time.
         #[arg(long, default_value_t = 64, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=10_000))]
         writers: usize,
+        /// Streams that they go to in turn.
+        #[arg(long, default_value_t = 1, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=100_000))]
+        streams: usize,
         /// Payload in bytes.
         #[arg(long, default_value_t = 256, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(..=65_536))]
         size: usize,
@@ -258,10 +261,12 @@ impl ScenarioArgs {
             &Self::Interest { count } => Scenario::Propagation(Propagation { count }),
             &Self::Append {
                 writers,
+                streams,
                 size,
                 unsynced,
             } => Scenario::Append(Append {
                 writers,
+                streams,
                 size,
                 synced: !unsynced,
             }),

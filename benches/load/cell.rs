@@ -43,6 +43,8 @@ pub enum Metric {
     PerSecond,
     /// Bytes per second of the flow beside.
     BulkRate,
+    /// Bytes written to disk for each byte that is kept.
+    WrittenPerByte,
 }
 
 impl Metric {
@@ -60,6 +62,7 @@ impl Metric {
             Self::PeakMemory => "peak bytes",
             Self::PerSecond => "per s",
             Self::BulkRate => "bulk bytes/s",
+            Self::WrittenPerByte => "written/byte",
         }
     }
 
@@ -84,6 +87,7 @@ impl Metric {
                 .map(|server| server.rss_peak_kib as f64 * 1024.0),
             Self::PerSecond => Some(report.per_sec),
             Self::BulkRate => report.bulk_bytes_per_sec,
+            Self::WrittenPerByte => report.written_per_byte,
         }
     }
 }

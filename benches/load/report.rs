@@ -28,6 +28,8 @@ pub struct Report {
     pub kept: Option<f64>,
     /// Resident server memory for each, in bytes.
     pub bytes_each: Option<f64>,
+    /// Bytes that the server had written to disk for each byte that it was given to keep.
+    pub written_per_byte: Option<f64>,
     /// Bytes per second of the bulk flow beside what was counted.
     pub bulk_bytes_per_sec: Option<f64>,
     /// Connections that the server cut for reading too slowly.
@@ -58,10 +60,26 @@ impl Report {
             unloaded: None,
             kept: None,
             bytes_each: None,
+            written_per_byte: None,
             bulk_bytes_per_sec: None,
             cut: 0,
             timeline: Vec::new(),
         }
+    }
+
+    /// Adds what was written to disk, where each of what was counted is `size` bytes to keep.
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "bytes of a run are far below 2^53"
+    )]
+    #[must_use]
+    pub fn with_written(mut self, size: usize) -> Self {
+        let kept = self.count as f64 * size as f64;
+        let written = self.usage.server.map(|server| server.disk_bytes as f64);
+        self.written_per_byte = written
+            .map(|written| written / kept)
+            .filter(|times| times.is_finite() && *times > 0.0);
+        self
     }
 
     /// Adds the memory for each, from the growth while they were made.

@@ -21,7 +21,7 @@ pub async fn run(client: &Client) -> anyhow::Result<()> {
         let record = record?;
         println!("#{} {:?}", record.seq, record.payload);
     }
-    if let Some(Event::Record(record)) = news.next().await.transpose()? {
+    if let Some(Event::Record { record, .. }) = news.next().await.transpose()? {
         println!("seen: #{}", record.seq);
     }
     let mut worker = notes.consumer("worker", ConsumerConfig::default()).await?;

@@ -20,7 +20,7 @@
 //!
 //! let mut news = notes.watch(Cursor::Now, WatchOptions::default()).await?;
 //! while let Some(event) = news.next().await {
-//!     if let Event::Record(record) = event? {
+//!     if let Event::Record { record, .. } = event? {
 //!         println!("new: {:?}", record.payload);
 //!     }
 //! }

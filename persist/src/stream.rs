@@ -344,9 +344,14 @@ impl Stream {
         self.inner.lock().broken.is_some()
     }
 
-    /// When the stream is to be looked at next because something is over then; `None` when the timers know already.
+    /// When the stream is to be looked at next because something is over then; `None` when the timers know already, or
+    /// nothing can be done about it.
     pub(crate) fn next_due(&self) -> Option<u64> {
         let mut inner = self.inner.lock();
+        // What is over stays in a stream that can do nothing more, so that the timers would never be done with it.
+        if inner.broken.is_some() {
+            return None;
+        }
         let due = inner.state.next_due()?;
         if inner.due.is_some_and(|known| known <= due) {
             return None;

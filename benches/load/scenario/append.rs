@@ -1,4 +1,4 @@
-//! Records appended to one stream by many writers, each of which waits for an acknowledgement before its next.
+//! Records appended to one stream, or to many in turn, by many writers, each of which waits for an acknowledgement before its next.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -24,6 +24,8 @@ const ATTEMPT: Duration = Duration::from_millis(200);
 pub struct Append {
     /// Writers, which are appends under way at any time; up to 64 share nothing, more share 64 connections.
     pub writers: usize,
+    /// Streams that records go to in turn.
+    pub streams: usize,
     /// Payload of a record in bytes.
     pub size: usize,
     /// Whether the broker is to acknowledge what is on disk; else what the operating system has. A NATS server of
@@ -35,6 +37,7 @@ impl Default for Append {
     fn default() -> Self {
         Self {
             writers: 64,
+            streams: 1,
             size: 256,
             synced: true,
         }
@@ -43,7 +46,7 @@ impl Default for Append {
 
 pub(super) fn run(target: &Target, scenario: Append, pace: Pace) -> Result<Report, LoadError> {
     let mut writers = Writers::new(target, scenario)?;
-    writers.make_stream()?;
+    writers.make_streams(scenario.streams)?;
     let shared = Shared::new(1);
     thread::scope(|scope| {
         let over = Finish(&shared);
@@ -52,7 +55,7 @@ pub(super) fn run(target: &Target, scenario: Append, pace: Pace) -> Result<Repor
         drop(over);
         let latency = join(writers)?;
         let seen = seen?;
-        let mut report = Report::new("appends", seen.count, seen.usage);
+        let mut report = Report::new("appends", seen.count, seen.usage).with_written(scenario.size);
         report.latency = latency;
         Ok(report)
     })
@@ -67,8 +70,10 @@ struct Writers {
 /// The appends under way, each in a slot that the subject of its answer names.
 struct Slots {
     format: Format,
-    /// What is sent each time.
-    request: Vec<u8>,
+    /// Where a record goes and what is sent, for each stream.
+    requests: Vec<(String, Vec<u8>)>,
+    /// The stream of the next record.
+    stream: usize,
     began: Vec<Instant>,
     free: Vec<usize>,
     number: usize,
@@ -92,13 +97,22 @@ impl Writers {
         })
     }
 
-    /// Asks for the stream until somebody answers.
-    fn make_stream(&mut self) -> Result<(), LoadError> {
+    /// Makes the streams one after the other.
+    fn make_streams(&mut self, count: usize) -> Result<(), LoadError> {
+        for stream in 0..count.max(1) {
+            self.make_stream(stream)?;
+        }
+        // The answers of earlier attempts.
+        self.reactor.fence(0)
+    }
+
+    /// Asks for a stream until somebody answers.
+    fn make_stream(&mut self, stream: usize) -> Result<(), LoadError> {
         let format = self.slots.format;
         let end = Instant::now() + ANSWER_MAX;
         let reply = format!("{}.0", self.inboxes.first().map_or("", String::as_str));
         let (mut frames, mut answer) = (Vec::new(), None);
-        streams::create(format, &mut frames, &reply);
+        streams::create(format, &mut frames, &reply, stream);
         while answer.is_none() {
             if Instant::now() > end {
                 return Err(LoadError::Timeout {
@@ -115,8 +129,6 @@ impl Writers {
                 turned.map_err(|(_, error)| error)?;
             }
         }
-        // The answers of earlier attempts.
-        self.reactor.fence(0)?;
         answer
             .flatten()
             .map_or(Ok(()), |text| Err(LoadError::Peer(text)))
@@ -158,7 +170,10 @@ impl Slots {
         let payload = vec![b'x'; scenario.size];
         Self {
             format,
-            request: streams::append(format, &payload, scenario.synced),
+            requests: (0..scenario.streams.max(1))
+                .map(|stream| streams::append(format, stream, &payload, scenario.synced))
+                .collect(),
+            stream: 0,
             began: vec![Instant::now(); scenario.writers],
             free: (0..scenario.writers).collect(),
             number: 0,
@@ -184,9 +199,10 @@ impl Slots {
             // Numbers do not repeat, so that an answer that comes late is nobody else's.
             let reply = format!("{inbox}.{}", self.number * writers + slot);
             *began = Instant::now();
-            let subject = streams::append_subject(self.format);
-            self.format
-                .publish(frames, subject, Some(&reply), &self.request);
+            self.stream = (self.stream + 1) % self.requests.len().max(1);
+            if let Some((subject, request)) = self.requests.get(self.stream) {
+                self.format.publish(frames, subject, Some(&reply), request);
+            }
         }
     }
 
@@ -222,6 +238,7 @@ mod tests {
     fn an_answer_frees_the_slot_that_its_subject_names() {
         let scenario = Append {
             writers: 3,
+            streams: 1,
             size: 4,
             synced: true,
         };
@@ -230,7 +247,7 @@ mod tests {
         let inboxes = ["_INBOX.a".to_owned(), "_INBOX.b".to_owned()];
         slots.fill(&inboxes, &mut frames);
         let second = String::from_utf8_lossy(&frames[1]).into_owned();
-        assert_eq!(second, "PUB bench.append _INBOX.b.4 4\r\nxxxx\r\n");
+        assert_eq!(second, "PUB bench.append.0 _INBOX.b.4 4\r\nxxxx\r\n");
         slots.take(b"MSG _INBOX.b.4 1 27\r\n{\"stream\":\"bench\", \"seq\":1}\r\n");
         assert_eq!((slots.done, slots.free.as_slice()), (1, [1].as_slice()));
         slots.take(b"MSG _INBOX.b.4 1 30\r\n{\"error\":{\"description\":\"full\"}}\r\n");

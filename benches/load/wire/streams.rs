@@ -4,43 +4,67 @@ use super::{Format, deliver};
 
 /// The subject of every request to persist for the site itself.
 const PERSIST: &str = "persist.hub.call";
-/// The subject whose messages `JetStream` keeps.
-const KEPT: &str = "bench.append";
-/// How `JetStream` is asked for the stream: in files, with its defaults otherwise.
-const JETSTREAM_CREATE: &str = "$JS.API.STREAM.CREATE.bench";
-const JETSTREAM_CONFIG: &[u8] =
-    br#"{"name":"bench","subjects":["bench.append"],"storage":"file","retention":"limits","num_replicas":1}"#;
-/// The same for persist, in `MessagePack`: `{"create": {"stream": "bench", "config": {}, "exist_ok": true}}`.
-const PERSIST_CREATE: &[u8] =
-    b"\x81\xa6create\x83\xa6stream\xa5bench\xa6config\x80\xa8exist_ok\xc3";
 
-/// Appends a request that makes the stream.
-pub(crate) fn create(format: Format, out: &mut Vec<u8>, reply: &str) {
+/// The name of a stream.
+fn name(stream: usize) -> String {
+    format!("bench{stream}")
+}
+
+/// The subject whose messages `JetStream` keeps in a stream.
+fn kept(stream: usize) -> String {
+    format!("bench.append.{stream}")
+}
+
+/// Appends a request that makes a stream: in files, with the defaults otherwise.
+pub(crate) fn create(format: Format, out: &mut Vec<u8>, reply: &str, stream: usize) {
+    let (name, kept) = (name(stream), kept(stream));
     match format {
-        Format::Nats => format.publish(out, JETSTREAM_CREATE, Some(reply), JETSTREAM_CONFIG),
-        Format::Dialtone => format.publish(out, PERSIST, Some(reply), PERSIST_CREATE),
+        Format::Nats => {
+            let subject = format!("$JS.API.STREAM.CREATE.{name}");
+            let config = format!(
+                r#"{{"name":"{name}","subjects":["{kept}"],"storage":"file","retention":"limits","num_replicas":1}}"#
+            );
+            format.publish(out, &subject, Some(reply), config.as_bytes());
+        }
+        Format::Dialtone => {
+            // `{"create": {"stream": …, "config": {}, "exist_ok": true}}`
+            let mut request = b"\x81\xa6create\x83\xa6stream".to_vec();
+            text(&mut request, &name);
+            request.extend_from_slice(b"\xa6config\x80\xa8exist_ok\xc3");
+            format.publish(out, PERSIST, Some(reply), &request);
+        }
     }
 }
 
-/// Where records go.
-pub(crate) const fn append_subject(format: Format) -> &'static str {
+/// A short text in `MessagePack`.
+fn text(out: &mut Vec<u8>, text: &str) {
+    out.push(0xd9);
+    out.push(u8::try_from(text.len()).unwrap_or(u8::MAX));
+    out.extend_from_slice(text.as_bytes());
+}
+
+/// Where a record goes, and the payload of the request that appends it; `synced` is for persist alone.
+pub(crate) fn append(
+    format: Format,
+    stream: usize,
+    payload: &[u8],
+    synced: bool,
+) -> (String, Vec<u8>) {
     match format {
-        Format::Nats => KEPT,
-        Format::Dialtone => PERSIST,
+        Format::Nats => (kept(stream), payload.to_vec()),
+        Format::Dialtone => (PERSIST.to_owned(), persist_append(stream, payload, synced)),
     }
 }
 
-/// The payload of a request that appends one record; `synced` is for persist alone.
-pub(crate) fn append(format: Format, payload: &[u8], synced: bool) -> Vec<u8> {
-    if format == Format::Nats {
-        return payload.to_vec();
-    }
+fn persist_append(stream: usize, payload: &[u8], synced: bool) -> Vec<u8> {
     let mut out = b"\x81\xa6append".to_vec();
     out.push(if synced { 0x82 } else { 0x83 });
     if !synced {
         out.extend_from_slice(b"\xaadurability\xa2os");
     }
-    out.extend_from_slice(b"\xa6stream\xa5bench\xa7records\x91\x81\xa7payload\xc6");
+    out.extend_from_slice(b"\xa6stream");
+    text(&mut out, &name(stream));
+    out.extend_from_slice(b"\xa7records\x91\x81\xa7payload\xc6");
     let len = u32::try_from(payload.len()).unwrap_or(u32::MAX);
     out.extend_from_slice(&len.to_be_bytes());
     out.extend_from_slice(payload);
@@ -65,9 +89,10 @@ mod tests {
 
     #[test]
     fn an_append_to_persist_is_message_pack() {
-        let request = append(Format::Dialtone, b"xyz", false);
-        let expected = b"\x81\xa6append\x83\xaadurability\xa2os\xa6stream\xa5bench\xa7records\x91\x81\xa7payload\xc6\0\0\0\x03xyz";
+        let request = persist_append(7, b"xyz", false);
+        let expected = b"\x81\xa6append\x83\xaadurability\xa2os\xa6stream\xd9\x06bench7\xa7records\x91\x81\xa7payload\xc6\0\0\0\x03xyz";
         assert_eq!(request, expected);
-        assert_eq!(append(Format::Nats, b"xyz", true), b"xyz");
+        let kept = append(Format::Nats, 7, b"xyz", true);
+        assert_eq!(kept, ("bench.append.7".to_owned(), b"xyz".to_vec()));
     }
 }

@@ -1,6 +1,6 @@
 //! [`Watcher`]: what happens to a stream, without a gap.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -67,10 +67,15 @@ impl WatchError {
 /// Something that happened to a stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// A record was appended, or is part of what the stream holds. Older records of its key are gone thereby, in streams
-    /// that keep one of each.
-    Record(StoredRecord),
-    /// Records are gone.
+    /// A record was appended, or is part of what the stream holds.
+    Record {
+        /// The record.
+        record: StoredRecord,
+        /// Records of its key below this number are gone thereby; `None`: all that are older.
+        kept_from: Option<u64>,
+    },
+    /// Records are gone: the numbers in its `ranges`, and for each of its `keys` records of that key below `kept_from`, or
+    /// all of them where that is missing.
     Removed(Removal),
     /// A record can no longer be read, because the service's store is damaged.
     Damaged {
@@ -280,7 +285,10 @@ impl Watcher {
             self.reached.seq = Some(1);
             self.ready.push_back(Event::Resync);
         }
-        self.ready.extend(page.changes.into_iter().map(Event::from));
+        let kept_from: HashMap<u64, u64> = page.kept_from.into_iter().collect();
+        let events = page.changes.into_iter();
+        self.ready
+            .extend(events.map(|change| event(change, &kept_from)));
         if self.ready.is_empty() {
             self.taken = self.reached;
         }
@@ -301,14 +309,16 @@ fn start(cursor: Cursor, first: &Watched) -> Position {
     }
 }
 
-impl From<Change> for Event {
-    fn from(change: Change) -> Self {
-        match change {
-            Change::Append(record) => Self::Record(record),
-            Change::Remove(removal) => Self::Removed(removal),
-            Change::Damaged { seq, error } => Self::Damaged { seq, error },
-            Change::Config { config, .. } => Self::Config(config),
-        }
+/// A change as an event, with what its answer says of the keys of appended records.
+fn event(change: Change, kept_from: &HashMap<u64, u64>) -> Event {
+    match change {
+        Change::Append(record) => Event::Record {
+            kept_from: kept_from.get(&record.seq).copied(),
+            record,
+        },
+        Change::Remove(removal) => Event::Removed(removal),
+        Change::Damaged { seq, error } => Event::Damaged { seq, error },
+        Change::Config { config, .. } => Event::Config(config),
     }
 }
 

@@ -44,7 +44,8 @@ impl State {
             }
             self.remove_all(now, RemovalCause::Limit, &old, false);
         }
-        let oldest = self.records.oldest_time().unwrap_or(now);
+        // It must be in the future, or the timers would look at the stream again at once, and again.
+        let oldest = self.records.find_oldest_time().unwrap_or(now);
         self.age_due = oldest + max_age;
     }
 

@@ -259,6 +259,18 @@ impl Records {
         self.blocks.iter().map(|block| block.time_min).min()
     }
 
+    /// When the oldest record was accepted. Blocks that have lost theirs learn which one is oldest now.
+    pub fn find_oldest_time(&mut self) -> Option<u64> {
+        loop {
+            let block = self.blocks.iter_mut().min_by_key(|block| block.time_min)?;
+            let oldest = block.entries.iter().map(|entry| entry.time).min()?;
+            if oldest == block.time_min {
+                return Some(oldest);
+            }
+            block.time_min = oldest;
+        }
+    }
+
     /// The numbers of the records whose lifetime was over at `now`, in the order in which it ended, at most `limit`.
     pub fn expired(&self, now: u64, limit: usize) -> Vec<u64> {
         let over = self

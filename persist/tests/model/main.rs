@@ -190,6 +190,13 @@ impl Run {
             Step::Expire => {
                 self.model.expire(self.now);
                 self.state.expire(self.now);
+                // Timers that are told of a moment that has passed would never rest.
+                let due = self.state.next_due();
+                assert!(
+                    due.is_none_or(|due| due > self.now),
+                    "{due:?} at {}",
+                    self.now
+                );
             }
             Step::Read(who, bytes) => self.readers[who].read(&self.state, bytes),
         }

@@ -31,9 +31,11 @@ struct Node {
 }
 
 impl Model {
-    /// Ends the lease of a node.
+    /// Ends the lease of a node, if it has one.
     pub(crate) fn expire(&self, node: &str) {
-        self.inner.lock().nodes.get_mut(node).unwrap().expires = Instant::now();
+        if let Some(node) = self.inner.lock().nodes.get_mut(node) {
+            node.expires = Instant::now();
+        }
     }
 
     fn renew_now(&self, renew: &Renew) -> Result<Renewed, LeaseError> {

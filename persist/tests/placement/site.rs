@@ -26,9 +26,6 @@ const LEASE: Duration = Duration::from_secs(1);
 /// How long a request waits for its answer before it is asked again.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 
-/// A pause between two attempts, so that those who wait leave the machine to those who work.
-const PAUSE: Duration = Duration::from_millis(20);
-
 /// A broker and a database.
 pub(crate) struct Site {
     broker: String,
@@ -177,7 +174,7 @@ pub(crate) async fn ask<T: DeserializeOwned>(
             .payload(payload)
             .encoding(Encoding::MessagePack);
         let Ok(answer) = draft.timeout(ASK_AGAIN).request().await else {
-            tokio::time::sleep(PAUSE).await;
+            tokio::task::yield_now().await;
             continue;
         };
         match Fault::from_headers(&answer.headers().unwrap()) {
@@ -185,7 +182,8 @@ pub(crate) async fn ask<T: DeserializeOwned>(
             Some(fault) if fault.kind == FaultKind::Moved => {
                 node = fault.node;
             }
-            Some(fault) if fault.kind == FaultKind::Unavailable => tokio::time::sleep(PAUSE).await,
+            // A node that expects a change of the view has waited for it before it says so.
+            Some(fault) if fault.kind == FaultKind::Unavailable => tokio::task::yield_now().await,
             Some(fault) => return Err(fault),
         }
     }

@@ -6,9 +6,7 @@
     reason = "what a test spawns it awaits, or it ends with the test's runtime"
 )]
 
-mod checker;
 mod consuming;
-mod linearizable;
 mod reading;
 mod scene;
 mod streams;

@@ -218,12 +218,12 @@ async fn follow(args: &KvWatch, mut watcher: Watcher) -> Outcome {
     let (mut out, mut printed) = (Output::stdout(), 0);
     while let Some(event) = watcher.next().await {
         match event.map_err(store::watch)? {
-            Event::Record(record) if record.is_tombstone() && !args.json => {
+            Event::Record { record, .. } if record.is_tombstone() && !args.json => {
                 let key = harmless(record.key.as_deref().unwrap_or_default());
                 out.line(format_args!("{key} is deleted"))?;
                 printed += 1;
             }
-            Event::Record(record) => {
+            Event::Record { record, .. } => {
                 if args.json {
                     records::print(&mut out, how, &record)?;
                 } else {

@@ -1,4 +1,5 @@
-//! The node of persist is killed again and again while programs write; what it acknowledged is there afterwards.
+//! The node of persist is killed again and again while programs write, and others work on what they wrote; what it
+//! acknowledged is there afterwards.
 //!
 //! `DIALTONE_KILLS` says how often, `DIALTONE_FIRST_SEED` with which random numbers. Where a kill falls also depends on
 //! the machine, so that a seed makes a failure likely again, not certain.
@@ -9,6 +10,7 @@
 )]
 
 mod ledger;
+mod workers;
 mod writers;
 
 use std::net::TcpListener;
@@ -17,7 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dialtone_client::persist::wire::{Select, StoredRecord};
-use dialtone_client::persist::{ReadOptions, Stream};
+use dialtone_client::persist::{CallError, ReadOptions, Stream};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use rustix::process::Signal;
@@ -93,6 +95,11 @@ impl Site {
     }
 }
 
+/// Whether a request may be made again: the node was killed, and another one comes.
+fn may_pass(error: &CallError) -> bool {
+    error.is_unknown() || error.is_transient()
+}
+
 fn kill(node: Running) {
     node.signal(Signal::KILL);
     let done = node.end();
@@ -160,6 +167,7 @@ fn survive(site: &Site) {
     let streams = runtime.block_on(Streams::create(&site.url));
     let shared = Arc::new(Shared::default());
     let writing = writers::start(&runtime, &site.url, seed, &shared);
+    let working = workers::start(&runtime, &site.url, &shared);
     for _ in 0..kills {
         runtime.block_on(some_moment(&shared, &mut rng));
         kill(node);
@@ -171,10 +179,11 @@ fn survive(site: &Site) {
     }
     shared.budget.close();
     runtime.block_on(async {
-        for writer in writing {
-            writer.await.unwrap();
+        for program in writing.into_iter().chain(working) {
+            program.await.unwrap();
         }
         let ledger = check(&streams, &shared).await;
+        ledger.check_worked(&all(&streams.log).await);
         for stream in [&streams.log, &streams.keyed] {
             let verified = stream.verify(1).await.unwrap();
             assert_eq!((verified.problems, verified.next), (Vec::new(), None));

@@ -111,7 +111,7 @@ async fn follow(mut watcher: Watcher, last: u64) -> (BTreeMap<u64, Vec<u8>>, u32
     let mut keys: BTreeMap<String, u64> = BTreeMap::new();
     loop {
         match watcher.next().await.unwrap().unwrap() {
-            Event::Record(record) => {
+            Event::Record { record, .. } => {
                 if let Some(key) = record.key
                     && let Some(older) = keys.insert(key, record.seq)
                 {
@@ -185,7 +185,10 @@ async fn a_reader_that_was_away_for_too_long_is_told_to_begin_anew() {
         .watch(Cursor::Seq(1), WatchOptions::default())
         .await
         .unwrap();
-    assert!(matches!(watcher.next().await, Some(Ok(Event::Record(_)))));
+    assert!(matches!(
+        watcher.next().await,
+        Some(Ok(Event::Record { .. }))
+    ));
     let position = watcher.position();
     drop(watcher);
     stream.append("2").await.unwrap();
@@ -193,7 +196,9 @@ async fn a_reader_that_was_away_for_too_long_is_told_to_begin_anew() {
         .watch(Cursor::After(position), WatchOptions::default())
         .await
         .unwrap();
-    assert!(matches!(again.next().await, Some(Ok(Event::Record(record))) if record.seq == 2));
+    assert!(
+        matches!(again.next().await, Some(Ok(Event::Record { record, .. })) if record.seq == 2)
+    );
     streams.compact();
     let mut anew = stream
         .watch(Cursor::After(position), WatchOptions::default())
@@ -201,7 +206,9 @@ async fn a_reader_that_was_away_for_too_long_is_told_to_begin_anew() {
         .unwrap();
     assert_eq!(anew.next().await.unwrap().unwrap(), Event::Resync);
     for seq in 1..=2 {
-        assert!(matches!(anew.next().await, Some(Ok(Event::Record(record))) if record.seq == seq));
+        assert!(
+            matches!(anew.next().await, Some(Ok(Event::Record { record, .. })) if record.seq == seq)
+        );
     }
     persist.delete("s").await.unwrap();
     let ended = anew.next().await.unwrap().unwrap_err();

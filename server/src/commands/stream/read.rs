@@ -66,7 +66,7 @@ async fn follow(args: &StreamTail, mut watcher: Watcher) -> Outcome {
     let (mut out, mut printed) = (Output::stdout(), 0);
     while let Some(event) = watcher.next().await {
         match event.map_err(store::watch)? {
-            Event::Record(record) => {
+            Event::Record { record, .. } => {
                 records::print(&mut out, args.print, &record)?;
                 printed += 1;
             }

@@ -22,6 +22,12 @@ pub(super) struct Ledger {
     pub(super) gone: BTreeSet<u64>,
     /// The ids of each batch.
     pub(super) batches: Vec<Vec<String>>,
+    /// By their numbers, the ids that were delivered to workers.
+    pub(super) delivered: BTreeMap<u64, String>,
+    /// Numbers of which workers were told that their acknowledgement is known.
+    pub(super) worked: BTreeSet<u64>,
+    /// Deliveries that were not the first one.
+    pub(super) redeliveries: u64,
     /// By their numbers, the keyed writes that were acknowledged.
     pub(super) keyed: BTreeMap<u64, Keyed>,
 }
@@ -51,6 +57,7 @@ impl Ledger {
         for seq in &self.gone {
             assert!(!by_seq.contains_key(seq), "record {seq} has come back");
         }
+        later.check_delivered();
         later.check_batches(log);
         later.check_chains();
         self.check_values(later, keyed);
@@ -67,6 +74,23 @@ impl Ledger {
             assert!(self.sent.contains(id), "nobody sent {id}");
             assert!(ids.insert(id), "{id} is there twice");
             assert!(!self.refused.contains(id), "{id} was refused and is there");
+        }
+    }
+
+    /// What was delivered is what was acknowledged to its writer.
+    fn check_delivered(&self) {
+        for (seq, id) in &self.delivered {
+            let acked = self.acked.get(seq);
+            assert!(acked.is_none_or(|acked| acked == id), "record {seq}");
+            assert!(!self.refused.contains(id), "{id} was refused and delivered");
+        }
+    }
+
+    /// Panics unless everything in the log was worked on, when the workers have ended.
+    pub(super) fn check_worked(&self, log: &[StoredRecord]) {
+        for record in log {
+            let was_delivered = self.delivered.contains_key(&record.seq);
+            assert!(was_delivered, "record {} was never delivered", record.seq);
         }
     }
 
@@ -126,14 +150,17 @@ impl Ledger {
     /// What was done, for people.
     pub(super) fn summary(&self) -> String {
         format!(
-            "{} acknowledged in the log, {} of them removed, {} batches, {} keyed, {} refused, {} unknown, {} repeated",
+            "{} acknowledged in the log, {} of them removed, {} batches, {} keyed, {} refused, {} unknown, {} repeated, \
+             {} worked on, {} delivered again",
             self.acked.len(),
             self.gone.len(),
             self.batches.len(),
             self.keyed.len(),
             self.refused.len(),
             self.unknown.len(),
-            self.duplicates
+            self.duplicates,
+            self.worked.len(),
+            self.redeliveries
         )
     }
 
@@ -145,6 +172,7 @@ impl Ledger {
             self.batches.len(),
             self.keyed.len(),
             self.refused.len(),
+            self.worked.len(),
         ];
         assert!(counts.iter().all(|count| *count > 0), "{}", self.summary());
     }

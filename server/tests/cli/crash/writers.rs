@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use dialtone_client::Options;
 use dialtone_client::persist::wire::{Config, Record, What, Written};
-use dialtone_client::persist::{AppendError, CallError, Persist, Stream};
+use dialtone_client::persist::{AppendError, Persist, Stream};
 use parking_lot::Mutex;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
@@ -14,6 +14,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::task::JoinHandle;
 
 use super::ledger::{Keyed, Ledger};
+use super::may_pass;
 
 /// Programs that write to the log, and to keys.
 const LOGGERS: u64 = 4;
@@ -26,7 +27,7 @@ const KEYS: usize = 3;
 const BATCH_MAX: usize = 20;
 
 /// How long a request waits until its writer takes it for lost. Those to a node that was killed are.
-const LOST: Duration = Duration::from_secs(2);
+pub(super) const LOST: Duration = Duration::from_secs(2);
 
 /// Of writes with an unknown outcome, how many are not repeated.
 const GIVEN_UP: f64 = 0.3;
@@ -295,8 +296,4 @@ fn key(number: usize) -> String {
 
 fn record(id: &str) -> Record {
     Record::new(id).id(id)
-}
-
-fn may_pass(error: &CallError) -> bool {
-    error.is_unknown() || error.is_transient()
 }

@@ -1,13 +1,10 @@
 //! Several programs change the same keys, each value only over the one that they know, while links break, answers are
-//! lost and the node restarts: what they are told is what could have been told one after the other.
-//!
-//! `DIALTONE_SEEDS` says how many histories, `DIALTONE_FIRST_SEED` where to begin.
+//! lost and streams move from node to node: what they are told is what could have been told one after the other.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use dialtone_client::Client;
 use dialtone_client::persist::wire::{Config, Record, Select};
 use dialtone_client::persist::{AppendError, Persist, Stream};
 use dialtone_testkit::Manner;
@@ -16,27 +13,35 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
 use crate::checker::{Numbers, Op, Timed, Value, is_linearizable};
-use crate::scene::Scene;
+use crate::fleet::{Fleet, Happened};
+use crate::play;
 
 /// Histories of an ordinary run.
-const SEEDS: u64 = 40;
+const SEEDS: u64 = 60;
 
 /// Programs, and what each of them does.
 const PROGRAMS: u64 = 4;
 const OPS: usize = 24;
 
 /// Keys that all of them change.
-const KEYS: usize = 3;
+const KEYS: usize = 4;
+
+/// Streams that have them, so that not all are on one node.
+const STREAMS: usize = 2;
+
+/// What happens to nodes and links meanwhile.
+const TROUBLES: u32 = 10;
 
 /// When a program takes a write for lost, and goes on without knowing.
-const LOST: Duration = Duration::from_millis(400);
+const LOST: Duration = Duration::from_millis(800);
 
 /// What all programs note.
 #[derive(Default)]
 struct Notes {
     clock: Cell<u64>,
     histories: RefCell<BTreeMap<usize, Vec<Timed>>>,
-    numbers: RefCell<Numbers>,
+    /// By stream.
+    numbers: RefCell<BTreeMap<usize, Numbers>>,
 }
 
 impl Notes {
@@ -45,8 +50,10 @@ impl Notes {
         self.clock.get()
     }
 
-    fn number(&self, seq: u64, id: &str) {
-        let before = self.numbers.borrow_mut().insert(seq, id.to_owned());
+    fn number(&self, key: usize, seq: u64, id: &str) {
+        let mut numbers = self.numbers.borrow_mut();
+        let numbers = numbers.entry(key % STREAMS).or_default();
+        let before = numbers.insert(seq, id.to_owned());
         assert!(before.is_none_or(|before| before == id), "two ids of {seq}");
     }
 
@@ -76,21 +83,25 @@ async fn read(stream: &Stream, notes: &Notes, key: usize) -> (u64, Value) {
         None => (0, None),
     };
     if let Some(id) = &value {
-        notes.number(seq, id);
+        notes.number(key, seq, id);
     }
     notes.done(key, began, Op::Read(value.clone()));
     (seq, value)
 }
 
 /// One program: each write is over the value that it knows, which others may have replaced.
-async fn program(client: Client, notes: &Notes, name: u64, seed: u64) {
+async fn program(persist: Persist, notes: &Notes, name: u64, seed: u64) {
     let mut rng = StdRng::seed_from_u64(seed.wrapping_mul(PROGRAMS).wrapping_add(name));
-    let stream = Persist::new(&client).timeout(LOST).stream("s").unwrap();
+    let persist = persist.timeout(LOST);
+    let streams: Vec<Stream> = (0..STREAMS)
+        .map(|number| persist.stream(stream_name(number)).unwrap())
+        .collect();
     let mut known: [(u64, Value); KEYS] = Default::default();
     for number in 0..OPS {
         let key = rng.random_range(0..KEYS);
+        let stream = &streams[key % STREAMS];
         if rng.random_bool(0.4) {
-            known[key] = read(&stream, notes, key).await;
+            known[key] = read(stream, notes, key).await;
             continue;
         }
         let ((seq, over), id) = (known[key].clone(), format!("{name}.{number}"));
@@ -98,7 +109,7 @@ async fn program(client: Client, notes: &Notes, name: u64, seed: u64) {
         let began = notes.tick();
         let op = match stream.append(record.id(&id)).await {
             Ok(written) => {
-                notes.number(written.seq, &id);
+                notes.number(key, written.seq, &id);
                 known[key] = (written.seq, Some(id.clone()));
                 Op::Written { id, over }
             }
@@ -113,58 +124,54 @@ async fn program(client: Client, notes: &Notes, name: u64, seed: u64) {
     }
 }
 
-async fn trouble(scene: &mut Scene, seed: u64) {
-    let mut rng = StdRng::seed_from_u64(seed);
-    for _ in 0..6 {
-        tokio::time::sleep(Duration::from_millis(rng.random_range(1..2_000))).await;
-        if rng.random_bool(0.5) {
-            scene.world.cut_all();
-        } else {
-            scene.restart().await;
-        }
-    }
+fn stream_name(number: usize) -> String {
+    format!("s{number}")
 }
 
-/// Runs one history; how many of its writes have an unknown outcome.
-async fn history(seed: u64) -> usize {
-    let mut scene = Scene::new().await;
-    scene.create("s", Config::default()).await;
-    scene.world.network(Manner {
+/// Plays one history: how many of its writes have an unknown outcome, and what happened.
+async fn history(seed: u64) -> (usize, Happened) {
+    let mut fleet = Fleet::new(seed).await;
+    for number in 0..STREAMS {
+        let created = fleet.persist().await;
+        let config = Config {
+            // Clocks that jump do not make writes that are repeated new ones.
+            duplicate_window: 24 * 3_600_000,
+            ..Config::default()
+        };
+        created.create(&stream_name(number), config).await.unwrap();
+    }
+    fleet.world.network(Manner {
         delay_max: Duration::from_millis(50),
         ..Manner::ideal()
     });
     let notes = Notes::default();
     let mut programs = Vec::new();
     for name in 0..PROGRAMS {
-        let client = scene.world.client().await.unwrap();
-        programs.push(program(client, &notes, name, seed));
+        programs.push(program(fleet.persist().await, &notes, name, seed));
     }
-    tokio::join!(join_all(programs), trouble(&mut scene, seed));
+    tokio::join!(join_all(programs), fleet.troubles(TROUBLES));
     let (histories, numbers) = (notes.histories.take(), notes.numbers.take());
     for (key, history) in &histories {
-        let right = is_linearizable(history, &numbers);
-        assert!(right, "seed {seed}, key {key}: {history:#?} {numbers:?}");
+        let right = is_linearizable(history, &numbers[&(key % STREAMS)]);
+        assert!(right, "key {key}: {history:#?} {numbers:?}");
     }
     let unknown = |timed: &&Timed| matches!(timed.op, Op::Unknown { .. });
-    histories.values().flatten().filter(unknown).count()
+    let unknown = histories.values().flatten().filter(unknown).count();
+    (unknown, fleet.happened)
 }
 
 #[test]
 fn keyed_writes_with_expectations_are_linearizable() {
-    let setting = |name| {
-        let text = std::env::var(name).ok()?;
-        Some(text.parse::<u64>().expect("a number"))
-    };
-    let first = setting("DIALTONE_FIRST_SEED").unwrap_or(0);
-    let seeds = setting("DIALTONE_SEEDS").unwrap_or(SEEDS);
-    let mut unknown = 0;
-    for seed in first..first + seeds {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .start_paused(true)
-            .build()
-            .unwrap();
-        unknown += runtime.block_on(history(seed));
+    let (histories, are_enough) = play(SEEDS, history);
+    let mut happened = Happened::default();
+    for (_, more) in &histories {
+        happened.add(*more);
     }
-    assert!(unknown > 0 || seeds < SEEDS, "no outcome was ever unknown");
+    if are_enough {
+        assert!(
+            histories.iter().any(|(unknown, _)| *unknown > 0),
+            "no outcome was ever unknown"
+        );
+        happened.assert_everything();
+    }
 }
