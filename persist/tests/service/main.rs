@@ -8,6 +8,7 @@
 
 mod checker;
 mod consuming;
+mod expiring;
 mod linearizable;
 mod reading;
 mod scene;
