@@ -226,6 +226,7 @@ impl Stream {
             durability,
             fence: 0,
             time: NOW,
+            due: None,
         }
     }
 }

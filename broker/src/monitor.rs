@@ -10,6 +10,9 @@
 //! | `/routez` | the cluster: members, links, interest; 404 on a node that stands alone |
 //! | `/subsz` | subscriptions: `offset`, `limit`, `match`, `identity`, `connection` |
 //!
+//! Each [`Part`] of the process has a page of its own, and says whether it is ready. Without a broker there are
+//! `/healthz`, `/readyz`, `/metrics` and the pages of the parts.
+//!
 //! Everything is read-only. There are no credentials: whoever can reach the address may read, so it
 //! should be one that only operators reach. `?pretty` indents JSON.
 
@@ -36,6 +39,9 @@ mod answer;
 use answer::Site;
 
 mod metrics;
+mod part;
+pub use part::{Histogram, Metric, MetricValue, Part};
+
 mod process;
 
 mod query;
@@ -93,7 +99,7 @@ pub struct BindError {
 pub struct Monitor {
     listener: TcpListener,
     addr: SocketAddr,
-    site: Arc<Site>,
+    site: Site,
 }
 
 impl std::fmt::Debug for Monitor {
@@ -110,14 +116,33 @@ impl Monitor {
     /// # Errors
     /// When the address is taken, not of this machine, or forbidden.
     pub async fn bind(addr: SocketAddr, source: Arc<dyn Source>) -> Result<Self, BindError> {
+        Self::listen(addr, Some(source)).await
+    }
+
+    /// The same in a process without a broker.
+    ///
+    /// # Errors
+    /// As [`bind`](Self::bind).
+    pub async fn without_broker(addr: SocketAddr) -> Result<Self, BindError> {
+        Self::listen(addr, None).await
+    }
+
+    async fn listen(addr: SocketAddr, source: Option<Arc<dyn Source>>) -> Result<Self, BindError> {
         let failed = |source| BindError { addr, source };
         let listener = TcpListener::bind(addr).await.map_err(failed)?;
         let addr = listener.local_addr().map_err(failed)?;
         Ok(Self {
             listener,
             addr,
-            site: Arc::new(Site::new(source)),
+            site: Site::new(source),
         })
+    }
+
+    /// Watches a part of the process as well.
+    #[must_use]
+    pub fn with(mut self, part: Arc<dyn Part>) -> Self {
+        self.site.parts.push(part);
+        self
     }
 
     /// Where it listens, with the real port.
@@ -128,6 +153,7 @@ impl Monitor {
     /// Answers until `stop` is cancelled; then finishes what has begun, for a few seconds at most.
     pub async fn run(self, stop: CancellationToken) {
         let Self { listener, site, .. } = self;
+        let site = Arc::new(site);
         let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         let tracker = TaskTracker::new();
         while let Some(accepted) = stop.run_until_cancelled(accept(&listener, &slots)).await {

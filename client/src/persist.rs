@@ -58,6 +58,7 @@ pub mod object;
 pub mod presence;
 mod read;
 mod record;
+mod saver;
 mod stream;
 mod watch;
 pub mod wire;

@@ -18,9 +18,9 @@ mod status;
 mod store;
 mod upload;
 
-pub use copy::{Copied, CopyError, copy};
+pub use copy::{Copied, CopyError, Source as CopySource, Step, copy};
 pub use manifest::{Manifest, Part, Segment};
-pub use restore::{RestoreError, Restored, restore};
+pub use restore::{Point, RestoreError, Restored, restore, unfinished};
 pub use source::{SegmentFile, Source};
 pub use status::Status;
 pub use store::{Archive, ArchiveError, Location, OpenError};

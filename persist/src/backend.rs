@@ -32,6 +32,16 @@ pub trait Backend: Send + Sync + std::fmt::Debug + 'static {
     /// A short name for people: `log`, `memory`, `postgres`.
     fn name(&self) -> &'static str;
 
+    /// Whether other nodes have the same streams in it.
+    fn is_shared(&self) -> bool {
+        false
+    }
+
+    /// Why it accepts nothing more, if so. It is asked for often.
+    fn failure(&self) -> Option<String> {
+        None
+    }
+
     /// Makes an empty stream; it is durable when this returns.
     ///
     /// # Errors
@@ -65,6 +75,15 @@ pub trait Backend: Send + Sync + std::fmt::Debug + 'static {
         _fence: u64,
     ) -> BoxFuture<'a, Result<(), Error>> {
         Box::pin(std::future::ready(Ok(())))
+    }
+
+    /// Streams that are not loaded and of which something is over at `now`, or may be, at most `limit` of them. What was
+    /// told need not be told again, since whoever asks loads them. A backend that outlives nothing has none.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    fn due(&self, _now: u64, _limit: usize) -> BoxFuture<'_, Result<Vec<StreamName>, Error>> {
+        Box::pin(std::future::ready(Ok(Vec::new())))
     }
 
     /// A stream will not be used for a while: what was kept in memory for it may go. It never fails.

@@ -10,7 +10,7 @@ pub mod consumer;
 pub mod feed;
 pub mod history;
 pub mod ids;
-mod limits;
+pub mod limits;
 pub mod rate;
 pub mod records;
 mod removal;

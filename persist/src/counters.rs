@@ -41,6 +41,8 @@ counters! {
     watches;
     /// Deliveries of consumers.
     deliveries;
+    /// Deliveries that were made again, because they were not acknowledged.
+    redeliveries;
     /// Records that consumers gave up.
     dead_letters;
     /// Streams that were loaded.

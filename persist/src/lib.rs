@@ -22,6 +22,7 @@ pub mod config;
 pub mod core;
 pub mod counters;
 pub mod disk;
+pub mod latency;
 pub mod node;
 pub mod placement;
 mod service;

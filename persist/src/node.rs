@@ -8,7 +8,7 @@ use dialtone_client::Client;
 use tokio_util::sync::CancellationToken;
 
 #[cfg(feature = "archive")]
-use crate::archive::{self, Archive, Archiver};
+use crate::archive::{self, Archive, Archiver, Point};
 use crate::backend::log::{self, Log};
 use crate::backend::memory::Memory;
 #[cfg(feature = "postgres")]
@@ -277,7 +277,10 @@ impl Parts {
 async fn restore_if_empty(disk: &Arc<Folder>, archiving: &Archiving) -> Result<(), NodeError> {
     let archive = Archive::open(&archiving.location)?;
     let own: Arc<Folder> = Arc::clone(disk);
-    match archive::restore(&archive, own, None, |_, _| {}).await {
+    // What was interrupted may have been to an earlier time.
+    let point = archive::unfinished(&**disk)?.map_or(Point::Newest, Point::Generation);
+    let progress = told_progress();
+    match archive::restore(&archive, own, point, progress).await {
         Ok(restored) => {
             tracing::warn!(
                 generation = restored.generation,
@@ -287,7 +290,21 @@ async fn restore_if_empty(disk: &Arc<Folder>, archiving: &Archiving) -> Result<(
             Ok(())
         }
         // The node has its log, or never had one.
-        Err(archive::RestoreError::NotEmpty(_) | archive::RestoreError::Nothing) => Ok(()),
+        Err(archive::RestoreError::NotEmpty(_)) => Ok(()),
+        Err(archive::RestoreError::Nothing) if point == Point::Newest => Ok(()),
         Err(error) => Err(error.into()),
+    }
+}
+
+/// Logs how far restoring is, a few times.
+#[cfg(feature = "archive")]
+fn told_progress() -> impl FnMut(u64, u64) {
+    let mut tenth = 0;
+    move |done, all| {
+        let now = (done * 10).checked_div(all).unwrap_or(10);
+        if now > tenth {
+            tenth = now;
+            tracing::info!(bytes = done, of = all, "restoring the log from its archive");
+        }
     }
 }

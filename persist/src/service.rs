@@ -10,6 +10,7 @@ use tokio::time::Instant;
 mod admin;
 mod consume;
 mod dispatch;
+mod list;
 mod open;
 pub(crate) mod quota;
 mod read;
@@ -25,6 +26,7 @@ use crate::backend::memory::Memory;
 use crate::backend::{self, Backend};
 use crate::config::{Config, Store};
 use crate::disk::{self, Folder};
+use crate::latency::Latencies;
 use crate::placement::{Alone, Placement};
 use shared::Shared;
 
@@ -81,6 +83,11 @@ impl Handle {
         self.shared.status()
     }
 
+    /// How long commits take, from their decision until they are as durable as was asked for.
+    pub fn latency(&self) -> Latencies {
+        self.shared.latency.get()
+    }
+
     /// Closes a stream that this node may not have any longer: what is being decided ends, the next request asks the
     /// placement again. Returns when nothing more is written.
     pub async fn release(&self, stream: &StreamName) {
@@ -134,16 +141,20 @@ impl Persist {
     /// told, and the store is closed with everything that was acknowledged made durable; that takes at most
     /// [`Config::drain_max`], and the store as long as it needs.
     ///
+    /// The node stops as well when its store has failed: what is on the disk is then known to its next start alone.
+    ///
     /// # Errors
-    /// When the store cannot be closed in good order.
+    /// When the store has failed or cannot be closed in good order, and when the broker ends the subscription.
     pub async fn run(mut self, stop: impl Future<Output = ()>) -> Result<(), backend::Error> {
         let shared = Arc::clone(&self.handle.shared);
         tracing::info!(node = %shared.config.node, store = shared.store.name(), "persist runs");
         let background = &shared.background;
         drop(background.spawn(Arc::clone(&shared).complete_commits()));
         drop(background.spawn(timers::run(Arc::clone(&shared))));
+        drop(background.spawn(timers::run_unused(Arc::clone(&shared))));
+        drop(background.spawn(quota::run(Arc::clone(&shared))));
         background.close();
-        self.serve(stop).await;
+        let is_asked = self.serve(stop).await;
         let until = Instant::now() + shared.config.drain_max;
         self.drain(&shared).await;
         finish(&shared, until).await;
@@ -151,21 +162,32 @@ impl Persist {
         background.wait().await;
         let closed = shared.store.close().await;
         tracing::info!(node = %shared.config.node, "persist has ended");
-        closed
+        closed?;
+        if is_asked {
+            Ok(())
+        } else {
+            let text = "the broker has ended the subscription of the service";
+            Err(backend::Error::Unavailable(text.to_owned()))
+        }
     }
 
-    async fn serve(&mut self, stop: impl Future<Output = ()>) {
+    /// Whether it ends because it was asked to.
+    async fn serve(&mut self, stop: impl Future<Output = ()>) -> bool {
         tokio::pin!(stop);
         let shared = Arc::clone(&self.handle.shared);
         loop {
             let message = tokio::select! {
                 message = self.calls.next() => message,
                 message = self.own_calls.next() => message,
-                () = &mut stop => return,
+                () = &mut stop => return true,
+                () = shared.failed.cancelled() => {
+                    tracing::error!("the store accepts nothing more, so that the node stops");
+                    return false;
+                }
             };
             let Some(message) = message else {
                 tracing::error!("the broker has ended the subscription of the service");
-                return;
+                return false;
             };
             self.turn(&shared, message);
             // Gives the driver and the commits their turn on a runtime of one thread.

@@ -9,6 +9,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use dialtone_client::persist::StreamName;
 use dialtone_client::persist::wire::{Durability, Fault, FaultKind};
@@ -80,6 +81,7 @@ struct Flight {
     waiting: Vec<Then>,
     records: u64,
     bytes: u64,
+    began: Instant,
     /// What the records count for when it is stored.
     bytes_after: u64,
     has_changes: bool,
@@ -90,6 +92,8 @@ struct Flight {
 pub(crate) struct Stored {
     pub(crate) records: u64,
     pub(crate) bytes: u64,
+    /// From when it was handed to the backend.
+    pub(crate) took: Duration,
 }
 
 impl std::fmt::Debug for Stream {
@@ -243,6 +247,7 @@ impl Stream {
             waiting: std::mem::take(&mut inner.gathering),
             records: commit.changes.iter().filter(is_append).count() as u64,
             bytes,
+            began: inner.last_used,
             bytes_after: commit.totals.bytes,
             has_changes: !commit.changes.is_empty(),
         });
@@ -287,6 +292,7 @@ impl Stream {
         result.map(|_| Stored {
             records: flight.records,
             bytes: flight.bytes,
+            took: flight.began.elapsed(),
         })
     }
 

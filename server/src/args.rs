@@ -21,6 +21,10 @@ pub(crate) use local::{
     Completions, Config, ConfigCheck, ConfigCommand, Context, ContextAdd, Passwd,
 };
 
+#[expect(clippy::doc_markdown, reason = "help texts are shown as they stand")]
+mod archive;
+pub(crate) use archive::{ArchiveArgs, StreamCopy, StreamPoints, StreamRestore};
+
 mod store;
 pub(crate) use store::{
     Kv, KvCommand, KvGet, KvHistory, KvLs, KvPut, KvRm, KvWatch, Object, ObjectCommand, ObjectGet,
@@ -155,7 +159,15 @@ Exit codes: 0 success, 1 failure, 2 usage, 4 no subscriber, 5 timeout, 6 denied,
 
 /// The command line, with the subcommands of the overview in groups.
 pub(crate) fn command() -> clap::Command {
-    let command = Cli::command();
+    // A broker keeps no streams, and says so when it is told how.
+    let hide = |arg: clap::Arg| {
+        if arg.get_id().as_str().starts_with("persist.") {
+            arg.hide(true)
+        } else {
+            arg
+        }
+    };
+    let command = Cli::command().mut_subcommand("broker", |broker| broker.mut_args(hide));
     let mut overview = String::from("{about}\n\n{usage-heading} {usage}\n");
     for (title, names) in GROUPS {
         overview.extend(["\n", title, ":\n"]);

@@ -23,7 +23,7 @@ pub(crate) use fields::{FIELDS, Field, Format, Layer, Settings};
 mod file;
 
 mod flags;
-pub(crate) use flags::{Flags, StreamFlags};
+pub(crate) use flags::{ArchiveFlags, Flags, StreamFlags};
 
 mod rules;
 pub(crate) use rules::is_loopback;
@@ -35,7 +35,7 @@ pub(crate) use show::{as_file, resolved, sample};
 const PREFIX: &str = "DIALTONE_";
 
 /// Variables of ours that are no settings of a broker.
-const OTHERS: [&str; 15] = [
+const OTHERS: [&str; 14] = [
     "DIALTONE_CA",
     "DIALTONE_CLUSTER_DIR",
     "DIALTONE_CLUSTER_SECRET",
@@ -46,7 +46,6 @@ const OTHERS: [&str; 15] = [
     "DIALTONE_DATA",
     "DIALTONE_FINGERPRINT",
     "DIALTONE_PASSWORD",
-    "DIALTONE_PERSIST_NODE",
     "DIALTONE_SUBJECT",
     "DIALTONE_TOKEN",
     "DIALTONE_URL",

@@ -30,6 +30,7 @@ mod reload;
 mod serve;
 mod shards;
 mod telemetry;
+mod when;
 
 /// Many small buffers come and go; this allocator is made for that and gives memory back.
 #[global_allocator]

@@ -8,9 +8,9 @@ use anyhow::Context as _;
 use dialtone_broker::auth::{Answer, Authenticate, Offer, Permissions, Principal};
 use dialtone_client::{Options, Refused};
 use dialtone_persist::archive::{self, Location};
-use dialtone_persist::backend::postgres;
+use dialtone_persist::backend::{log, postgres};
 use dialtone_persist::node::{Archiving, Keep, KeepLog};
-use dialtone_persist::{Node, Store};
+use dialtone_persist::{Handle, Node, Quota, Store};
 use dialtone_protocol::frame::{Action, Credentials};
 use dialtone_transport::memory::Hub;
 use dialtone_transport::{Endpoint, Kind, ListenOptions, Listener};
@@ -20,6 +20,12 @@ use tokio_util::sync::CancellationToken;
 use crate::config::Settings;
 use crate::exit::Failure;
 use crate::shards;
+
+mod quotas;
+pub(crate) use quotas::quotas;
+
+mod watched;
+pub(crate) use watched::Watched;
 
 /// Where the service dials.
 const ADDRESS: &str = "memory:persist";
@@ -81,14 +87,11 @@ impl Authenticate for Inside {
 /// Where streams are kept: in a log in `folder`, unless the settings name a database.
 pub(crate) fn keep(settings: &Settings, folder: PathBuf) -> anyhow::Result<Keep> {
     let s = settings;
-    let read = |path: &PathBuf| {
-        std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
-    };
     if let Some(url) = &s.persist_postgres.value {
         let password = s
             .persist_postgres_password
             .value
-            .as_ref()
+            .as_deref()
             .map(read)
             .transpose()?;
         let config = postgres::Config {
@@ -101,17 +104,66 @@ pub(crate) fn keep(settings: &Settings, folder: PathBuf) -> anyhow::Result<Keep>
         return Ok(Keep::Postgres { config, lease });
     }
     let mut log = KeepLog::new(folder);
+    log.config = log_config(s);
     log.nodes.clone_from(&s.persist_nodes.value);
-    if let Some(place) = &s.persist_archive.value {
-        let keys = s
-            .persist_archive_keys
-            .value
-            .as_ref()
-            .map(|path| keys(path, &read(path)?))
-            .transpose()?;
-        log.archive = Some(archiving(s, place, keys)?);
-    }
+    log.archive = archive_location(s)?.map(|location| Archiving {
+        location,
+        config: archive::Config {
+            interval: s.persist_archive_interval.value.get(),
+            bytes_per_second_max: s.persist_archive_rate.value.0,
+            keep: s.persist_archive_keep.value.get(),
+            ..archive::Config::default()
+        },
+    });
     Ok(Keep::Log(Box::new(log)))
+}
+
+fn read(path: &Path) -> anyhow::Result<String> {
+    std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
+}
+
+/// How the log is kept.
+fn log_config(s: &Settings) -> log::Config {
+    let default = log::Config::default();
+    let bytes = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
+    log::Config {
+        segment_len_max: s.persist_segment_len.value.0,
+        reserve: s.persist_reserve.value,
+        compress_len_min: match s.persist_compress_len.value.0 {
+            0 => usize::MAX,
+            min => bytes(min),
+        },
+        waiting_bytes_max: bytes(s.persist_waiting_bytes.value.0),
+        free_bytes_min: s.persist_free_bytes.value.0,
+        checkpoint_bytes: s.persist_checkpoint_bytes.value.0,
+        compact_live_percent: u8::try_from(s.persist_compact_percent.value).unwrap_or(u8::MAX),
+        compact_bytes_per_second: s.persist_compact_rate.value.0,
+        workers: match s.persist_workers.value {
+            0 => default.workers,
+            workers => workers.into(),
+        },
+        ..default
+    }
+}
+
+/// How the service runs.
+pub(crate) fn service(s: &Settings) -> anyhow::Result<dialtone_persist::Config> {
+    let node = s.persist_node.value.clone().unwrap_or_else(|| node(s));
+    let mut config = dialtone_persist::Config::new(node, Store::Memory);
+    let count = |count: u32| usize::try_from(count).unwrap_or(usize::MAX);
+    config.quota = Quota {
+        streams_max: s.persist_quota_streams.value,
+        bytes_max: s.persist_quota_bytes.value.0,
+        msgs_per_second_max: s.persist_quota_msgs_rate.value,
+        bytes_per_second_max: s.persist_quota_bytes_rate.value.0,
+    };
+    if let Some(path) = &s.persist_quotas.value {
+        config.quotas = quotas(path)?;
+    }
+    config.streams_open_max = count(s.persist_streams_open.value);
+    config.idle_max = s.persist_idle_max.value.get();
+    config.requests_max = count(s.persist_requests_max.value);
+    Ok(config)
 }
 
 /// The id of an access key and its secret.
@@ -132,7 +184,14 @@ fn keys(path: &Path, text: &str) -> anyhow::Result<Keys> {
     Ok((id.to_owned(), secret.to_owned()))
 }
 
-fn archiving(s: &Settings, place: &str, own_keys: Option<Keys>) -> anyhow::Result<Archiving> {
+/// Where the archive is, if there is one.
+pub(crate) fn archive_location(settings: &Settings) -> anyhow::Result<Option<Location>> {
+    let s = settings;
+    let Some(place) = &s.persist_archive.value else {
+        return Ok(None);
+    };
+    let own_keys = s.persist_archive_keys.value.as_deref();
+    let own_keys = own_keys.map(|path| keys(path, &read(path)?)).transpose()?;
     let mut location: Location = place.parse().map_err(anyhow::Error::msg)?;
     if let Location::S3 {
         endpoint,
@@ -145,20 +204,16 @@ fn archiving(s: &Settings, place: &str, own_keys: Option<Keys>) -> anyhow::Resul
         region.clone_from(&s.persist_archive_region.value);
         *keys = own_keys;
     }
-    let config = archive::Config {
-        interval: s.persist_archive_interval.value.get(),
-        bytes_per_second_max: s.persist_archive_rate.value.0,
-        keep: s.persist_archive_keep.value.get(),
-        ..archive::Config::default()
-    };
-    Ok(Archiving { location, config })
+    Ok(Some(location))
 }
 
 /// A running node.
 #[derive(Debug)]
 pub(crate) struct Embedded {
     stop: CancellationToken,
+    ended: CancellationToken,
     thread: JoinHandle<anyhow::Result<()>>,
+    handle: Handle,
 }
 
 impl Embedded {
@@ -166,7 +221,7 @@ impl Embedded {
     pub(crate) async fn start(
         broker: dialtone_broker::Handle,
         inside: &Inside,
-        node: String,
+        config: dialtone_persist::Config,
         keep: Keep,
         shard: &tokio::runtime::Handle,
     ) -> Result<Self, Failure> {
@@ -180,24 +235,40 @@ impl Embedded {
         let listener = listener.context("cannot listen in memory")?;
         let stop = CancellationToken::new();
         drop(shard.spawn(accept(listener, broker.clone(), stop.clone())));
-        let config = dialtone_persist::Config::new(node, Store::Memory);
         let dial = Options::new(ADDRESS)
             .hub(hub)
             .name(concat!("dialtone-persist/", env!("CARGO_PKG_VERSION")))
             .token(inside.token.as_str());
         let (ready, is_ready) = oneshot::channel();
-        let stopping = stop.clone();
+        let (stopping, ended) = (stop.clone(), CancellationToken::new());
+        let is_running = ended.clone().drop_guard();
         let thread = std::thread::Builder::new()
             .name("persist".to_owned())
             .spawn(move || -> anyhow::Result<()> {
+                let _is_running = is_running;
                 let runtime = shards::current_thread()?;
                 runtime.block_on(run(config, keep, dial, ready, stopping))
             });
         let thread = thread.context("cannot start a thread for persist")?;
-        is_ready
+        let handle = is_ready
             .await
             .context("persist ended before it was ready")??;
-        Ok(Self { stop, thread })
+        Ok(Self {
+            stop,
+            ended,
+            thread,
+            handle,
+        })
+    }
+
+    /// The node, to be watched.
+    pub(crate) fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+
+    /// Is there when the node has ended, for whatever reason.
+    pub(crate) fn ended(&self) -> CancellationToken {
+        self.ended.clone()
     }
 
     /// Stops in good order, and waits for it.
@@ -212,7 +283,7 @@ async fn run(
     config: dialtone_persist::Config,
     keep: Keep,
     dial: Options,
-    ready: oneshot::Sender<anyhow::Result<()>>,
+    ready: oneshot::Sender<anyhow::Result<Handle>>,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let bound = async {
@@ -223,7 +294,7 @@ async fn run(
     // Nobody waits any more when the start was given up.
     let (persist, client) = match bound.await {
         Ok(bound) => {
-            drop(ready.send(Ok(())));
+            drop(ready.send(Ok(bound.0.handle())));
             bound
         }
         Err(error) => {
@@ -233,7 +304,7 @@ async fn run(
     };
     let ended = persist.run(stop.cancelled()).await;
     client.close().await;
-    ended.context("the store of persist was not closed in good order")
+    Ok(ended?)
 }
 
 async fn accept(listener: Listener, broker: dialtone_broker::Handle, stop: CancellationToken) {
@@ -256,7 +327,7 @@ async fn accept(listener: Listener, broker: dialtone_broker::Handle, stop: Cance
 }
 
 /// The name of the node beside a broker: the broker's where several nodes are known by their names.
-pub(crate) fn node(settings: &Settings) -> String {
+fn node(settings: &Settings) -> String {
     match &settings.node.value {
         Some(name) if !settings.persist_nodes.value.is_empty() => node_name(name),
         Some(_) | None => node_of_machine(),

@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
@@ -66,6 +66,12 @@ pub(crate) fn up(args: Up, log: &LogArgs) -> Outcome {
 
 /// `dialtone broker`
 pub(crate) fn broker(args: Broker, log: &LogArgs) -> Outcome {
+    if let Some(flag) = args.serve.settings.first_of("persist") {
+        let text = format!("{flag} means nothing to a broker, which keeps no streams");
+        return Err(Failure::usage(text).hint(
+            "`dialtone persist` runs a node that keeps them, and `dialtone up` both in one process",
+        ));
+    }
     let mut preset = Layer::default();
     let text = args
         .cluster_token
@@ -279,14 +285,27 @@ impl Service {
             broker: handle,
             seeds,
         };
-        let mut streams = None;
+        let (mut streams, mut monitor) = (None, monitor);
         if let Some(keep) = streams_kept {
             let shards = shards.handles();
             let shard = shards.first().context("there is no thread for persist")?;
-            let (broker, node) = (reload.broker.clone(), persist::node(&reload.settings));
-            streams = Some(Embedded::start(broker, &inside, node, keep, shard).await?);
+            let config = persist::service(&reload.settings)?;
+            let broker = reload.broker.clone();
+            let started = Embedded::start(broker, &inside, config, keep, shard).await?;
+            let watched = Arc::new(persist::Watched::new(started.handle()));
+            monitor = monitor.map(|monitor| monitor.with(watched));
+            streams = Some(started);
         }
-        let service = Box::pin(serve(broker, monitor, streams, watch, drain.clone()));
+        let failure = Arc::new(OnceLock::new());
+        let running = serve(
+            broker,
+            monitor,
+            streams,
+            watch,
+            drain.clone(),
+            Arc::clone(&failure),
+        );
+        let service = Box::pin(running);
         self.announce.say(&ready)?;
         let supervised = lifecycle::supervise(
             service,
@@ -296,7 +315,11 @@ impl Service {
             || reload.run(),
             say_draining,
         );
-        match supervised.await {
+        let ended = supervised.await;
+        if let Some(failure) = Arc::into_inner(failure).and_then(OnceLock::into_inner) {
+            return Err(failure.into());
+        }
+        match ended {
             Ended::Drained => tracing::info!("stopped"),
             Ended::Cut => tracing::warn!("stopped; connections were cut"),
             Ended::Unasked => {
@@ -429,24 +452,29 @@ impl Watch {
 }
 
 /// Runs a broker until it has drained. Persist ends before, so that its answers still arrive; monitoring goes on
-/// meanwhile, and ends with the broker.
+/// meanwhile, and ends with the broker. When persist fails, so does the process: whoever supervises it starts it anew.
 async fn serve(
     broker: dialtone_broker::Broker,
     monitor: Option<Monitor>,
     streams: Option<Embedded>,
     watch: Watch,
     stop: CancellationToken,
+    failure: Arc<OnceLock<anyhow::Error>>,
 ) {
     let (drain, end) = (CancellationToken::new(), CancellationToken::new());
     let draining = async {
+        let never = CancellationToken::new();
+        let persist_ended = streams.as_ref().map_or(never, Embedded::ended);
         tokio::select! {
             () = stop.cancelled() => {}
             () = end.cancelled() => {}
+            () = persist_ended.cancelled() => tracing::error!("persist has ended, and the broker with it"),
         }
         if let Some(streams) = streams
             && let Err(error) = streams.stop().await
         {
-            tracing::error!("persist did not stop in good order: {error:#}");
+            // It is the only one that says so.
+            drop(failure.set(error.context("persist has failed")));
         }
         drain.cancel();
     };

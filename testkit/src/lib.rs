@@ -3,7 +3,8 @@
 //!
 //! Reading order: [`link`] is a connection with delays, chunks, stalls and cuts; [`world`] a broker with its peers and
 //! clients on such links; [`peer`] speaks frames by hand; [`model`] says what must be delivered; [`recorder`] keeps what
-//! happened, to be compared. [`postgres`] is a real database, for what is to be tested with one.
+//! happened, to be compared. [`postgres`] is a real database, [`s3`] a
+//! real object store, for what is to be tested with one.
 //!
 //! Everything takes its time from tokio. In a runtime of one thread whose clock is paused, a run depends on its seed and
 //! on what the broker draws at random, and an hour of waiting takes no time.
@@ -35,6 +36,8 @@ pub mod recorder;
 pub use recorder::Recorder;
 
 mod relay;
+
+pub mod s3;
 
 pub mod streams;
 pub use streams::Streams;

@@ -11,7 +11,7 @@ use tokio::sync::Semaphore;
 
 use super::process::Process;
 use super::query::{BadQuery, ConnectionQuery, Page, Params, SubscriptionQuery};
-use super::{Source, metrics};
+use super::{Part, Source, metrics};
 use crate::status::{ConnectionStatus, Status, SubscriptionStatus};
 
 /// Most answers that are made at the same time: each may walk over all connections or
@@ -23,13 +23,17 @@ const JSON: &str = "application/json";
 const HTML: &str = "text/html; charset=utf-8";
 
 /// What there is to read, and what it is.
-const PAGES: [(&str, &str); 7] = [
+const PAGES: [(&str, &str); 3] = [
     ("/healthz", "200 while the process answers"),
     (
         "/readyz",
-        "200 while connections are accepted, 503 with the reason otherwise",
+        "200 while requests are accepted, 503 with the reason otherwise",
     ),
     ("/metrics", "counters and gauges for Prometheus"),
+];
+
+/// What there is of a broker.
+const BROKER_PAGES: [(&str, &str); 4] = [
     ("/varz?pretty", "the same as JSON"),
     (
         "/connz?pretty",
@@ -50,14 +54,16 @@ type Answer = Response<Full<Bytes>>;
 
 /// The pages of the monitoring server.
 pub(super) struct Site {
-    source: Arc<dyn Source>,
+    source: Option<Arc<dyn Source>>,
+    pub(super) parts: Vec<Arc<dyn Part>>,
     answers: Arc<Semaphore>,
 }
 
 impl Site {
-    pub(super) fn new(source: Arc<dyn Source>) -> Self {
+    pub(super) fn new(source: Option<Arc<dyn Source>>) -> Self {
         Self {
             source,
+            parts: Vec::new(),
             answers: Arc::new(Semaphore::new(ANSWERS_MAX)),
         }
     }
@@ -65,7 +71,7 @@ impl Site {
     /// Answers one request. Its body is not looked at.
     pub(super) async fn answer<B>(&self, request: &Request<B>) -> Answer {
         let path = request.uri().path();
-        if !is_page(path) {
+        if !self.is_page(path) {
             return text(
                 StatusCode::NOT_FOUND,
                 format!("there is no {path} here; / lists what there is\n"),
@@ -93,14 +99,29 @@ impl Site {
         }
     }
 
+    fn is_page(&self, path: &str) -> bool {
+        let of_broker: &[_] = if self.source.is_some() {
+            &BROKER_PAGES
+        } else {
+            &[]
+        };
+        let mut pages = PAGES.iter().chain(of_broker);
+        path == "/"
+            || pages.any(|(page, _)| page.trim_end_matches("?pretty") == path)
+            || self.parts.iter().any(|part| part.page().0 == path)
+    }
+
     /// Makes an answer on a thread on which no messages wait.
     async fn make(&self, asked: Asked) -> Answer {
         let Ok(permit) = Arc::clone(&self.answers).acquire_owned().await else {
             return failure();
         };
-        let source = Arc::clone(&self.source);
+        let watched = Watched {
+            source: self.source.clone(),
+            parts: self.parts.clone(),
+        };
         let made = tokio::task::spawn_blocking(move || {
-            let answer = asked.answer(&*source);
+            let answer = asked.answer(&watched);
             drop(permit);
             answer
         });
@@ -111,11 +132,10 @@ impl Site {
     }
 }
 
-fn is_page(path: &str) -> bool {
-    path == "/"
-        || PAGES
-            .iter()
-            .any(|(page, _)| page.trim_end_matches("?pretty") == path)
+/// What is watched.
+struct Watched {
+    source: Option<Arc<dyn Source>>,
+    parts: Vec<Arc<dyn Part>>,
 }
 
 /// What a request asks for.
@@ -125,24 +145,39 @@ struct Asked {
 }
 
 impl Asked {
-    fn answer(&self, source: &dyn Source) -> Answer {
-        let made = match self.path.as_str() {
-            "/readyz" => Ok(readiness(&source.status())),
-            "/metrics" => {
-                let metrics = metrics::render(
-                    &source.status(),
-                    &Process::read(),
-                    source.cluster().as_ref(),
-                );
+    fn answer(&self, watched: &Watched) -> Answer {
+        let parts = &watched.parts;
+        let source = watched.source.as_deref();
+        let status = source.map(Source::status);
+        let made = match (self.path.as_str(), source) {
+            ("/readyz", _) => Ok(readiness(status.as_ref(), parts)),
+            ("/metrics", _) => {
+                let cluster = source.and_then(Source::cluster);
+                let broker = status.as_ref().map(|status| (status, cluster.as_ref()));
+                let metrics = metrics::render(broker, &Process::read(), parts);
                 Ok(respond(StatusCode::OK, metrics::CONTENT_TYPE, metrics))
             }
-            "/varz" => self.varz(source),
-            "/connz" => self.connz(source),
-            "/routez" => self.routez(source),
-            "/subsz" => self.subsz(source),
-            _ => Ok(index(&source.status())),
+            ("/varz", Some(source)) => self.varz(source),
+            ("/connz", Some(source)) => self.connz(source),
+            ("/routez", Some(source)) => self.routez(source),
+            ("/subsz", Some(source)) => self.subsz(source),
+            (path, _) => match parts.iter().find(|part| part.page().0 == path) {
+                Some(part) => self.part(&**part),
+                None => Ok(index(status.as_ref(), parts)),
+            },
         };
         made.unwrap_or_else(|bad| text(StatusCode::BAD_REQUEST, format!("{bad}\n")))
+    }
+
+    fn part(&self, part: &dyn Part) -> Result<Answer, BadQuery> {
+        let pretty = self.params(&[])?.pretty()?;
+        Ok(part.show().map_or_else(
+            |error| {
+                tracing::error!(%error, "the monitoring server cannot write JSON");
+                failure()
+            },
+            |page| json(&page, pretty),
+        ))
     }
 
     fn params(&self, known: &[&str]) -> Result<Params<'_>, BadQuery> {
@@ -235,32 +270,42 @@ struct SubscriptionList {
     subscriptions: Vec<SubscriptionStatus>,
 }
 
-fn readiness(status: &Status) -> Answer {
-    if status.draining {
-        text(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "draining: connections should go to another node\n",
-        )
-    } else if !status.ready {
-        text(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "not ready: connections are not accepted\n",
-        )
-    } else {
-        text(StatusCode::OK, "ready\n")
+fn readiness(status: Option<&Status>, parts: &[Arc<dyn Part>]) -> Answer {
+    let unavailable = |why: String| text(StatusCode::SERVICE_UNAVAILABLE, why);
+    if status.is_some_and(|status| status.draining) {
+        return unavailable("draining: connections should go to another node\n".to_owned());
+    }
+    if status.is_some_and(|status| !status.ready) {
+        return unavailable("not ready: connections are not accepted\n".to_owned());
+    }
+    let failed = parts
+        .iter()
+        .find_map(|part| Some((part.name(), part.failure()?)));
+    match failed {
+        Some((name, failure)) => unavailable(format!("{name} is not ready: {failure}\n")),
+        None => text(StatusCode::OK, "ready\n"),
     }
 }
 
-fn index(status: &Status) -> Answer {
-    let links = PAGES.map(|(path, what)| {
-        let name = path.trim_end_matches("?pretty");
+fn index(status: Option<&Status>, parts: &[Arc<dyn Part>]) -> Answer {
+    let row = |path: &str, name: &str, what: &str| {
         format!("<tr><td><a href=\"{path}\">{name}</a></td><td>{what}</td></tr>\n")
-    });
-    let (node, server) = (escape(&status.node), escape(&status.server));
+    };
+    let of_broker: &[_] = if status.is_some() { &BROKER_PAGES } else { &[] };
+    let pages = PAGES.iter().chain(of_broker);
+    let mut links: String = pages
+        .map(|(path, what)| row(path, path.trim_end_matches("?pretty"), what))
+        .collect();
+    for (name, what) in parts.iter().map(|part| part.page()) {
+        links += &row(&format!("{name}?pretty"), name, what);
+    }
+    let (node, server) = status.map_or_else(
+        || ("Dialtone".to_owned(), String::new()),
+        |status| (escape(&status.node), escape(&status.server)),
+    );
     let page = format!(
         "<!doctype html>\n<html lang=\"en\"><head><title>{node}</title></head>\n<body><h1>{node}</h1>\n<p>{server}</p>\n\
-         <table>\n{}</table>\n</body></html>\n",
-        links.concat()
+         <table>\n{links}</table>\n</body></html>\n"
     );
     respond(StatusCode::OK, HTML, page)
 }

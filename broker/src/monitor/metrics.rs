@@ -1,8 +1,10 @@
 //! The status as Prometheus reads it (text format 0.0.4).
 
 use std::fmt::{self, Display, Write as _};
+use std::sync::Arc;
 
 use super::process::Process;
+use super::{Histogram, Metric, MetricValue, Part};
 use crate::cluster::status as cluster;
 use crate::status::Status;
 
@@ -11,28 +13,34 @@ mod links;
 /// The content type of the format.
 pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// All metrics.
+/// All metrics: those of a broker, where there is one, of the process and its parts.
 pub(super) fn render(
-    status: &Status,
+    broker: Option<(&Status, Option<&cluster::Status>)>,
     process: &Process,
-    cluster: Option<&cluster::Status>,
+    parts: &[Arc<dyn Part>],
 ) -> String {
     let mut out = Exposition(String::with_capacity(8 << 10));
-    write_all(&mut out, status, process, cluster).expect("writing to a String cannot fail");
+    write_all(&mut out, broker, process, parts).expect("writing to a String cannot fail");
     out.0
 }
 
 fn write_all(
     out: &mut Exposition,
-    status: &Status,
+    broker: Option<(&Status, Option<&cluster::Status>)>,
     process: &Process,
-    cluster: Option<&cluster::Status>,
+    parts: &[Arc<dyn Part>],
 ) -> fmt::Result {
-    write_status(out, status)?;
-    if let Some(cluster) = cluster {
-        links::write_cluster(out, cluster)?;
+    if let Some((status, cluster)) = broker {
+        write_status(out, status)?;
+        if let Some(cluster) = cluster {
+            links::write_cluster(out, cluster)?;
+        }
     }
-    write_process(out, process)
+    write_process(out, process)?;
+    for metric in parts.iter().flat_map(|part| part.metrics()) {
+        out.metric(&metric)?;
+    }
+    Ok(())
 }
 
 macro_rules! families {
@@ -123,6 +131,23 @@ impl Exposition {
     fn gauge(&mut self, name: &str, help: &str, value: &dyn Display) -> fmt::Result {
         self.family(name, "gauge", help)?;
         writeln!(self.0, "{name} {value}")
+    }
+
+    fn metric(&mut self, metric: &Metric) -> fmt::Result {
+        let Metric { name, help, value } = metric;
+        match value {
+            MetricValue::Counter(value) => self.counter(name, help, value),
+            MetricValue::Gauge(value) => self.gauge(name, help, value),
+            MetricValue::Histogram(histogram) => {
+                self.family(name, "histogram", help)?;
+                for (bound, count) in &histogram.buckets {
+                    writeln!(self.0, "{name}_bucket{{le=\"{bound}\"}} {count}")?;
+                }
+                let Histogram { count, sum, .. } = histogram;
+                writeln!(self.0, "{name}_bucket{{le=\"+Inf\"}} {count}")?;
+                writeln!(self.0, "{name}_sum {sum}\n{name}_count {count}")
+            }
+        }
     }
 
     fn info(&mut self, node: &str, server: &str) -> fmt::Result {

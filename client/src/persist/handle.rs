@@ -7,8 +7,8 @@ use super::error::{CallError, OpenError};
 use super::name::{Owner, StreamName};
 use super::stream::Stream;
 use super::wire::{
-    Config, Create, Created, Delete, Deleted, List, NodeInfo, Nodes, Request, StreamEntry,
-    StreamInfo, StreamList,
+    Config, Create, Created, Delete, Deleted, List, NodeInfo, Nodes, Request, StreamInfo,
+    StreamList,
 };
 use crate::client::Client;
 
@@ -163,22 +163,30 @@ impl Persist {
             prefix: prefix.to_owned(),
             after: after.map(str::to_owned),
             limit: Some(limit),
+            local: false,
         });
         let manner = self.caller.manner(Repeat::Safe);
         self.caller.call(&request, &Route::default(), manner).await
     }
 
-    /// All of the owner's streams whose names begin with `prefix`, in the order of their names.
+    /// All of the owner's streams whose names begin with `prefix`, in the order of their names. What nodes keep that do
+    /// not answer is not among them: [`missing`](StreamList::missing) names these nodes.
     ///
     /// # Errors
     /// When the service is not reached or refuses.
-    pub async fn list_all(&self, prefix: &str) -> Result<Vec<StreamEntry>, CallError> {
-        let mut all: Vec<StreamEntry> = Vec::new();
+    pub async fn list_all(&self, prefix: &str) -> Result<StreamList, CallError> {
+        let mut all = StreamList::default();
         loop {
-            let after = all.last().map(|entry| entry.stream.clone());
+            let after = all.streams.last().map(|entry| entry.stream.clone());
             let page = self.list(prefix, after.as_deref(), LIST_PAGE).await?;
             let more = page.more && !page.streams.is_empty();
-            all.extend(page.streams);
+            all.streams.extend(page.streams);
+            all.missing.extend(page.missing);
+            all.missing.sort();
+            all.missing.dedup();
+            all.total_streams = page.total_streams;
+            all.total_messages = page.total_messages;
+            all.total_bytes = page.total_bytes;
             if !more {
                 return Ok(all);
             }

@@ -48,7 +48,7 @@ use replica::{Merge, Replica};
 use saving::Task;
 
 pub(super) use replica::{Saved, Write};
-pub(super) use saving::{Results, finished, save_entries, tell, until};
+pub(super) use saving::save_entries;
 
 pub use bucket::{Bucket, Entry};
 pub use event::{Cause, KvEvent};

@@ -14,8 +14,8 @@ use super::error::CallError;
 use super::record::millis;
 use super::stream::Stream;
 use super::wire::{
-    Change, Config, Cursor, FaultKind, Position, Removal, Request, StoredRecord, WAIT_MS_MAX,
-    Watch, Watched,
+    Change, Config, Cursor, Fault, FaultKind, Position, Removal, Request, StoredRecord,
+    WAIT_MS_MAX, Watch, Watched,
 };
 
 /// How a stream is watched.
@@ -55,6 +55,17 @@ pub enum WatchError {
 }
 
 impl WatchError {
+    /// The same as the error of a request.
+    pub(super) fn into_call(self) -> CallError {
+        match self {
+            Self::NotFound { stream } => CallError::Fault(Fault::new(
+                FaultKind::NotFound,
+                format!("there is no stream {stream}"),
+            )),
+            Self::Call(error) => error,
+        }
+    }
+
     fn of(stream: &Stream, error: CallError) -> Self {
         if error.kind() == Some(FaultKind::NotFound) {
             let stream = stream.name().to_owned();

@@ -2,16 +2,12 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use dialtone_client::persist::wire::{
-    self, Create, Created, Fault, FaultKind, Request, Restore, Restored, StoredRecord,
-};
-use dialtone_client::persist::{Owner, StreamName};
-use dialtone_client::{Client, Encoding};
-use serde::de::DeserializeOwned;
+use dialtone_client::persist::wire::{self, StoredRecord};
+use dialtone_client::persist::{CallError, OpenError, Persist, Stream, StreamName};
 
-use super::restore::{RestoreError, restore};
+use super::restore::{Point, RestoreError, restore};
 use super::store::Archive;
 use crate::backend::log::{Config, Log};
 use crate::backend::{self, Backend as _, Loaded};
@@ -20,11 +16,27 @@ use crate::disk::{self, Folder};
 /// About how many bytes of records travel in one request.
 const REQUEST_BYTES: u64 = 1 << 20;
 
-/// How long a request may take.
-const REQUEST_MAX: Duration = Duration::from_mins(1);
+/// Which stream, and of when.
+#[derive(Debug, Clone, Copy)]
+pub struct Source<'a> {
+    /// Where its log is archived.
+    pub archive: &'a Archive,
+    /// Of when.
+    pub point: Point,
+    /// An empty folder, into which the log of that time is restored; whoever calls removes it.
+    pub folder: &'a Path,
+    /// Its name.
+    pub stream: &'a StreamName,
+}
 
-/// How often a request follows its stream to another node.
-const MOVES_MAX: usize = 8;
+/// How far a copy is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// So many bytes of so many of the log were restored.
+    Restored(u64, u64),
+    /// So many records of so many were copied.
+    Copied(u64, u64),
+}
 
 /// What was copied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +45,8 @@ pub struct Copied {
     pub time: u64,
     /// How many records it had.
     pub messages: u64,
+    /// The last number that it had given.
+    pub last_seq: u64,
 }
 
 /// Why a stream was not copied.
@@ -58,30 +72,29 @@ pub enum CopyError {
     /// There was no such stream.
     #[error("there was no stream {0} at that time")]
     NotThere(StreamName),
-    /// The service refuses the new stream.
-    #[error("the service refused the copy")]
-    Refused(#[from] Fault),
-    /// The service does not answer.
-    #[error("the service did not answer: {0}")]
-    Silent(String),
+    /// The new stream cannot be made.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The new stream does not take its records.
+    #[error(transparent)]
+    Call(#[from] CallError),
 }
 
-/// Makes the stream `to` with what `from` held at `at`, in milliseconds since 1970, or when it was archived last. The
-/// log of that time is restored into `folder`, which is empty; whoever calls removes it.
+/// Makes the stream `to` with what another one held, whose numbers, times, keys and headers it has. `told` hears how far
+/// it is.
 ///
 /// # Errors
-/// See [`CopyError`]. What was copied by then stays, as a stream that is being restored.
+/// See [`CopyError`]; then there is no stream `to`, unless the service was not reached to delete it.
 pub async fn copy(
-    archive: &Archive,
-    at: Option<u64>,
-    folder: &Path,
-    from: &StreamName,
-    to: &StreamName,
-    client: &Client,
+    source: Source<'_>,
+    persist: &Persist,
+    to: &str,
+    mut told: impl FnMut(Step),
 ) -> Result<Copied, CopyError> {
-    let disk = Arc::new(Folder::open(folder)?);
+    let disk = Arc::new(Folder::open(source.folder)?);
     let own: Arc<Folder> = Arc::clone(&disk);
-    let restored = restore(archive, own, at, |_, _| {}).await?;
+    let restoring = |done, all| told(Step::Restored(done, all));
+    let restored = restore(source.archive, own, source.point, restoring).await?;
     let config = Config {
         maintenance: false,
         free_bytes_min: 0,
@@ -90,31 +103,30 @@ pub async fn copy(
     let log = tokio::task::spawn_blocking(|| Log::open(disk, config)).await;
     let log = log.map_err(|error| backend::Error::Failed(error.to_string()))??;
     let loaded = log
-        .load(from, now())
+        .load(source.stream, now())
         .await?
-        .ok_or_else(|| CopyError::NotThere(from.clone()))?;
-    let create = Create {
-        stream: to.to_string(),
-        config: loaded.meta.config.clone(),
-        exist_ok: false,
-    };
-    let _created: Created = call(client, &Request::Create(create)).await?;
-    send(&log, &loaded, to, client).await?;
-    let messages = loaded.totals.messages;
+        .ok_or_else(|| CopyError::NotThere(source.stream.clone()))?;
+    let stream = persist.create(to, loaded.meta.config.clone()).await?;
+    if let Err(error) = send(&log, &loaded, &stream, &mut told).await {
+        // A part would look like the whole.
+        drop(persist.delete(to).await);
+        return Err(error);
+    }
     log.close().await?;
     Ok(Copied {
         time: restored.time,
-        messages,
+        messages: loaded.totals.messages,
+        last_seq: loaded.totals.last_seq,
     })
 }
 
 async fn send(
     log: &Log,
     loaded: &Loaded,
-    to: &StreamName,
-    client: &Client,
+    to: &Stream,
+    told: &mut impl FnMut(Step),
 ) -> Result<(), CopyError> {
-    let mut next = Some(1);
+    let (mut next, mut copied) = (Some(1), 0);
     while let Some(first) = next {
         let batch = log
             .read(loaded.id, &[(first, u64::MAX >> 12)], REQUEST_BYTES)
@@ -126,64 +138,22 @@ async fn send(
             });
         }
         next = batch.next;
-        put(client, to, batch.records, None).await?;
+        copied += batch.records.len() as u64;
+        put(to, batch.records).await?;
+        told(Step::Copied(copied, loaded.totals.messages));
     }
-    put(client, to, Vec::new(), Some(loaded.totals.last_seq)).await
+    let last_seq = Some(loaded.totals.last_seq);
+    let _restored = to.restore(Vec::new(), last_seq, true).await?;
+    Ok(())
 }
 
-/// The last request has the last number that was given.
-async fn put(
-    client: &Client,
-    to: &StreamName,
-    mut records: Vec<StoredRecord>,
-    last_seq: Option<u64>,
-) -> Result<(), CopyError> {
-    loop {
+async fn put(to: &Stream, mut records: Vec<StoredRecord>) -> Result<(), CallError> {
+    while !records.is_empty() {
         let rest = records.split_off(records.len().min(wire::APPEND_RECORDS_MAX));
-        let is_last = rest.is_empty();
-        let done = is_last && last_seq.is_some();
-        let last_seq = last_seq.filter(|_| is_last);
-        let restore = Restore {
-            stream: to.to_string(),
-            records,
-            last_seq,
-            done,
-        };
-        let _restored: Restored = call(client, &Request::Restore(restore)).await?;
-        if is_last {
-            return Ok(());
-        }
+        let _restored = to.restore(records, None, false).await?;
         records = rest;
     }
-}
-
-async fn call<T: DeserializeOwned>(client: &Client, request: &Request) -> Result<T, CopyError> {
-    let silent = |error: &dyn std::error::Error| CopyError::Silent(error.to_string());
-    let payload = wire::encode(request, Encoding::MessagePack).map_err(|error| silent(&error))?;
-    let mut subject = Owner::Hub.call_subject();
-    for _ in 0..MOVES_MAX {
-        let draft = client
-            .message(subject.as_str())
-            .payload(payload.clone())
-            .encoding(Encoding::MessagePack);
-        let answer = draft
-            .timeout(REQUEST_MAX)
-            .request()
-            .await
-            .map_err(|error| silent(&error))?;
-        let headers = answer.headers().map_err(|error| silent(&error))?;
-        let Some(fault) = Fault::from_headers(&headers) else {
-            return wire::decode(answer.payload(), answer.encoding())
-                .map_err(|error| silent(&error));
-        };
-        match (fault.kind, &fault.node) {
-            (FaultKind::Moved, Some(node)) => subject = Owner::Hub.node_subject(node),
-            _ => return Err(fault.into()),
-        }
-    }
-    Err(CopyError::Silent(
-        "the stream moves all the time".to_owned(),
-    ))
+    Ok(())
 }
 
 fn now() -> u64 {

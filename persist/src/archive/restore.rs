@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
 
-use super::manifest::{Manifest, Part};
+use super::manifest::Part;
 use super::store::{Archive, ArchiveError};
 use super::upload::hex;
+use crate::backend::log::{RESTORING, segment};
 use crate::disk::Disk;
 
 /// The longest part that is restored, in bytes: more than any segment has.
@@ -56,22 +57,44 @@ pub enum RestoreError {
     },
 }
 
-/// Restores the log as it was at `at`, in milliseconds since 1970, or as it was last. The checksum of every segment is
-/// compared. `progress` is told the bytes so far, and all of them.
+impl RestoreError {
+    fn folder(source: io::Error) -> Self {
+        Self::Disk {
+            name: "the folder".to_owned(),
+            source,
+        }
+    }
+}
+
+/// Which of the states that an archive has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Point {
+    /// The newest.
+    Newest,
+    /// The newest that is not newer than this, in milliseconds since 1970.
+    Time(u64),
+    /// The one of this generation.
+    Generation(u64),
+}
+
+/// Restores the log as it was at a point. The checksum of every part is compared. `progress` is told the bytes so far,
+/// and all of them.
 ///
-/// Files get their names when all of them are there, so that a folder in which restoring did not end has no log, and is
-/// refused as a place to restore to.
+/// Until all of it is there the folder has a mark, with which no log opens it. What restoring left that did not end is
+/// removed first.
 ///
 /// # Errors
 /// See [`RestoreError`].
 pub async fn restore(
     archive: &Archive,
     disk: Arc<dyn Disk>,
-    at: Option<u64>,
+    point: Point,
     mut progress: impl FnMut(u64, u64),
 ) -> Result<Restored, RestoreError> {
     refuse_files(&*disk)?;
-    let manifest = archive.latest(at).await?.ok_or(RestoreError::Nothing)?;
+    let manifest = archive.at(point).await?.ok_or(RestoreError::Nothing)?;
+    clear(&*disk).map_err(RestoreError::folder)?;
+    mark(&*disk, manifest.generation).map_err(RestoreError::folder)?;
     let (mut done, all) = (0, manifest.bytes());
     for segment in manifest.segments.values() {
         let mut offset = 0;
@@ -89,7 +112,7 @@ pub async fn restore(
             progress(done, all);
         }
     }
-    publish(&*disk, &manifest)?;
+    unmark(&*disk).map_err(RestoreError::folder)?;
     Ok(Restored {
         generation: manifest.generation,
         time: manifest.time,
@@ -98,23 +121,82 @@ pub async fn restore(
     })
 }
 
-fn refuse_files(disk: &dyn Disk) -> Result<(), RestoreError> {
+/// The generation to which a folder was being restored when that was interrupted.
+///
+/// # Errors
+/// When the folder cannot be read.
+pub fn unfinished(disk: &dyn Disk) -> Result<Option<u64>, RestoreError> {
+    let names = disk.list().map_err(RestoreError::folder)?;
+    if !names.iter().any(|name| name == RESTORING) {
+        return Ok(None);
+    }
+    let read = || {
+        let file = disk.open(RESTORING)?;
+        let mut text = [0; MARK_LEN_MAX];
+        let len = file.read_at(&mut text, 0)?;
+        let text = std::str::from_utf8(&text[..len]).map_err(io::Error::other)?;
+        text.trim_end().parse().map_err(io::Error::other)
+    };
     let failed = |source| RestoreError::Disk {
-        name: "the folder".to_owned(),
+        name: RESTORING.to_owned(),
         source,
     };
-    let names = disk.list().map_err(failed)?;
-    match names.into_iter().find(|name| name != LOCK) {
-        Some(name) => Err(RestoreError::NotEmpty(name)),
-        None => Ok(()),
-    }
+    read().map(Some).map_err(failed)
 }
 
 /// The file that says which process uses a folder; see `docs/persist-log.md`.
 const LOCK: &str = "lock";
 
-/// What the names of files begin with until all of them are there.
-const PART: &str = "restoring-";
+/// The name of the mark before it is whole.
+const MARKING: &str = "restoring-begins";
+
+/// More than the digits of a number and a newline.
+const MARK_LEN_MAX: usize = 32;
+
+/// Only what restoring left is no reason to refuse a folder.
+fn refuse_files(disk: &dyn Disk) -> Result<(), RestoreError> {
+    let names = disk.list().map_err(RestoreError::folder)?;
+    let is_marked = names.iter().any(|name| name == RESTORING);
+    let is_ours = |name: &str| {
+        [LOCK, MARKING, RESTORING].contains(&name)
+            || (is_marked && segment::parse_name(name).is_some())
+    };
+    match names.into_iter().find(|name| !is_ours(name)) {
+        Some(name) => Err(RestoreError::NotEmpty(name)),
+        None => Ok(()),
+    }
+}
+
+/// Removes what restoring left, and the mark last.
+fn clear(disk: &dyn Disk) -> io::Result<()> {
+    let names = disk.list()?;
+    for name in names
+        .iter()
+        .filter(|name| segment::parse_name(name).is_some() || *name == MARKING)
+    {
+        disk.remove(name)?;
+    }
+    disk.sync_names()?;
+    if names.iter().any(|name| name == RESTORING) {
+        disk.remove(RESTORING)?;
+    }
+    Ok(())
+}
+
+fn mark(disk: &dyn Disk, generation: u64) -> io::Result<()> {
+    let file = disk.create(MARKING)?;
+    let text = format!("{generation}\n");
+    file.write_at(&mut [IoSlice::new(text.as_bytes())], 0)?;
+    file.sync()?;
+    disk.rename(MARKING, RESTORING)?;
+    disk.sync_names()
+}
+
+fn unmark(disk: &dyn Disk) -> io::Result<()> {
+    disk.sync_names()?;
+    disk.remove(RESTORING)?;
+    disk.sync_names()
+}
 
 fn unpack(
     disk: &dyn Disk,
@@ -142,31 +224,13 @@ fn unpack(
         name: name.to_owned(),
         source,
     };
-    let name = format!("{PART}{name}");
     let file = if offset == 0 {
-        disk.create(&name)
+        disk.create(name)
     } else {
-        disk.open(&name)
+        disk.open(name)
     };
     let file = file.map_err(failed)?;
     file.write_at(&mut [IoSlice::new(&bytes)], offset)
         .map_err(failed)?;
     file.sync().map_err(failed)
-}
-
-/// Gives the files their names.
-fn publish(disk: &dyn Disk, manifest: &Manifest) -> Result<(), RestoreError> {
-    for segment in manifest.segments.values() {
-        let failed = |source| RestoreError::Disk {
-            name: segment.name.clone(),
-            source,
-        };
-        disk.rename(&format!("{PART}{}", segment.name), &segment.name)
-            .map_err(failed)?;
-    }
-    let failed = |source| RestoreError::Disk {
-        name: "the folder".to_owned(),
-        source,
-    };
-    disk.sync_names().map_err(failed)
 }

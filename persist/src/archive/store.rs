@@ -5,16 +5,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::TryStreamExt as _;
+use futures_util::{StreamExt as _, TryStreamExt as _};
 use object_store::aws::{AmazonS3Builder, S3ConditionalPut};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt as _, PutMode, PutOptions, RetryConfig};
 
 use super::manifest::{FORMAT, Manifest};
+use super::restore::Point;
 
 /// How long a request to an object store may take.
 const REQUEST_MAX: Duration = Duration::from_mins(5);
+
+/// Manifests that are asked for at a time.
+const READS_MAX: usize = 16;
 
 /// Where an archive is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -227,18 +231,61 @@ impl Archive {
         Ok(manifest)
     }
 
-    /// The newest manifest that is not newer than `at`, in milliseconds since 1970; the newest of all without it.
+    /// The newest manifest.
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub async fn latest(&self, at: Option<u64>) -> Result<Option<Manifest>, ArchiveError> {
-        for generation in self.generations().await?.into_iter().rev() {
-            let manifest = self.manifest(generation).await?;
-            if at.is_none_or(|at| manifest.time <= at) {
-                return Ok(Some(manifest));
+    pub async fn latest(&self) -> Result<Option<Manifest>, ArchiveError> {
+        match self.generations().await?.last() {
+            Some(generation) => Ok(Some(self.manifest(*generation).await?)),
+            None => Ok(None),
+        }
+    }
+
+    /// The manifest of a point; `None` where there is none, or none so old. Times grow with the generations, but where
+    /// the clock of the node was set back: then one of those that the time may mean.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn at(&self, point: Point) -> Result<Option<Manifest>, ArchiveError> {
+        let time = match point {
+            Point::Newest => return self.latest().await,
+            Point::Generation(generation) => {
+                let is_there = self.generations().await?.contains(&generation);
+                return match is_there {
+                    true => self.manifest(generation).await.map(Some),
+                    false => Ok(None),
+                };
+            }
+            Point::Time(time) => time,
+        };
+        let generations = self.generations().await?;
+        let (mut low, mut high, mut found) = (0, generations.len(), None);
+        // Ends because the distance halves with each round.
+        while low < high {
+            let middle = usize::midpoint(low, high);
+            let manifest = self.manifest(generations[middle]).await?;
+            if manifest.time <= time {
+                found = Some(manifest);
+                low = middle + 1;
+            } else {
+                high = middle;
             }
         }
-        Ok(None)
+        Ok(found)
+    }
+
+    /// Up to so many of the newest manifests, the newest first.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn newest(&self, count: usize) -> Result<Vec<Manifest>, ArchiveError> {
+        let generations = self.generations().await?.into_iter().rev().take(count);
+        let manifests = generations.map(|generation| self.manifest(generation));
+        futures_util::stream::iter(manifests)
+            .buffered(READS_MAX)
+            .try_collect()
+            .await
     }
 
     /// Writes a manifest that was not there.

@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::time::{Instant, sleep_until};
 
 use super::manifest::{FORMAT, Manifest, Part, Segment};
-use super::retention;
+use super::retention::Retention;
 use super::source::{SegmentFile, Source};
 use super::status::{Shared, Status};
 use super::store::{Archive, ArchiveError};
@@ -62,6 +62,8 @@ pub struct Archiver<S> {
     status: Shared,
     /// What the archive has; `None` before it was asked.
     manifest: Option<Manifest>,
+    /// What the manifests name; `None` before they were read.
+    retention: Option<Retention>,
     /// Segments that were uploaded since the last manifest.
     uploaded: Manifest,
     /// When as much may be uploaded again.
@@ -77,6 +79,7 @@ impl<S: Source> Archiver<S> {
             config,
             status: Shared::default(),
             manifest: None,
+            retention: None,
             uploaded: Manifest::default(),
             due: Instant::now(),
         }
@@ -158,7 +161,7 @@ impl<S: Source> Archiver<S> {
             return Ok(manifest.clone());
         }
         let ours = Manifest::log_name(self.source.log());
-        let mut manifest = match self.archive.latest(None).await? {
+        let mut manifest = match self.archive.latest().await? {
             Some(manifest) if manifest.log != ours => {
                 return Err(ArchiveError::OtherLog {
                     theirs: manifest.log,
@@ -338,7 +341,13 @@ impl<S: Source> Archiver<S> {
         let oldest = manifest
             .time
             .saturating_sub(u64::try_from(self.config.keep.as_millis()).unwrap_or(u64::MAX));
-        retention::apply(&self.archive, &manifest, oldest).await?;
+        let mut retention = match self.retention.take() {
+            Some(retention) => retention,
+            None => Retention::load(&self.archive).await?,
+        };
+        retention.add(&manifest);
+        retention.apply(&self.archive, oldest).await?;
+        self.retention = Some(retention);
         self.manifest = Some(manifest);
         Ok(())
     }

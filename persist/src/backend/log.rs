@@ -32,6 +32,7 @@ use tokio::sync::oneshot;
 
 use super::{Backend, Batch, Done, Entry, Error, Loaded, Status, StreamId, Sum, Verified};
 use crate::core::commit::{Commit, Meta};
+use crate::core::limits::due;
 use crate::disk::Disk;
 
 mod builder;
@@ -41,6 +42,7 @@ mod commit;
 mod compact;
 mod config;
 mod done;
+mod expiries;
 mod fold;
 mod frame;
 mod frames;
@@ -55,7 +57,7 @@ mod read;
 mod rebuild;
 mod record;
 mod scan;
-mod segment;
+pub(crate) mod segment;
 mod segments;
 mod snapshot;
 mod streams;
@@ -67,6 +69,7 @@ pub use open::Report;
 
 use checkpoint::Tombstone;
 use done::{Failure, heard};
+use expiries::Expiries;
 use frames::Frames;
 use maintain::Maintenance;
 use queue::Queue;
@@ -74,6 +77,9 @@ use segments::Segments;
 use streams::Streams;
 use workers::Workers;
 use writer::{Counters, Writer};
+
+/// The file that marks a folder into which a log is being restored, which is none before that has ended.
+pub(crate) const RESTORING: &str = "restoring";
 
 /// Streams in a log on one disk.
 #[derive(Debug)]
@@ -93,6 +99,7 @@ struct Inner {
     workers: Workers,
     counters: Arc<Counters>,
     tombstones: Mutex<BTreeMap<StreamId, Tombstone>>,
+    expiries: Expiries,
     /// Bytes that may be written before looking at how much space is left.
     budget: AtomicI64,
     closed: AtomicBool,
@@ -104,11 +111,20 @@ impl Log {
     /// Opens the log on a disk, or makes one. It blocks.
     ///
     /// # Errors
-    /// When the disk cannot be read or written. Damage is no error: see [`report`](Self::report).
+    /// When the disk cannot be read or written, or a log was being restored into it. Damage is no error: see [`report`](Self::report).
     pub fn open(disk: Arc<dyn Disk>, config: Config) -> Result<Self, Error> {
         let config = config.bounded();
         let failed =
             |error: std::io::Error| Error::Failed(format!("failed to open the log: {error}"));
+        if disk
+            .list()
+            .map_err(failed)?
+            .iter()
+            .any(|name| name == RESTORING)
+        {
+            let text = "a log was being restored into the folder, which was interrupted: restore it once more";
+            return Err(Error::Failed(text.to_owned()));
+        }
         let reserve = config.reserve.then_some(config.segment_len_max);
         let opened = open::open(disk, reserve, config.open_segments_max).map_err(failed)?;
         let streams = Streams::default();
@@ -118,6 +134,12 @@ impl Log {
         report.problems.extend(problems);
         for problem in &report.problems {
             tracing::error!("the log is damaged: {problem}");
+        }
+        let expiries = Expiries::default();
+        for stream in streams.all() {
+            if let Some(due) = stream.state.lock().due {
+                expiries.add(due, stream.id);
+            }
         }
         let segments = Arc::new(opened.segments);
         let queue = Arc::new(Queue::new(
@@ -153,6 +175,7 @@ impl Log {
             workers,
             counters,
             tombstones: Mutex::new(tombstones),
+            expiries,
             budget: AtomicI64::new(0),
             closed: AtomicBool::new(false),
             maintenance,
@@ -267,6 +290,20 @@ impl Backend for Log {
         "log"
     }
 
+    fn failure(&self) -> Option<String> {
+        let failure = self.inner.queue.failure();
+        failure.map(|failure| failure.to_string())
+    }
+
+    fn due(&self, now: u64, limit: usize) -> BoxFuture<'_, Result<Vec<StreamName>, Error>> {
+        let due = self.inner.expiries.take(now, limit);
+        let names = due.into_iter().filter_map(|id| {
+            let stream = self.inner.streams.by_id(id)?;
+            Some(stream.name.clone())
+        });
+        std::future::ready(self.inner.unless_closed(names.collect())).boxed()
+    }
+
     fn create<'a>(
         &'a self,
         stream: &'a StreamName,
@@ -289,10 +326,11 @@ impl Backend for Log {
                 };
             };
             let frames = self.inner.frames.clone();
-            let asked = self
-                .inner
-                .workers
-                .ask(move || load::load(&frames, &stream, now));
+            let asked = self.inner.workers.ask(move || {
+                let loaded = load::load(&frames, &stream, now)?;
+                stream.state.lock().due = due(&loaded.meta, &loaded.records);
+                Ok(loaded)
+            });
             match asked.await {
                 Err(Error::NotFound) => Ok(None),
                 result => result.map(Some),
@@ -307,6 +345,11 @@ impl Backend for Log {
             state.used = false;
             state.positions = None;
             state.frames.shrink_to_fit();
+            let due = state.due.filter(|_| !state.deleted);
+            drop(state);
+            if let Some(due) = due {
+                self.inner.expiries.add(due, stream.id);
+            }
         }
     }
 
@@ -374,11 +417,7 @@ impl Backend for Log {
         let segments = self.inner.segments.all();
         let live = segments.iter().map(|segment| segment.live()).sum();
         Status {
-            failure: self
-                .inner
-                .queue
-                .failure()
-                .map(|failure| failure.to_string()),
+            failure: self.failure(),
             sum: self.inner.streams.sum(""),
             disk_bytes: segments.iter().map(|segment| segment.len()).sum(),
             counters: vec![

@@ -202,6 +202,14 @@ impl Backend for PostgresBackend {
         "postgres"
     }
 
+    fn is_shared(&self) -> bool {
+        true
+    }
+
+    fn due(&self, now: u64, limit: usize) -> BoxFuture<'_, Result<Vec<StreamName>, Error>> {
+        read::due(&self.shared.pool, now, limit).boxed()
+    }
+
     fn create<'a>(
         &'a self,
         stream: &'a StreamName,

@@ -26,6 +26,8 @@ pub struct Commit {
     pub fence: u64,
     /// When it was decided, in milliseconds since 1970.
     pub time: u64,
+    /// When something of the stream is over next by its lifetime, or a little before.
+    pub due: Option<u64>,
 }
 
 impl Commit {

@@ -2,6 +2,8 @@
 
 use dialtone_client::persist::wire::RemovalCause;
 
+use super::commit::Meta;
+use super::records::Records;
 use super::state::State;
 
 /// How many records are looked for at once.
@@ -51,17 +53,8 @@ impl State {
 
     /// When [`expire`](Self::expire) has something to do next, in milliseconds since 1970; possibly a little early.
     pub fn next_due(&self) -> Option<u64> {
-        let config = &self.meta.config;
-        if self.meta.restoring {
-            return None;
-        }
-        let lifetime = self.records.next_expiry().filter(|_| config.allow_ttl);
-        let has_age = config.max_age > 0 && self.records.messages() > 0;
-        let age = has_age.then(|| match self.age_due {
-            0 => self.records.oldest_time().unwrap_or(0) + config.max_age,
-            due => due,
-        });
-        lifetime.into_iter().chain(age).min()
+        let known = Some(self.age_due).filter(|due| *due > 0);
+        next_due(&self.meta, &self.records, known)
     }
 
     /// Takes out the oldest records until `max_msgs` and `max_bytes` hold, whatever the policy.
@@ -101,4 +94,29 @@ impl State {
         over.sort_unstable();
         self.remove_all(now, RemovalCause::Limit, &over, false);
     }
+}
+
+/// When something of a stream with these records is over next, in milliseconds since 1970; possibly a little early.
+pub fn due(meta: &Meta, records: &Records) -> Option<u64> {
+    next_due(meta, records, None)
+}
+
+/// The same where it may be known when `max_age` takes something out next.
+fn next_due(meta: &Meta, records: &Records, known: Option<u64>) -> Option<u64> {
+    let config = &meta.config;
+    if meta.restoring {
+        return None;
+    }
+    let lifetime = records.next_expiry().filter(|_| config.allow_ttl);
+    let has_age = config.max_age > 0 && records.messages() > 0;
+    let age = has_age.then(|| {
+        let oldest = || {
+            records
+                .oldest_time()
+                .unwrap_or(0)
+                .saturating_add(config.max_age)
+        };
+        known.unwrap_or_else(oldest)
+    });
+    lifetime.into_iter().chain(age).min()
 }

@@ -269,6 +269,7 @@ impl State {
             durability: open.durability.unwrap_or(self.meta.config.durability),
             fence,
             time: now,
+            due: self.next_due(),
         })
     }
 }

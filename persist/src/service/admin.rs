@@ -5,8 +5,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use dialtone_client::persist::wire::{
-    self, Create, Created, Deleted, Fault, FaultKind, List, NodeInfo, Nodes, Request, StreamEntry,
-    StreamInfo, StreamList, Verified, Verify,
+    Create, Created, Deleted, Fault, FaultKind, NodeInfo, Nodes, Request, StreamInfo, Verified,
+    Verify,
 };
 use dialtone_client::persist::{Owner, StreamName};
 
@@ -14,15 +14,12 @@ use super::open::{here, usage};
 use super::reply::Reply;
 use super::shared::Shared;
 use super::write::durably;
+use super::{list, quota};
 use crate::backend::{self, Backend};
 use crate::core::check;
 use crate::core::commit::Meta;
 use crate::core::state::State;
 use crate::stream::{Lease, Stream, fault_of};
-
-/// Streams of a list where a request says nothing, and at most.
-const LIST_DEFAULT: u32 = 1_000;
-const LIST_MAX: u32 = 10_000;
 
 /// About how many bytes one request verifies.
 const VERIFY_BYTES: u64 = 64 << 20;
@@ -65,6 +62,7 @@ pub(crate) async fn create(
     check::config(&create.config)?;
     let fence = here(shared, name).await?;
     let usage = usage(shared, &name.owner()).await?;
+    quota::recount(shared, &name.owner(), &usage).await?;
     usage.check_stream()?;
     let backend: Arc<dyn Backend> = if create.config.ephemeral {
         Arc::<backend::memory::Memory>::clone(&shared.memory)
@@ -167,7 +165,7 @@ pub(crate) fn of_node(shared: &Arc<Shared>, owner: Owner, request: Request, repl
     let own = Arc::clone(shared);
     match (request, &owner) {
         (Request::List(asked), _) => shared.spawn(reply, |reply| async move {
-            reply.finish(list(&own, &owner, asked).await);
+            reply.finish(list::list(&own, &owner, asked).await);
         }),
         (Request::Status, Owner::Hub) => reply.answer(&own.status()),
         (Request::Nodes, Owner::Hub) => shared.spawn(reply, |reply| async move {
@@ -177,56 +175,6 @@ pub(crate) fn of_node(shared: &Arc<Shared>, owner: Owner, request: Request, repl
             let text = format!("{} may not ask this", owner.scope());
             reply.fault(&Fault::new(FaultKind::Denied, text));
         }
-    }
-}
-
-async fn list(shared: &Arc<Shared>, owner: &Owner, list: List) -> Result<StreamList, Fault> {
-    let limit = list.limit.unwrap_or(LIST_DEFAULT).clamp(1, LIST_MAX) as usize;
-    let own = owner.prefix();
-    if !list.prefix.starts_with(&own) && !list.prefix.is_empty() {
-        let text = format!("{} may list below {own} only", owner.scope());
-        return Err(Fault::new(FaultKind::Denied, text));
-    }
-    let prefix = if list.prefix.is_empty() {
-        &own
-    } else {
-        &list.prefix
-    };
-    let memory: &dyn Backend = &*shared.memory;
-    let mut entries = Vec::new();
-    let mut all = StreamList {
-        streams: Vec::new(),
-        more: false,
-        total_streams: 0,
-        total_messages: 0,
-        total_bytes: 0,
-    };
-    for backend in [&*shared.store, memory] {
-        let some = backend.list(prefix, list.after.as_deref(), limit + 1).await;
-        entries.extend(some.map_err(|error| fault_of(&error))?);
-        let sum = backend.sum(prefix).await;
-        let sum = sum.map_err(|error| fault_of(&error))?;
-        all.total_streams += sum.streams;
-        all.total_messages += sum.messages;
-        all.total_bytes += sum.bytes;
-    }
-    entries.sort_by(|a, b| a.name.cmp(&b.name));
-    all.more = entries.len() > limit;
-    entries.truncate(limit);
-    all.streams = entries.into_iter().map(entry).collect();
-    Ok(all)
-}
-
-fn entry(entry: backend::Entry) -> StreamEntry {
-    StreamEntry {
-        stream: entry.name.to_string(),
-        created: entry.meta.created,
-        description: entry.meta.config.description,
-        ephemeral: entry.meta.config.ephemeral,
-        messages: entry.totals.messages,
-        bytes: entry.totals.bytes,
-        last_seq: entry.totals.last_seq,
-        last_time: entry.totals.last_time,
     }
 }
 
@@ -242,22 +190,9 @@ async fn node(shared: &Arc<Shared>, name: String) -> NodeInfo {
     if name == shared.config.node {
         return shared.status();
     }
-    let subject = Owner::Hub.node_subject(&name);
-    let asked = async {
-        let answer = shared
-            .client
-            .message(subject.as_str())
-            .timeout(NODE_WAIT)
-            .msgpack(&Request::Status)
-            .ok()?
-            .request()
-            .await
-            .ok()?;
-        let answer = answer.into_result().ok()?;
-        wire::decode(answer.payload(), answer.encoding()).ok()
-    };
+    let asked = list::ask(shared, &name, &Request::Status, NODE_WAIT).await;
     // A node that does not answer is told as just that.
-    asked.await.unwrap_or_else(|| NodeInfo {
+    asked.unwrap_or_else(|| NodeInfo {
         node: name,
         ..NodeInfo::default()
     })

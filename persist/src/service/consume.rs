@@ -216,6 +216,8 @@ impl Consume {
             due.retain(|due| due.seq > damaged.seq);
         }
         counters::add(&self.shared.counters.deliveries, deliveries.len() as u64);
+        let again = deliveries.iter().filter(|delivery| delivery.deliveries > 1);
+        counters::add(&self.shared.counters.redeliveries, again.count() as u64);
         Ok(Fetched {
             deliveries,
             pending: taken.pending,

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use dialtone_client::persist::wire::{Fault, FaultKind};
 use dialtone_client::persist::{Owner, StreamName};
 
-use super::quota::{Usage, quota_of};
+use super::list;
+use super::quota::{Count, Usage, quota_of};
 use super::shared::Shared;
 use crate::backend::{Backend, Loaded};
 use crate::core::state::State;
@@ -62,22 +63,17 @@ async fn opened(
     Ok(stream)
 }
 
-/// What an owner has, counted when it is heard of for the first time.
+/// What an owner has on this node, counted when it is heard of for the first time.
 pub(crate) async fn usage(shared: &Arc<Shared>, owner: &Owner) -> Result<Arc<Usage>, Fault> {
     if let Some(usage) = shared.usages.get(owner) {
         return Ok(usage);
     }
-    let prefix = owner.prefix();
     // The hub has no quota, so that nobody needs to know what it has.
-    let (streams, bytes) = if *owner == Owner::Hub {
-        (0, 0)
+    let count = if *owner == Owner::Hub {
+        Count::default()
     } else {
-        let kept = shared.store.sum(&prefix).await;
-        let kept = kept.map_err(|error| fault_of(&error))?;
-        let memory = shared.memory.sum(&prefix).await;
-        let memory = memory.map_err(|error| fault_of(&error))?;
-        (kept.streams + memory.streams, kept.bytes + memory.bytes)
+        list::count_here(shared, owner).await?
     };
-    let usage = Usage::new(quota_of(&shared.config, owner), streams, bytes);
+    let usage = Usage::new(quota_of(&shared.config, owner), count);
     Ok(shared.usages.insert(owner.clone(), usage))
 }

@@ -1,22 +1,46 @@
 //! What each owner has, and what it may have.
+//!
+//! Streams and bytes count over all nodes: what is on this node, or in a store that all share, is counted exactly as it
+//! changes here; what changes on other nodes is asked for when a stream is made and every [`RECOUNT_INTERVAL`] while the
+//! owner writes, so that an owner that writes on several nodes at once can be over by what it writes meanwhile. Rates
+//! hold on each node by itself.
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use dialtone_client::persist::Owner;
 use dialtone_client::persist::wire::{Fault, FaultKind};
 use parking_lot::Mutex;
 
+use super::list;
+use super::shared::Shared;
 use crate::config::{Config, Quota};
 use crate::core::rate::Rate;
 
-/// What one owner has on this node.
+/// How often it is asked what an owner that writes has elsewhere.
+pub(crate) const RECOUNT_INTERVAL: Duration = Duration::from_secs(5);
+
+/// How much something is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Count {
+    pub(crate) streams: u64,
+    pub(crate) bytes: u64,
+}
+
+/// What one owner has.
 #[derive(Debug, Default)]
 pub(crate) struct Usage {
     quota: Quota,
-    streams: AtomicU64,
-    bytes: AtomicU64,
+    /// On this node, or in the store that all share. Below zero for a moment where others delete.
+    streams: AtomicI64,
+    bytes: AtomicI64,
+    /// On other nodes, when they were asked last.
+    streams_elsewhere: AtomicU64,
+    bytes_elsewhere: AtomicU64,
+    /// Something was written since then.
+    written: AtomicBool,
     rate: Mutex<Rate>,
     /// Watches and fetches that wait.
     pub(crate) waiting: AtomicUsize,
@@ -24,20 +48,34 @@ pub(crate) struct Usage {
 
 impl Usage {
     /// What an owner has that was not counted before.
-    pub(crate) fn new(quota: Quota, streams: u64, bytes: u64) -> Self {
-        Self {
+    pub(crate) fn new(quota: Quota, count: Count) -> Self {
+        let usage = Self {
             quota,
-            streams: AtomicU64::new(streams),
-            bytes: AtomicU64::new(bytes),
             ..Self::default()
-        }
+        };
+        usage.set(count);
+        usage
+    }
+
+    fn set(&self, count: Count) {
+        self.streams
+            .store(count.streams.cast_signed(), Ordering::Relaxed);
+        self.bytes
+            .store(count.bytes.cast_signed(), Ordering::Relaxed);
+    }
+
+    fn set_elsewhere(&self, count: Count) {
+        self.streams_elsewhere
+            .store(count.streams, Ordering::Relaxed);
+        self.bytes_elsewhere.store(count.bytes, Ordering::Relaxed);
     }
 
     /// Counts bytes that came or went.
     pub(crate) fn bytes_changed(&self, before: u64, after: u64) {
-        // Two's complement: a difference below zero is added just as well.
-        self.bytes
-            .fetch_add(after.wrapping_sub(before), Ordering::Relaxed);
+        self.bytes.fetch_add(
+            after.cast_signed().wrapping_sub(before.cast_signed()),
+            Ordering::Relaxed,
+        );
     }
 
     /// Counts a stream that was made.
@@ -51,12 +89,24 @@ impl Usage {
         self.bytes_changed(bytes, 0);
     }
 
+    /// What the owner has, as far as it is known.
+    fn count(&self) -> Count {
+        let here = |count: &AtomicI64| {
+            let count = count.load(Ordering::Relaxed);
+            count.max(0).cast_unsigned()
+        };
+        Count {
+            streams: here(&self.streams) + self.streams_elsewhere.load(Ordering::Relaxed),
+            bytes: here(&self.bytes) + self.bytes_elsewhere.load(Ordering::Relaxed),
+        }
+    }
+
     /// Whether another stream may be made.
     ///
     /// # Errors
     /// `quota`.
     pub(crate) fn check_stream(&self) -> Result<(), Fault> {
-        let (have, max) = (self.streams.load(Ordering::Relaxed), self.quota.streams_max);
+        let (have, max) = (self.count().streams, self.quota.streams_max);
         if max > 0 && have >= max {
             return Err(over(format!(
                 "the owner has {have} streams of at most {max}"
@@ -71,10 +121,13 @@ impl Usage {
     /// `quota`.
     pub(crate) fn check_write(&self, now: u64, msgs: u64, bytes: u64) -> Result<(), Fault> {
         let quota = &self.quota;
-        let have = self.bytes.load(Ordering::Relaxed);
-        if quota.bytes_max > 0 && have.saturating_add(bytes) > quota.bytes_max {
-            let max = quota.bytes_max;
-            return Err(over(format!("the owner has {have} bytes of at most {max}")));
+        if quota.bytes_max > 0 {
+            self.written.store(true, Ordering::Relaxed);
+            let have = self.count().bytes;
+            if have.saturating_add(bytes) > quota.bytes_max {
+                let max = quota.bytes_max;
+                return Err(over(format!("the owner has {have} bytes of at most {max}")));
+            }
         }
         if quota.msgs_per_second_max == 0 && quota.bytes_per_second_max == 0 {
             return Ok(());
@@ -117,6 +170,52 @@ impl Usages {
     pub(crate) fn insert(&self, owner: Owner, usage: Usage) -> Arc<Usage> {
         let mut by_owner = self.by_owner.lock();
         Arc::clone(by_owner.entry(owner).or_insert_with(|| Arc::new(usage)))
+    }
+
+    /// The owners that have written something since this was asked last.
+    fn take_written(&self) -> Vec<Owner> {
+        let by_owner = self.by_owner.lock();
+        let written = by_owner
+            .iter()
+            .filter(|(_, usage)| usage.written.swap(false, Ordering::Relaxed));
+        written.map(|(owner, _)| owner.clone()).collect()
+    }
+}
+
+/// Asks what an owner has on other nodes, where there are any.
+///
+/// # Errors
+/// What a store says that all share.
+pub(crate) async fn recount(
+    shared: &Arc<Shared>,
+    owner: &Owner,
+    usage: &Usage,
+) -> Result<(), Fault> {
+    if usage.quota.streams_max == 0 && usage.quota.bytes_max == 0 {
+        return Ok(());
+    }
+    if shared.store.is_shared() {
+        usage.set(list::count_here(shared, owner).await?);
+    }
+    usage.set_elsewhere(list::count_elsewhere(shared, owner).await);
+    Ok(())
+}
+
+/// Recounts the owners that write, until the service stops.
+pub(crate) async fn run(shared: Arc<Shared>) {
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(RECOUNT_INTERVAL) => {}
+            () = shared.stopping.cancelled() => return,
+        }
+        for owner in shared.usages.take_written() {
+            let Some(usage) = shared.usages.get(&owner) else {
+                continue;
+            };
+            if let Err(fault) = recount(&shared, &owner, &usage).await {
+                tracing::debug!(owner = owner.scope(), error = %fault.text, "an owner is not counted again");
+            }
+        }
     }
 }
 

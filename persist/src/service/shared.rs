@@ -20,6 +20,7 @@ use crate::backend::memory::Memory;
 use crate::backend::{Backend, Error};
 use crate::config::Config;
 use crate::counters::{self, Counters};
+use crate::latency::Latency;
 use crate::placement::Placement;
 use crate::stream::{Finished, Stream};
 
@@ -36,6 +37,7 @@ pub(crate) struct Shared {
     pub(crate) memory: Arc<Memory>,
     pub(crate) placement: Arc<dyn Placement>,
     pub(crate) counters: Counters,
+    pub(crate) latency: Latency,
     pub(crate) usages: Usages,
     pub(crate) registry: Registry,
     pub(crate) timers: Timers,
@@ -45,6 +47,8 @@ pub(crate) struct Shared {
     pub(crate) background: TaskTracker,
     /// The node takes no more requests, and nobody waits for anything any more.
     pub(crate) stopping: CancellationToken,
+    /// The store accepts nothing more.
+    pub(crate) failed: CancellationToken,
     /// Every answer was given.
     pub(crate) stopped: CancellationToken,
     pub(crate) reads: Semaphore,
@@ -97,12 +101,14 @@ impl Shared {
             memory,
             placement,
             counters: Counters::default(),
+            latency: Latency::default(),
             usages: Usages::default(),
             registry: Registry::default(),
             timers: Timers::default(),
             tracker: TaskTracker::new(),
             background: TaskTracker::new(),
             stopping: CancellationToken::new(),
+            failed: CancellationToken::new(),
             stopped: CancellationToken::new(),
             under_way: AtomicUsize::new(0),
             waiting: AtomicUsize::new(0),
@@ -166,6 +172,7 @@ impl Shared {
             match stream.complete(result, &self.finished, self.now()) {
                 Ok(stored) => {
                     counters::add(&self.counters.commits, 1);
+                    self.latency.add(stored.took);
                     counters::add(&self.counters.records_appended, stored.records);
                     counters::add(&self.counters.bytes_appended, stored.bytes);
                 }
@@ -179,6 +186,14 @@ impl Shared {
         tracing::error!(stream = %stream.name, error = %fault.text, "a commit failed; the stream is closed");
         if self.registry.seize(stream) {
             self.unload(stream);
+        }
+        self.look_at_store();
+    }
+
+    /// Ends the service when its store has failed.
+    pub(crate) fn look_at_store(&self) {
+        if self.store.failure().is_some() {
+            self.failed.cancel();
         }
     }
 

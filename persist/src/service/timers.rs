@@ -16,8 +16,14 @@ use crate::stream::Stream;
 /// Clocks can be set, so that no wait for a time of day is longer.
 const WAIT_MAX: Duration = Duration::from_secs(1);
 
+/// Between two looks for streams that nobody uses while there are many of them: most of the time is for requests.
+const WAIT_DUE: Duration = Duration::from_millis(50);
+
 /// Between two looks for idle streams.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Streams that nobody uses and of which something is over, that are opened at a time; there may be many after a start.
+const DUE_MAX: usize = 256;
 
 /// Streams by when they are due, in milliseconds since 1970. Each open stream has one entry that counts, and few others
 /// that are found out when they are due.
@@ -90,4 +96,36 @@ pub(crate) async fn run(shared: Arc<Shared>) {
             () = shared.stopping.cancelled() => return,
         }
     }
+}
+
+/// Looks at streams that nobody uses, and at the store, until the service stops.
+pub(crate) async fn run_unused(shared: Arc<Shared>) {
+    loop {
+        let is_more = wake_unused(&shared).await;
+        shared.look_at_store();
+        let wait = if is_more { WAIT_DUE } else { WAIT_MAX };
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            () = shared.stopping.cancelled() => return,
+        }
+    }
+}
+
+/// Opens streams of which something is over, which lets it go. Whether there may be more.
+async fn wake_unused(shared: &Arc<Shared>) -> bool {
+    let due = match shared.store.due(shared.now(), DUE_MAX).await {
+        Ok(due) => due,
+        Err(error) => {
+            tracing::debug!(%error, "it is not known of which streams something is over");
+            return false;
+        }
+    };
+    let is_more = due.len() == DUE_MAX;
+    for name in due {
+        // Of several nodes, each opens what it has.
+        if shared.placement.holds(&name) {
+            registry::wake(shared, name);
+        }
+    }
+    is_more
 }

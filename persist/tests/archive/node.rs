@@ -3,12 +3,14 @@
 use std::path::Path;
 use std::time::Duration;
 
-use dialtone_client::persist::Owner;
 use dialtone_client::persist::wire::{
     self, Append, Appended, Create, Created, Fault, NodeInfo, Page, Read, Record, Request,
 };
+use dialtone_client::persist::{Owner, Persist};
 use dialtone_client::{Client, Encoding};
-use dialtone_persist::archive::{Archive, Config as ArchiveConfig, CopyError, Location, copy};
+use dialtone_persist::archive::{
+    Archive, Config as ArchiveConfig, CopyError, CopySource, Location, Point, Step, copy,
+};
 use dialtone_persist::backend::log::Config as LogConfig;
 use dialtone_persist::node::{Archiving, Keep, KeepLog, NodeError};
 use dialtone_persist::{Config, Node, Store};
@@ -111,7 +113,7 @@ async fn a_node_that_lost_its_disk_begins_with_its_archive() {
     append(&client, "b").await;
     node.stop().await;
     let store = Archive::open(&Location::Folder(archive.path().to_owned())).unwrap();
-    let first = store.latest(None).await.unwrap().unwrap();
+    let first = store.latest().await.unwrap().unwrap();
 
     let empty = tempfile::tempdir().unwrap();
     let node = Running::start(&world, empty.path(), archive.path()).await;
@@ -126,32 +128,33 @@ async fn a_node_that_lost_its_disk_begins_with_its_archive() {
     assert_eq!(payloads(&client, "s").await, ["a", "b", "c"]);
 
     let scratch = tempfile::tempdir().unwrap();
-    let copied = copy(
-        &store,
-        Some(first.time),
-        scratch.path(),
-        &name("s"),
-        &name("s2"),
-        &client,
-    )
-    .await
-    .unwrap();
+    let persist = Persist::new(&client);
+    let stream = name("s");
+    let source = CopySource {
+        archive: &store,
+        point: Point::Time(first.time),
+        folder: scratch.path(),
+        stream: &stream,
+    };
+    let mut last = None;
+    let copied = copy(source, &persist, "s2", |step| last = Some(step))
+        .await
+        .unwrap();
+    assert_eq!(last, Some(Step::Copied(2, 2)));
     assert_eq!(
         (copied.messages, copied.time),
         (payloads(&client, "s2").await.len() as u64, first.time)
     );
     assert_eq!(payloads(&client, "s2").await, ["a", "b"]);
     let scratch = tempfile::tempdir().unwrap();
-    let refused = copy(
-        &store,
-        None,
-        scratch.path(),
-        &name("x"),
-        &name("s3"),
-        &client,
-    )
-    .await
-    .unwrap_err();
+    let stream = name("x");
+    let source = CopySource {
+        point: Point::Newest,
+        folder: scratch.path(),
+        stream: &stream,
+        ..source
+    };
+    let refused = copy(source, &persist, "s3", |_| {}).await.unwrap_err();
     assert!(matches!(refused, CopyError::NotThere(_)), "{refused}");
     node.stop().await;
 }

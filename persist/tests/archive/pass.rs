@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use dialtone_client::persist::wire::What;
 use dialtone_persist::archive::{
-    Archive, ArchiveError, Archiver, Config, Location, RestoreError, restore,
+    Archive, ArchiveError, Archiver, Config, Location, Point, RestoreError, restore, unfinished,
 };
+use dialtone_persist::backend::log::{Config as LogConfig, Log};
 use dialtone_persist::disk::Folder;
 use object_store::memory::InMemory;
 use object_store::path::Path;
 
-use super::site::{Site, archiver};
+use super::site::{Site, archiver, contents};
 
 fn archive() -> Archive {
     Archive::new(Arc::new(InMemory::new()), Path::default())
@@ -65,7 +66,7 @@ async fn a_damaged_object_is_named_and_nothing_is_restored() {
     let mut site = Site::new();
     fill(&mut site, 0, 40).await;
     archiver(&archive, &site.log).pass().await.unwrap();
-    let manifest = archive.latest(None).await.unwrap().unwrap();
+    let manifest = archive.latest().await.unwrap().unwrap();
     let object = &manifest.segments[&2].parts[0].object;
     let path = folder.path().join("segments").join(object);
     let mut bytes = std::fs::read(&path).unwrap();
@@ -74,7 +75,8 @@ async fn a_damaged_object_is_named_and_nothing_is_restored() {
     std::fs::write(&path, bytes).unwrap();
     let target = tempfile::tempdir().unwrap();
     let disk = Arc::new(Folder::open(target.path()).unwrap());
-    let refused = restore(&archive, Arc::<Folder>::clone(&disk), None, |_, _| {})
+    let own = || Arc::<Folder>::clone(&disk);
+    let refused = restore(&archive, own(), Point::Newest, |_, _| {})
         .await
         .unwrap_err();
     assert!(
@@ -82,8 +84,51 @@ async fn a_damaged_object_is_named_and_nothing_is_restored() {
         "{refused}"
     );
     // What is there of it is not taken for a log.
-    let refused = restore(&archive, disk, None, |_, _| {}).await.unwrap_err();
+    assert_eq!(unfinished(&*disk).unwrap(), Some(1));
+    let refused = Log::open(own(), LogConfig::default()).unwrap_err();
+    assert!(refused.to_string().contains("interrupted"), "{refused}");
+    // When the archive is whole again, restoring begins anew; what is there is no log before its end.
+    bytes_back(&path, middle);
+    let restored = restore(&archive, own(), Point::Generation(1), |_, _| {}).await;
+    assert_eq!(restored.unwrap().segments, site.log.files().len());
+    assert_eq!(unfinished(&*disk).unwrap(), None);
+    let restored = Log::open(own(), LogConfig::default()).unwrap();
+    assert_eq!(contents(&restored).await, site.contents().await);
+    // A folder with a log is nothing to restore into.
+    let refused = restore(&archive, own(), Point::Newest, |_, _| {})
+        .await
+        .unwrap_err();
     assert!(matches!(refused, RestoreError::NotEmpty(_)), "{refused}");
+}
+
+fn bytes_back(path: &std::path::Path, at: usize) {
+    let mut bytes = std::fs::read(path).unwrap();
+    bytes[at] ^= 1;
+    std::fs::write(path, bytes).unwrap();
+}
+
+#[tokio::test]
+async fn a_time_means_the_newest_state_that_is_not_newer() {
+    let archive = archive();
+    let mut site = Site::new();
+    let mut uploader = archiver(&archive, &site.log);
+    for round in 0..9 {
+        fill(&mut site, round, round + 1).await;
+        uploader.pass().await.unwrap();
+    }
+    let all = archive.newest(usize::MAX).await.unwrap();
+    let numbers: Vec<u64> = all.iter().map(|manifest| manifest.generation).collect();
+    assert_eq!(numbers, [9, 8, 7, 6, 5, 4, 3, 2, 1]);
+    assert_eq!(archive.newest(2).await.unwrap(), all[..2]);
+    for time in all
+        .iter()
+        .flat_map(|kept| [kept.time - 1, kept.time, kept.time + 1])
+    {
+        let expected = all.iter().find(|kept| kept.time <= time);
+        let found = archive.at(Point::Time(time)).await.unwrap();
+        assert_eq!(found.as_ref(), expected, "{time}");
+    }
+    assert_eq!(archive.at(Point::Generation(10)).await.unwrap(), None);
 }
 
 #[tokio::test]
@@ -155,7 +200,7 @@ async fn a_segment_that_grows_is_uploaded_in_parts() {
         site.append("s", None, payload).await;
         let before = status().uploaded_bytes;
         uploader.pass().await.unwrap();
-        let parts = archive.latest(None).await.unwrap().unwrap().segments[&1]
+        let parts = archive.latest().await.unwrap().unwrap().segments[&1]
             .parts
             .len();
         most = most.max(parts);
@@ -180,9 +225,9 @@ async fn times_choose_manifests() {
     let mut site = Site::new();
     fill(&mut site, 0, 3).await;
     archiver(&archive, &site.log).pass().await.unwrap();
-    let time = archive.latest(None).await.unwrap().unwrap().time;
-    assert!(archive.latest(Some(time)).await.unwrap().is_some());
-    assert!(archive.latest(Some(time - 1)).await.unwrap().is_none());
+    let time = archive.latest().await.unwrap().unwrap().time;
+    assert!(archive.at(Point::Time(time)).await.unwrap().is_some());
+    assert!(archive.at(Point::Time(time - 1)).await.unwrap().is_none());
 }
 
 #[test]

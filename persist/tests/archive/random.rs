@@ -96,7 +96,7 @@ async fn another_future_does_not_mix_with_the_first() {
             Arc::new(copy_up_to(&archive, past.1).await),
             Path::default(),
         );
-        assert_eq!(other.latest(None).await.unwrap(), Some(manifest));
+        assert_eq!(other.latest().await.unwrap(), Some(manifest));
         let (mut site, _) = Site::restored(&other, None).await.unwrap();
         assert_eq!(site.contents().await, past.0, "seed {seed}");
         let mut second = archiver(&archive, &site.log);

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use dialtone_client::persist::StreamName;
 use dialtone_client::persist::wire::{Record, What};
-use dialtone_persist::archive::{Archive, Archiver, Config, RestoreError, Restored, restore};
+use dialtone_persist::archive::{
+    Archive, Archiver, Config, Point, RestoreError, Restored, restore,
+};
 use dialtone_persist::backend::log::{Config as LogConfig, Log};
 use dialtone_persist::backend::{Backend as _, StreamId};
 use dialtone_persist::core::commit::Meta;
@@ -104,7 +106,13 @@ impl Site {
     ) -> Result<(Self, Restored), RestoreError> {
         let folder = tempfile::tempdir().unwrap();
         let disk = Folder::open(folder.path()).unwrap();
-        let restored = restore(archive, Arc::new(disk), at, |_, _| {}).await?;
+        let restored = restore(
+            archive,
+            Arc::new(disk),
+            at.map_or(Point::Newest, Point::Time),
+            |_, _| {},
+        )
+        .await?;
         let log = open(&folder, SMALL);
         assert!(log.report().problems.is_empty(), "{:?}", log.report());
         let mut streams = BTreeMap::new();

@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use dialtone_client::persist::wire::{Config, RemovalCause};
+use dialtone_client::persist::wire::{Config, Record, RemovalCause};
 use dialtone_persist::backend::{Error, StreamId};
 use dialtone_persist::core::commit::{
     Append, Change, Commit, ConsumerChange, ConsumerWhat, Remove, Totals,
 };
+
+use dialtone_persist::core::state::State;
 
 use crate::{Fixture, name};
 
@@ -55,6 +57,7 @@ fn commit(revision: u64, changes: Vec<Change>) -> Commit {
         durability: dialtone_client::persist::wire::Durability::Fsync,
         fence: 0,
         time: NOW,
+        due: None,
     }
 }
 
@@ -366,4 +369,46 @@ pub(crate) async fn streams_do_not_mix(mut fixture: Fixture) {
         }
         fixture.reopen().await;
     }
+}
+
+pub(crate) async fn what_is_over_while_nobody_looks_is_due(mut fixture: Fixture) {
+    let aged = Config {
+        max_age: 200,
+        ..Config::default()
+    };
+    for (stream, config, ttl) in [
+        ("kept", Config::default(), None),
+        ("age", aged, None),
+        ("ttl", Config::default(), Some(100)),
+    ] {
+        let (id, meta) = fixture.create(stream, config).await;
+        let mut state = State::new(meta);
+        let record = Record {
+            ttl,
+            ..Record::new("x")
+        };
+        drop(state.append(NOW, vec![record], true, None).unwrap());
+        let commit = state.take_commit(NOW, 0).unwrap();
+        fixture.commit(id, commit).await.unwrap();
+    }
+    fixture.reopen().await;
+    if !fixture.is_durable() {
+        return;
+    }
+    for (time, expected) in [
+        (99, None),
+        (100, Some("ttl")),
+        (199, None),
+        (200, Some("age")),
+    ] {
+        let due = fixture.backend.due(NOW + time, 9).await.unwrap();
+        // One that was told and not loaded may be told again.
+        let newest = due
+            .iter()
+            .map(ToString::to_string)
+            .find(|name| name != "ttl" || time == 100);
+        assert_eq!(newest.as_deref(), expected, "{time}: {due:?}");
+    }
+    let due = fixture.backend.due(u64::MAX >> 12, 9).await.unwrap();
+    assert!(!due.contains(&name("kept")), "{due:?}");
 }

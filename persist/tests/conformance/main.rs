@@ -88,6 +88,11 @@ impl Fixture {
         }
     }
 
+    /// Whether what it keeps outlives the process.
+    pub(crate) fn is_durable(&self) -> bool {
+        !matches!(self.kind, Kept::Memory(_))
+    }
+
     /// Closes it in good order and opens it again.
     pub(crate) async fn reopen(&mut self) {
         self.backend.close().await.unwrap();
@@ -176,6 +181,7 @@ on_every_backend!(
     contract::everything_of_a_record_is_kept,
     contract::ids_outlive_their_records,
     contract::consumers_are_kept_in_parts,
+    contract::what_is_over_while_nobody_looks_is_due,
     contract::a_closed_store_refuses,
     contract::streams_do_not_mix,
     history::random_histories_are_given_back,

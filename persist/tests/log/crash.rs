@@ -1,12 +1,13 @@
 //! The power goes at every step, and everything that was acknowledged is there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use dialtone_client::persist::StreamName;
 use dialtone_client::persist::wire::Durability;
 use dialtone_persist::backend::log::{Config, Log};
 use dialtone_persist::backend::{Backend as _, Error};
 use dialtone_persist::core::commit::Commit;
+use dialtone_persist::core::limits::due;
 use dialtone_persist::disk::{Crash, Disk as _, Fault, Simulated};
 
 use super::history::{Applied, Decider, Dice, NOW, Write, model};
@@ -59,6 +60,7 @@ fn run(seed: u64, writes: u64, faults: &[Fault]) -> Run {
 /// The log holds what was acknowledged, and at most what is doubtful beside it.
 #[track_caller]
 fn check(log: &Log, run: &Run, what: &str) {
+    check_due(log, what);
     let found = view(log, NOW);
     let expected = view(&model(&run.acknowledged), NOW);
     if found == expected {
@@ -298,6 +300,7 @@ fn empty(log: &Log, name: &StreamName) -> Commit {
         durability: Durability::Fsync,
         fence: 0,
         time: NOW,
+        due: None,
     }
 }
 
@@ -340,4 +343,20 @@ fn space_is_kept_for_what_frees_space() {
         commit(&log, *id, empty(&log, name)).unwrap();
     }
     assert_eq!(log.status().failure, None);
+}
+
+/// Of every stream that nobody has loaded it is known when something is over next, or before that.
+#[track_caller]
+fn check_due(log: &Log, what: &str) {
+    let mut ends = Vec::new();
+    for entry in block_on(log.list("", None, 1_000)).unwrap() {
+        let loaded = block_on(log.load(&entry.name, NOW)).unwrap().unwrap();
+        ends.extend(due(&loaded.meta, &loaded.records).map(|due| (due, entry.name)));
+    }
+    ends.sort_unstable();
+    let mut told = BTreeSet::new();
+    for (end, name) in ends {
+        told.extend(block_on(log.due(end, 1_000)).unwrap());
+        assert!(told.contains(&name), "{what}: {name} is over at {end}");
+    }
 }

@@ -128,6 +128,7 @@ fn a_flipped_bit_in_a_payload_costs_one_record() {
         durability: Durability::Fsync,
         fence: 0,
         time: NOW,
+        due: None,
     };
     super::node::commit(&log, id, commit).unwrap();
     block_on(log.close()).unwrap();

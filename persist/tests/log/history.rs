@@ -58,6 +58,8 @@ struct Core {
     records: BTreeMap<u64, (Option<Arc<str>>, u64)>,
     horizon: u64,
     epoch: u64,
+    /// When the first lifetime of all ends, and before that of a changed description.
+    due: Option<u64>,
 }
 
 /// Decides what is written.
@@ -164,6 +166,7 @@ impl Core {
             durability: Durability::Fsync,
             fence: 0,
             time,
+            due: self.due,
         }
     }
 
@@ -195,6 +198,8 @@ impl Core {
             payload: Bytes::from(payload),
             replaced,
         };
+        let end = append.ttl.map(|ttl| time + ttl);
+        self.due = self.due.into_iter().chain(end).min();
         self.records
             .insert(seq, (append.key.clone(), append.size()));
         Change::Append(append)

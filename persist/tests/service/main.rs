@@ -7,6 +7,7 @@
 )]
 
 mod consuming;
+mod expiring;
 mod reading;
 mod scene;
 mod streams;

@@ -57,7 +57,9 @@ Signals:
 
 Examples:
   dialtone persist --url ws://127.0.0.1:4480 --data /var/lib/dialtone
-  dialtone persist --data ./data --node p1 --quota-bytes '10 GiB'")]
+  dialtone persist --data ./data --node p1 --persist-quota-bytes '10 GiB'
+  dialtone persist --node p2 --persist-postgres postgres://dialtone@db.example.org/dialtone
+  dialtone persist --config /etc/dialtone/persist.toml --persist-monitor 127.0.0.1:4491")]
 pub(crate) struct Persist {
     /// Which broker.
     #[command(flatten)]
@@ -71,20 +73,9 @@ pub(crate) struct Persist {
     /// Keep everything in memory alone, and lose it at the end
     #[arg(long, conflicts_with = "data")]
     pub(crate) memory: bool,
-    /// Name of this node: letters, digits, `-` and `_` [env: DIALTONE_PERSIST_NODE]
-    #[arg(long, value_name = "NAME")]
+    /// Name of this node; the same as --persist-node
+    #[arg(long, value_name = "NAME", conflicts_with = "persist.node")]
     pub(crate) node: Option<String>,
-    /// Most streams of an account or a project; 0: no limit
-    #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Quotas")]
-    pub(crate) quota_streams: u64,
-    /// Most bytes of records of an account or a project; 0: no limit
-    #[arg(
-        long,
-        value_name = "SIZE",
-        default_value = "0",
-        help_heading = "Quotas"
-    )]
-    pub(crate) quota_bytes: crate::config::Size,
     /// When ready, write the name and process number to this file, as JSON
     #[arg(long, value_name = "FILE")]
     pub(crate) ready_file: Option<PathBuf>,

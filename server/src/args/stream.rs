@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::{PayloadArgs, StoreArgs};
+use super::{PayloadArgs, StoreArgs, StreamCopy, StreamPoints, StreamRestore};
 use crate::config::{Size, Span};
 
 /// `dialtone stream`
@@ -47,6 +47,12 @@ pub(crate) enum StreamCommand {
     Export(StreamExport),
     /// Make a stream from a file that was exported
     Import(StreamImport),
+    /// Copy a stream as it is, or as it was at a time
+    Copy(StreamCopy),
+    /// Show to which points in time an archive goes back
+    Points(StreamPoints),
+    /// Restore the log of a node from its archive
+    Restore(StreamRestore),
     /// Show the nodes of the service
     Nodes(StreamNodes),
     /// Work through a stream: each record once, until it is acknowledged

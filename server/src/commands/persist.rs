@@ -1,15 +1,19 @@
 //! `dialtone persist`: a node of the persist service by itself.
 
+use std::sync::Arc;
+
 use anyhow::Context as _;
+use dialtone_broker::monitor::Monitor;
+use dialtone_persist::Node;
 use dialtone_persist::node::Keep;
-use dialtone_persist::{Node, Quota, Store};
-use serde_json::json;
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
 
 use crate::args::{LogArgs, Persist as Args};
-use crate::config::{Environment, Strings as _};
+use crate::config::{Environment, Settings, Strings as _};
 use crate::exit::{Exit, Failure, Outcome};
-use crate::lifecycle::Signals;
-use crate::persist::{FOLDER, node_of_machine};
+use crate::lifecycle::{Asked, Signals};
+use crate::persist::{FOLDER, Watched};
 use crate::print::note;
 use crate::{assemble, connect, shards};
 
@@ -25,70 +29,88 @@ pub(super) fn run(args: Box<Args>, log: &LogArgs) -> Outcome {
 async fn serve(mut args: Args) -> Outcome {
     // Before anything is announced, so that whoever reads it may send signals.
     let mut signals = Signals::new().context("cannot take over signals")?;
-    let keep = keep(&mut args)?;
-    let config = config(&args);
+    let mut again = Signals::new().context("cannot take over signals")?;
+    let mut flags = std::mem::take(&mut args.settings).into_flags();
+    flags.add("persist.node", args.node.take());
+    let settings = crate::serve::settings(args.config.as_deref(), flags)?;
+    let keep = keep(&args, &settings)?;
+    let config = crate::persist::service(&settings)?;
     let node = config.node.clone();
+    let monitor = monitor(&settings).await?;
     let client = connect::connect(&args.connect).await?;
     let persist = Node::bind(config, keep, client.clone()).await;
     let persist = persist.map_err(|error| Failure::from(anyhow::Error::from(error)))?;
-    announce(&args, &node)?;
+    let monitor = monitor.map(|monitor| monitor.with(Arc::new(Watched::new(persist.handle()))));
+    let address = monitor
+        .as_ref()
+        .map(|monitor| format!("http://{}", monitor.local_addr()));
+    announce(&args, &node, address.as_deref())?;
     let stop = async {
         // There is nothing to be read again.
-        while signals.next().await == crate::lifecycle::Asked::Reload {}
+        while signals.next().await == Asked::Reload {}
         note("stopping: what was taken is finished; press Ctrl-C again to stop at once");
     };
-    let mut again = Signals::new().context("cannot take over signals")?;
+    let end = CancellationToken::new();
     let running = async {
         let ended = persist.run(stop).await;
         client.close().await;
-        ended.context("the store was not closed in good order")
+        end.cancel();
+        ended.context("persist has failed")
+    };
+    let watching = async {
+        match monitor {
+            Some(monitor) => monitor.run(end.clone()).await,
+            None => end.cancelled().await,
+        }
     };
     let hard = async {
         let mut stops = 0;
         while stops < 2 {
-            stops += u32::from(again.next().await == crate::lifecycle::Asked::Stop);
+            stops += u32::from(again.next().await == Asked::Stop);
         }
     };
     tokio::select! {
-        ended = running => Ok(ended?),
+        (ended, ()) = async { tokio::join!(running, watching) } => Ok(ended?),
         () = hard => Err(Failure::silent(Exit::Interrupted)),
     }
 }
 
-fn keep(args: &mut Args) -> Result<Keep, Failure> {
-    let strings = Environment;
-    let flags = std::mem::take(&mut args.settings).into_flags();
-    let settings = crate::serve::settings(args.config.as_deref(), flags)?;
+fn keep(args: &Args, settings: &Settings) -> Result<Keep, Failure> {
     if args.memory {
         return Ok(Keep::Memory);
     }
+    let strings = Environment;
     let given = args.data.clone();
     let data = match given.or_else(|| strings.get("DIALTONE_DATA").map(Into::into)) {
         Some(data) => data,
         None => assemble::data_dir(&strings)?,
     };
-    Ok(crate::persist::keep(&settings, data.join(FOLDER))?)
+    Ok(crate::persist::keep(settings, data.join(FOLDER))?)
 }
 
-fn config(args: &Args) -> dialtone_persist::Config {
-    let node = args.node.clone();
-    let node = node.or_else(|| Environment.get("DIALTONE_PERSIST_NODE"));
-    let node = node.unwrap_or_else(node_of_machine);
-    let mut config = dialtone_persist::Config::new(node, Store::Memory);
-    config.quota = Quota {
-        streams_max: args.quota_streams,
-        bytes_max: args.quota_bytes.0,
-        ..Quota::default()
+async fn monitor(settings: &Settings) -> Result<Option<Monitor>, Failure> {
+    let Some(addr) = settings.persist_monitor.value else {
+        return Ok(None);
     };
-    config
+    let bound = Monitor::without_broker(addr).await;
+    bound.map(Some).map_err(|error| {
+        Failure::from(anyhow::Error::from(error)).hint(
+            "choose another address with --persist-monitor ADDRESS (port 0: any free port), or none with --persist-monitor off",
+        )
+    })
 }
 
-fn announce(args: &Args, node: &str) -> Outcome {
+fn announce(args: &Args, node: &str, monitor: Option<&str>) -> Outcome {
+    let ready: Value = json!({"pid": std::process::id(), "node": node, "monitor": monitor});
     if let Some(path) = &args.ready_file {
-        let text = json!({"pid": std::process::id(), "node": node}).to_string();
-        crate::files::replace(path, format!("{text}\n").as_bytes(), 0o644)
+        crate::files::replace(path, format!("{ready}\n").as_bytes(), 0o644)
             .with_context(|| format!("cannot write the ready file {}", path.display()))?;
     }
-    note(format_args!("persist node {node} is ready"));
+    match monitor {
+        Some(address) => note(format_args!(
+            "persist node {node} is ready; monitoring on {address}"
+        )),
+        None => note(format_args!("persist node {node} is ready")),
+    }
     Ok(())
 }

@@ -27,6 +27,17 @@ pub(super) fn persist(client: &Client, args: &StoreArgs) -> Result<Persist, Fail
         .service_wait(SERVICE_WAIT))
 }
 
+/// Fails where nodes did not answer, whose streams are then not in a list.
+pub(super) fn all_there(missing: &[String]) -> Result<(), Failure> {
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let nodes = missing.join(", ");
+    let text = format!("what these nodes keep is not known, because they do not answer: {nodes}");
+    Err(Failure::new(Exit::Failure, anyhow::anyhow!(text))
+        .hint("`dialtone stream nodes` shows the nodes"))
+}
+
 /// A failed request as the shell sees it.
 #[expect(
     clippy::wildcard_enum_match_arm,

@@ -16,7 +16,9 @@ use crate::print::{Output, bytes, harmless, note};
 
 mod append;
 pub(super) use append::print as print_written;
+mod archive;
 mod consumer;
+mod copy;
 mod export;
 pub(super) use export::Part;
 mod file;
@@ -40,6 +42,9 @@ pub(super) async fn run(command: StreamCommand) -> Outcome {
         StreamCommand::Verify(args) => verify::run(args).await,
         StreamCommand::Export(args) => export::run(args).await,
         StreamCommand::Import(args) => import::run(args).await,
+        StreamCommand::Copy(args) => copy::run(args).await,
+        StreamCommand::Points(args) => archive::points(args).await,
+        StreamCommand::Restore(args) => archive::run(args).await,
         StreamCommand::Nodes(args) => nodes(args).await,
         StreamCommand::Consumer(command) => consumer::run(command).await,
     }
@@ -48,15 +53,17 @@ pub(super) async fn run(command: StreamCommand) -> Outcome {
 async fn ls(args: StreamLs) -> Outcome {
     with_client(&args.store.connect, async |client| {
         let persist = store::persist(client, &args.store)?;
-        let streams = persist.list_all(&args.prefix).await.map_err(store::call)?;
+        let list = persist.list_all(&args.prefix).await.map_err(store::call)?;
+        let (streams, missing) = (list.streams, store::all_there(&list.missing));
         let mut out = Output::stdout();
         if args.json {
             for entry in &streams {
                 out.json(entry)?;
             }
-            return Ok(out.flush()?);
+            out.flush()?;
+            return missing;
         }
-        if streams.is_empty() {
+        if streams.is_empty() && missing.is_ok() {
             note("there are no streams here; `dialtone stream add NAME` makes one");
             return Ok(());
         }
@@ -79,7 +86,8 @@ async fn ls(args: StreamLs) -> Outcome {
             .collect();
         let titles = ["NAME", "RECORDS", "SIZE", "LAST WRITTEN", "DESCRIPTION"];
         table(&mut out, titles, &rows)?;
-        Ok(out.flush()?)
+        out.flush()?;
+        missing
     })
     .await
 }
@@ -251,14 +259,16 @@ async fn nodes(args: StreamNodes) -> Outcome {
             }
             return Ok(out.flush()?);
         }
-        let rows: Vec<[String; 8]> = nodes
+        let rows: Vec<[String; 9]> = nodes
             .iter()
             .map(|node| {
                 let state = match (&node.failure, node.alive) {
                     (Some(failure), _) => format!("failed: {failure}"),
+                    (None, true) if node.lease == Some(0) => "without a lease".to_owned(),
                     (None, true) => "up".to_owned(),
                     (None, false) => "does not answer".to_owned(),
                 };
+                let lease = node.lease.filter(|_| node.alive);
                 [
                     harmless(&node.node),
                     harmless(&node.backend),
@@ -267,12 +277,13 @@ async fn nodes(args: StreamNodes) -> Outcome {
                     bytes(node.bytes),
                     bytes(node.disk_bytes),
                     span(node.uptime / 1_000 * 1_000),
+                    lease.map_or_else(|| "-".to_owned(), |lease| span(lease / 100 * 100)),
                     harmless(&state),
                 ]
             })
             .collect();
         let titles = [
-            "NODE", "STORE", "STREAMS", "RECORDS", "SIZE", "ON DISK", "UPTIME", "STATE",
+            "NODE", "STORE", "STREAMS", "RECORDS", "SIZE", "ON DISK", "UPTIME", "LEASE", "STATE",
         ];
         table(&mut out, titles, &rows)?;
         Ok(out.flush()?)

@@ -242,6 +242,44 @@ settings! {
         "Below this much unsent data, they go on at full speed.";
     cluster_outbox_max: Size, "cluster.outbox_max", |_: &Broker| size(links().outbox.max_bytes), "256 MiB",
         "A link with more unsent data than this is closed and made anew.";
+    persist_node: Option<String>, "persist.node", |_: &Broker| None, "p1",
+        "Name of the persist node: 1 to 64 letters, digits, - and _. It must stay the same as long as its streams do. Empty: that of the machine.";
+    persist_monitor: Option<SocketAddr>, "persist.monitor", |_: &Broker| None, "127.0.0.1:4998",
+        "Address of the monitoring server of `dialtone persist` (/healthz, /readyz, /metrics, /persistz); `dialtone up` has these pages at monitor. Empty: none.";
+    persist_quota_streams: u64, "persist.quota_streams", |_: &Broker| 0, "1000",
+        "Most streams of an account or a project, over all nodes. 0: no limit.";
+    persist_quota_bytes: Size, "persist.quota_bytes", |_: &Broker| Size(0), "10 GiB",
+        "Most bytes of records of an account or a project, over all nodes. 0: no limit.";
+    persist_quota_msgs_rate: u64, "persist.quota_msgs_per_second", |_: &Broker| 0, "500",
+        "Most records that an account or a project may append within any second, on each node. 0: no limit.";
+    persist_quota_bytes_rate: Size, "persist.quota_bytes_per_second", |_: &Broker| Size(0), "5 MiB",
+        "Most bytes that an account or a project may append within any second, on each node. 0: no limit.";
+    persist_quotas: Option<PathBuf>, "persist.quotas_file", |_: &Broker| None, "/etc/dialtone/quotas.toml",
+        "File with other quotas for some: a table for each scope, such as [project-UUID], with streams, bytes, msgs_per_second and bytes_per_second.";
+    persist_streams_open: u32, "persist.streams_open_max", |_: &Broker| 10_000, "200",
+        "Most streams that a node has loaded; with more, idle ones are unloaded, whatever persist.idle_max says.";
+    persist_idle_max: Span, "persist.idle_max", |_: &Broker| Span(Duration::from_mins(5)), "34s",
+        "A stream that was not used for this long is unloaded.";
+    persist_requests_max: u32, "persist.requests_max", |_: &Broker| 65_536, "35",
+        "Most requests that a node works on at a time, waiting ones included; further ones are refused as busy.";
+    persist_segment_len: Size, "persist.segment_len_max", |_: &Broker| Size(log().segment_len_max), "32 MiB",
+        "With logs: bytes after which a segment of the log ends, from 4 KiB to 2 GiB. Space is freed, and archived, a segment at a time.";
+    persist_waiting_bytes: Size, "persist.waiting_bytes_max", |_: &Broker| size(log().waiting_bytes_max), "64 MiB",
+        "With logs: most bytes that wait for the disk and are then synced together, from 1 MiB to 1 GiB; further writes are refused as unavailable.";
+    persist_compress_len: Size, "persist.compress_len_min", |_: &Broker| size(log().compress_len_min), "4 KiB",
+        "With logs: records of at least so many bytes are compressed with zstd, where that saves an eighth. 0: never.";
+    persist_free_bytes: Size, "persist.free_bytes_min", |_: &Broker| Size(log().free_bytes_min), "1 GiB",
+        "With logs: with less space than this left on the disk nothing is appended, so that what frees space can be written.";
+    persist_checkpoint_bytes: Size, "persist.checkpoint_bytes", |_: &Broker| Size(log().checkpoint_bytes), "16 MiB",
+        "With logs: bytes of log after which a checkpoint is written, at least 1 MiB. A start reads what was written since.";
+    persist_compact_percent: u16, "persist.compact_live_percent", |_: &Broker| log().compact_live_percent.into(), "40",
+        "With logs: segments of which a smaller share than this is needed, in percent, are compacted, at most 95. 0: never.";
+    persist_compact_rate: Size, "persist.compact_bytes_per_second", |_: &Broker| Size(log().compact_bytes_per_second), "8 MiB",
+        "With logs: most bytes that compaction reads and writes a second, at least 64 KiB.";
+    persist_reserve: bool, "persist.reserve", |_: &Broker| log().reserve, "true",
+        "With logs: take the space of a segment from the disk when it begins.";
+    persist_workers: u16, "persist.workers", |_: &Broker| 0, "3",
+        "With logs: threads for reading, loading and compressing, at most 64. 0: one for each core, from 2 to 8.";
     persist_postgres: Option<String>, "persist.postgres", |_: &Broker| None, "postgres://dialtone@db.example.org/dialtone",
         "URL of the PostgreSQL that keeps the streams, for all nodes together. Empty: each node keeps its streams in a log in its data folder.";
     persist_postgres_password: Option<PathBuf>, "persist.postgres_password_file", |_: &Broker| None, "/etc/dialtone/postgres.password",
@@ -283,6 +321,11 @@ fn count(number: usize) -> u32 {
 /// The broker's own defaults for a cluster.
 fn links() -> Cluster {
     Cluster::new("", Trust::Anyone)
+}
+
+/// The log's own defaults.
+fn log() -> dialtone_persist::backend::log::Config {
+    dialtone_persist::backend::log::Config::default()
 }
 
 /// The default listener for other nodes. They prove who they are, so that it may be open to all.

@@ -1,5 +1,7 @@
 //! The flags of the settings, made from the table.
 
+use std::marker::PhantomData;
+
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
@@ -28,6 +30,13 @@ impl Flags {
         layer
     }
 
+    /// The first flag that is given of a table.
+    pub(crate) fn first_of(&self, table: &str) -> Option<String> {
+        let mut given = self.given.iter().map(|(field, _)| field);
+        let found = given.find(|field| field.table() == table)?;
+        Some(format!("--{}", found.flag()))
+    }
+
     /// Adds what flags outside the table say, unless they say nothing.
     pub(crate) fn add(&mut self, key: &str, text: Option<String>) {
         let field = FIELDS.iter().find(|field| field.key == key);
@@ -42,24 +51,68 @@ fn own() -> impl Iterator<Item = &'static Field> {
     FIELDS.iter().filter(|field| field.table() != "log")
 }
 
-/// The flags of `persist.*` alone, for a node without a broker.
+/// Some of the settings.
+pub(crate) trait Part {
+    /// Whether it is one of them.
+    fn has(field: &Field) -> bool;
+}
+
+/// Everything of persist, for a node without a broker.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct StreamFlags(Flags);
+pub(crate) struct Streams;
 
-impl StreamFlags {
-    /// What the flags say.
-    pub(crate) fn into_flags(self) -> Flags {
-        self.0
-    }
-
-    fn own() -> impl Iterator<Item = &'static Field> {
-        own().filter(|field| field.table() == "persist")
+impl Part for Streams {
+    fn has(field: &Field) -> bool {
+        field.table() == "persist"
     }
 }
 
-impl clap::FromArgMatches for StreamFlags {
+/// Where an archive is.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Archive;
+
+impl Part for Archive {
+    fn has(field: &Field) -> bool {
+        matches!(
+            field.key,
+            "persist.archive"
+                | "persist.archive_endpoint"
+                | "persist.archive_region"
+                | "persist.archive_keys_file"
+        )
+    }
+}
+
+/// The flags of `persist.*`.
+pub(crate) type StreamFlags = PartFlags<Streams>;
+
+/// The flags that say where an archive is.
+pub(crate) type ArchiveFlags = PartFlags<Archive>;
+
+/// The flags of some of the settings.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct PartFlags<P> {
+    flags: Flags,
+    part: PhantomData<P>,
+}
+
+impl<P: Part> PartFlags<P> {
+    /// What the flags say.
+    pub(crate) fn into_flags(self) -> Flags {
+        self.flags
+    }
+
+    fn own() -> impl Iterator<Item = &'static Field> {
+        own().filter(|field| P::has(field))
+    }
+}
+
+impl<P: Part> clap::FromArgMatches for PartFlags<P> {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
-        Ok(Self(given(Self::own(), matches)))
+        Ok(Self {
+            flags: given(Self::own(), matches),
+            part: PhantomData,
+        })
     }
 
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
@@ -68,7 +121,7 @@ impl clap::FromArgMatches for StreamFlags {
     }
 }
 
-impl clap::Args for StreamFlags {
+impl<P: Part> clap::Args for PartFlags<P> {
     fn augment_args(cmd: Command) -> Command {
         Self::own().fold(cmd, |cmd, field| cmd.arg(arg(field)))
     }

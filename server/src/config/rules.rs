@@ -28,10 +28,7 @@ pub(super) fn check(settings: &Settings, problems: &mut Vec<Problem>, warnings: 
     };
     let s = settings;
     if let Some(name) = &s.node.value
-        && (name.len() > 64
-            || !name
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_'))
+        && !is_name(name)
     {
         wrong(
             &s.node.origin,
@@ -71,6 +68,19 @@ pub(super) fn check(settings: &Settings, problems: &mut Vec<Problem>, warnings: 
 }
 
 fn streams(s: &Settings, wrong: &mut impl FnMut(&Origin, &str, String)) {
+    streams_log(s, wrong);
+    if let Some(node) = &s.persist_node.value
+        && !is_name(node)
+    {
+        let text = "must be 1 to 64 letters, digits, - or _".to_owned();
+        wrong(&s.persist_node.origin, "persist.node", text);
+    }
+    if let Some(path) = &s.persist_quotas.value
+        && let Err(error) = crate::persist::quotas(path)
+    {
+        let origin = &s.persist_quotas.origin;
+        wrong(origin, "persist.quotas_file", format!("{error:#}"));
+    }
     if let Some(url) = &s.persist_postgres.value {
         let origin = &s.persist_postgres.origin;
         let mut wrong = |text: &str| wrong(origin, "persist.postgres", text.to_owned());
@@ -114,6 +124,68 @@ fn streams(s: &Settings, wrong: &mut impl FnMut(&Origin, &str, String)) {
     {
         wrong(&s.persist_archive.origin, "persist.archive", text);
     }
+}
+
+/// The bounds of what concerns the log. See `dialtone_persist::backend::log::Config`.
+fn streams_log(s: &Settings, wrong: &mut impl FnMut(&Origin, &str, String)) {
+    const KIB: u64 = 1 << 10;
+    const GIB: u64 = 1 << 30;
+    for (given, key, range, text) in [
+        (
+            &s.persist_segment_len,
+            "persist.segment_len_max",
+            4 * KIB..=2 * GIB,
+            "from 4 KiB to 2 GiB",
+        ),
+        (
+            &s.persist_waiting_bytes,
+            "persist.waiting_bytes_max",
+            KIB * KIB..=GIB,
+            "from 1 MiB to 1 GiB",
+        ),
+        (
+            &s.persist_checkpoint_bytes,
+            "persist.checkpoint_bytes",
+            KIB * KIB..=u64::MAX,
+            "at least 1 MiB",
+        ),
+        (
+            &s.persist_compact_rate,
+            "persist.compact_bytes_per_second",
+            64 * KIB..=u64::MAX,
+            "at least 64 KiB",
+        ),
+    ] {
+        if !range.contains(&given.value.0) {
+            wrong(&given.origin, key, text.to_owned());
+        }
+    }
+    if s.persist_compact_percent.value > 95 {
+        let origin = &s.persist_compact_percent.origin;
+        wrong(
+            origin,
+            "persist.compact_live_percent",
+            "at most 95".to_owned(),
+        );
+    }
+    if s.persist_workers.value > 64 {
+        let origin = &s.persist_workers.origin;
+        wrong(origin, "persist.workers", "at most 64".to_owned());
+    }
+    for (given, key) in [
+        (&s.persist_streams_open, "persist.streams_open_max"),
+        (&s.persist_requests_max, "persist.requests_max"),
+    ] {
+        if given.value == 0 {
+            wrong(&given.origin, key, "at least 1".to_owned());
+        }
+    }
+}
+
+/// Whether something can be the name of a node.
+fn is_name(name: &str) -> bool {
+    let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+    (1..=64).contains(&name.len()) && name.bytes().all(is_allowed)
 }
 
 fn access(s: &Settings, wrong: &mut impl FnMut(&Origin, &str, String)) {

@@ -42,7 +42,7 @@ fn the_subcommands() {
 fn the_subcommands_of_streams_keys_and_objects() {
     for name in [
         "ls", "info", "add", "edit", "append", "read", "tail", "rm", "verify", "export", "import",
-        "nodes", "consumer",
+        "copy", "points", "restore", "nodes", "consumer",
     ] {
         help(&format!("stream-{name}"), &["stream", name]);
     }

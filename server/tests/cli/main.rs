@@ -4,6 +4,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod archive;
 mod cluster;
 mod configuration;
 mod contexts;
@@ -17,6 +18,7 @@ mod linked;
 mod messaging;
 mod namespaces;
 mod nodes;
+mod persist;
 mod process;
 mod rolling;
 mod signals;

@@ -220,6 +220,7 @@ impl State {
             total_streams: self.streams.len() as u64,
             total_messages: streams.iter().map(|entry| entry.messages).sum(),
             total_bytes: streams.iter().map(|entry| entry.bytes).sum(),
+            missing: Vec::new(),
             streams,
         }
     }

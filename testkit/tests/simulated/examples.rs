@@ -14,6 +14,13 @@ mod key_value;
     unreachable_pub,
     reason = "an example is a program of its own"
 )]
+#[path = "../../../client/examples/log.rs"]
+mod log;
+#[expect(
+    dead_code,
+    unreachable_pub,
+    reason = "an example is a program of its own"
+)]
 #[path = "../../../client/examples/objects.rs"]
 mod objects;
 #[expect(
@@ -37,6 +44,7 @@ async fn they_run() -> anyhow::Result<()> {
     let client = world.client().await?;
     streams::run(&client).await?;
     key_value::run(&client).await?;
+    log::run(&client).await?;
     objects::run(&client).await?;
     presence::run(&client).await
 }

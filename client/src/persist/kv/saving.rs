@@ -1,19 +1,15 @@
 //! The task behind a [`KeyValue`](super::KeyValue): follows the store and saves what was set.
 
 use std::collections::VecDeque;
-use std::future::pending;
 use std::sync::Arc;
-use std::time::Duration;
 
-use futures_util::FutureExt as _;
-use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
-use tokio::time::Instant;
 
 use super::event::KvEvent;
 use super::replica::{Confirmed, Remote, Saved, Write};
 use super::{End, Shared, Value, encoded, tombstone};
 use crate::persist::error::{AppendError, CallError, with_cause};
+use crate::persist::saver::{Results, Saver, TELL_MAX, listening, tell};
 use crate::persist::stream::Stream;
 use crate::persist::watch::{Pages, WatchError};
 use crate::persist::wire::{
@@ -23,15 +19,6 @@ use crate::persist::wire::{
 /// Most bytes of payloads in one append.
 const SAVE_BYTES_MAX: usize = 4 << 20;
 
-/// Most events that wait to be told; then nothing more is saved until they are read.
-const TELL_MAX: usize = 4_096;
-
-/// The first and the longest wait before saving is tried again.
-const RETRY: (Duration, Duration) = (Duration::from_millis(150), Duration::from_secs(10));
-
-/// What became of the writes of one save: key, message id, outcome.
-pub(in crate::persist) type Results = Vec<(String, String, Saved)>;
-
 /// See the module.
 pub(super) struct Task<T> {
     shared: Arc<Shared<T>>,
@@ -40,12 +27,7 @@ pub(super) struct Task<T> {
     auto_save: bool,
     tombstone_ttl: u64,
     epoch: Option<u64>,
-    saving: Option<BoxFuture<'static, Results>>,
-    /// Writes went unanswered: the feed, which may tell what became of them, is asked first.
-    unsure: bool,
-    retry: Duration,
-    /// When saving may be tried again.
-    pause: Option<Instant>,
+    saver: Saver,
     /// To be told to the listeners.
     telling: VecDeque<KvEvent<T>>,
     was_saved: bool,
@@ -66,10 +48,7 @@ impl<T: Value> Task<T> {
             auto_save,
             tombstone_ttl,
             epoch: None,
-            saving: None,
-            unsure: false,
-            retry: RETRY.0,
-            pause: None,
+            saver: Saver::new(),
             telling: VecDeque::new(),
             was_saved: true,
         }
@@ -101,10 +80,9 @@ impl<T: Value> Task<T> {
                     Ok(page) => self.take(page),
                     Err(error) => return self.end(error).await,
                 },
-                results = finished(&mut self.saving) => self.settle(results),
+                results = self.saver.next() => self.settle(results),
                 () = tell(&mut self.telling, &listeners), if has_news => {}
                 () = self.shared.wanted.notified() => {}
-                () = until(self.pause) => self.pause = None,
             }
         }
     }
@@ -112,13 +90,7 @@ impl<T: Value> Task<T> {
     /// Those who listen; what was to be told to nobody is forgotten.
     fn listeners(&mut self) -> Vec<mpsc::Sender<KvEvent<T>>> {
         let mut state = self.shared.state.lock();
-        state.listeners.retain(|listener| !listener.is_closed());
-        let listeners = state.listeners.clone();
-        drop(state);
-        if listeners.is_empty() {
-            self.telling.clear();
-        }
-        listeners
+        listening(&mut state.listeners, &mut self.telling)
     }
 
     fn take(&mut self, page: Watched) {
@@ -148,14 +120,13 @@ impl<T: Value> Task<T> {
         if again {
             self.pages.restart();
         }
-        self.unsure &= page.more;
+        self.saver.told(page.more);
         self.telling.extend(events);
         self.note_progress();
     }
 
     fn start_saving(&mut self) {
-        let busy = self.saving.is_some() || self.unsure || self.pause.is_some();
-        if busy || self.telling.len() > TELL_MAX {
+        if self.saver.is_busy() || self.telling.len() > TELL_MAX {
             return;
         }
         let mut state = self.shared.state.lock();
@@ -166,15 +137,14 @@ impl<T: Value> Task<T> {
         let writes = state.replica.outgoing(|| self.stream.next_id());
         drop(state);
         let stream = self.stream.clone();
-        self.saving = Some(save(stream, writes, self.tombstone_ttl).boxed());
+        self.saver.start(save(stream, writes, self.tombstone_ttl));
     }
 
     fn settle(&mut self, results: Results) {
+        self.saver.settled(&results, &mut self.pages);
         let mut events = Vec::new();
         let mut state = self.shared.state.lock();
-        let mut unknown = false;
         for (key, id, saved) in results {
-            unknown |= matches!(saved, Saved::Unknown);
             if let Saved::Refused(fault) = &saved
                 && fault.kind != FaultKind::WrongLastSequence
             {
@@ -184,14 +154,6 @@ impl<T: Value> Task<T> {
             state.replica.settle(&key, &id, saved, &mut events);
         }
         drop(state);
-        if unknown {
-            self.unsure = true;
-            self.pages.hurry();
-            self.pause = Some(Instant::now() + self.retry);
-            self.retry = self.retry.mul_f64(1.3).min(RETRY.1);
-        } else {
-            self.retry = RETRY.0;
-        }
         self.telling.extend(events);
         self.note_progress();
     }
@@ -211,59 +173,13 @@ impl<T: Value> Task<T> {
     }
 
     async fn end(mut self, error: WatchError) {
-        let error = match error {
-            WatchError::NotFound { stream } => CallError::Fault(Fault::new(
-                FaultKind::NotFound,
-                format!("there is no stream {stream}"),
-            )),
-            WatchError::Call(error) => error,
-        };
+        let error = error.into_call();
         self.shared.state.lock().ended = Some(End::Refused(error.clone()));
         self.shared.progress.notify_waiters();
         self.telling.push_back(KvEvent::Ended(error));
         let listeners = self.listeners();
         tell(&mut self.telling, &listeners).await;
         self.shared.state.lock().listeners.clear();
-    }
-}
-
-/// Tells what there is to tell, each event to all or, when this is dropped in between, to nobody yet: an event is taken
-/// out only when everybody has room for it.
-pub(in crate::persist) async fn tell<E: Clone>(
-    telling: &mut VecDeque<E>,
-    listeners: &[mpsc::Sender<E>],
-) {
-    while !telling.is_empty() {
-        let mut rooms = Vec::with_capacity(listeners.len());
-        for listener in listeners {
-            // One that has gone needs no telling.
-            if let Ok(room) = listener.reserve().await {
-                rooms.push(room);
-            }
-        }
-        if let Some(event) = telling.pop_front() {
-            for room in rooms {
-                room.send(event.clone());
-            }
-        }
-    }
-}
-
-pub(in crate::persist) async fn finished(
-    saving: &mut Option<BoxFuture<'static, Results>>,
-) -> Results {
-    let Some(running) = saving else {
-        return pending().await;
-    };
-    let results = running.await;
-    *saving = None;
-    results
-}
-
-pub(in crate::persist) async fn until(deadline: Option<Instant>) {
-    match deadline {
-        Some(deadline) => tokio::time::sleep_until(deadline).await,
-        None => pending().await,
     }
 }
 

@@ -2,25 +2,16 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Duration;
 
-use futures_util::FutureExt as _;
-use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
-use tokio::time::Instant;
 
 use super::{LogError, LogEvent, Shared};
-use crate::persist::error::{CallError, with_cause};
-use crate::persist::kv::{Results, Saved, Value, finished, save_entries, tell, until};
+use crate::persist::error::with_cause;
+use crate::persist::kv::{Value, save_entries};
+use crate::persist::saver::{Results, Saver, TELL_MAX, listening, tell};
 use crate::persist::stream::Stream;
 use crate::persist::watch::{Pages, WatchError};
-use crate::persist::wire::{Change, Fault, FaultKind, Watched};
-
-/// Most events that wait to be told; then nothing more is saved until they are read.
-const TELL_MAX: usize = 4_096;
-
-/// The first and the longest wait before saving is tried again.
-const RETRY: (Duration, Duration) = (Duration::from_millis(150), Duration::from_secs(10));
+use crate::persist::wire::{Change, Watched};
 
 /// See the module.
 pub(super) struct Task<T> {
@@ -31,11 +22,7 @@ pub(super) struct Task<T> {
     epoch: Option<u64>,
     /// What the stream held at the beginning is told.
     whole: bool,
-    saving: Option<BoxFuture<'static, Results>>,
-    /// Writes went unanswered: the feed, which may tell what became of them, is asked first.
-    unsure: bool,
-    retry: Duration,
-    pause: Option<Instant>,
+    saver: Saver,
     telling: VecDeque<LogEvent<T>>,
     was_saved: bool,
 }
@@ -49,10 +36,7 @@ impl<T: Value> Task<T> {
             from,
             epoch: None,
             whole: false,
-            saving: None,
-            unsure: false,
-            retry: RETRY.0,
-            pause: None,
+            saver: Saver::new(),
             telling: VecDeque::new(),
             was_saved: true,
         }
@@ -80,10 +64,9 @@ impl<T: Value> Task<T> {
                     Ok(page) => self.take(page),
                     Err(error) => return self.end(error).await,
                 },
-                results = finished(&mut self.saving) => self.settle(results),
+                results = self.saver.next() => self.settle(results),
                 () = tell(&mut self.telling, &listeners), if has_news => {}
                 () = self.shared.wanted.notified() => {}
-                () = until(self.pause) => self.pause = None,
             }
         }
     }
@@ -91,13 +74,7 @@ impl<T: Value> Task<T> {
     /// Those who listen; what was to be told to nobody is forgotten.
     fn listeners(&mut self) -> Vec<mpsc::Sender<LogEvent<T>>> {
         let mut state = self.shared.state.lock();
-        state.listeners.retain(|listener| !listener.is_closed());
-        let listeners = state.listeners.clone();
-        drop(state);
-        if listeners.is_empty() {
-            self.telling.clear();
-        }
-        listeners
+        listening(&mut state.listeners, &mut self.telling)
     }
 
     fn take(&mut self, page: Watched) {
@@ -114,7 +91,7 @@ impl<T: Value> Task<T> {
             self.whole = true;
             self.shared.state.lock().tape.reach(position.revision);
         }
-        self.unsure &= page.more;
+        self.saver.told(page.more);
         self.note_progress();
     }
 
@@ -159,8 +136,7 @@ impl<T: Value> Task<T> {
     }
 
     fn start_saving(&mut self) {
-        let busy = self.saving.is_some() || self.unsure || self.pause.is_some();
-        if busy || self.telling.len() > TELL_MAX {
+        if self.saver.is_busy() || self.telling.len() > TELL_MAX {
             return;
         }
         let mut state = self.shared.state.lock();
@@ -170,14 +146,13 @@ impl<T: Value> Task<T> {
         self.was_saved = false;
         let writes = state.tape.outgoing();
         drop(state);
-        self.saving = Some(save_entries(self.stream.clone(), writes).boxed());
+        self.saver.start(save_entries(self.stream.clone(), writes));
     }
 
     fn settle(&mut self, results: Results) {
-        let mut unknown = false;
+        self.saver.settled(&results, &mut self.pages);
         let mut state = self.shared.state.lock();
         for (_, id, saved) in results {
-            unknown |= matches!(saved, Saved::Unknown);
             if let Some((value, fault)) = state.tape.settle(&id, saved) {
                 state.rejected += 1;
                 state.last_rejected = Some(fault.clone());
@@ -185,14 +160,6 @@ impl<T: Value> Task<T> {
             }
         }
         drop(state);
-        if unknown {
-            self.unsure = true;
-            self.pages.hurry();
-            self.pause = Some(Instant::now() + self.retry);
-            self.retry = self.retry.mul_f64(1.3).min(RETRY.1);
-        } else {
-            self.retry = RETRY.0;
-        }
         self.note_progress();
     }
 
@@ -206,13 +173,7 @@ impl<T: Value> Task<T> {
     }
 
     async fn end(mut self, error: WatchError) {
-        let error = match error {
-            WatchError::NotFound { stream } => CallError::Fault(Fault::new(
-                FaultKind::NotFound,
-                format!("there is no stream {stream}"),
-            )),
-            WatchError::Call(error) => error,
-        };
+        let error = error.into_call();
         self.shared.state.lock().ended = Some(LogError::Ended(error.clone()));
         self.shared.progress.notify_waiters();
         self.telling.push_back(LogEvent::Ended(error));

@@ -252,18 +252,21 @@ pub struct StreamEntry {
 }
 
 /// The answer to a list of streams.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StreamList {
     /// Streams in the order of their names.
     pub streams: Vec<StreamEntry>,
     /// There are more behind the last of these.
     pub more: bool,
-    /// How many streams the prefix has on this node.
+    /// How many streams the prefix has on the nodes that were asked.
     pub total_streams: u64,
     /// How many records they have.
     pub total_messages: u64,
     /// What these count for.
     pub total_bytes: u64,
+    /// Nodes that did not answer, so that what they alone keep is not among these.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub missing: Vec<String>,
 }
 
 /// The answer to a deletion.

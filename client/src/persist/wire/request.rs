@@ -265,6 +265,9 @@ pub struct List {
     /// Most streams of the answer; 1,000 where it is missing, at most 10,000.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limit: Option<u32>,
+    /// Only what the node that answers keeps by itself: nodes ask each other so.
+    #[serde(skip_serializing_if = "is_false")]
+    pub local: bool,
 }
 
 /// Fills an empty stream with the records of another, which keep their numbers and times.

@@ -11,10 +11,12 @@ use super::checkpoint::Tombstone;
 use super::frame::Kind;
 use super::head::{self, ReadChange};
 use super::queue::Placed;
+use super::record::Record;
 use super::snapshot::{self, PartHead};
 use super::streams::{State, Stream, Streams};
 use crate::backend::StreamId;
 use crate::core::commit::{Meta, Totals};
+use crate::core::limits::due;
 
 /// Streams, and what is known of each.
 #[derive(Debug, Default)]
@@ -32,6 +34,8 @@ struct Building {
     fence: u64,
     frames: Vec<Placed>,
     parts: u32,
+    /// When something of it is over next, or before that.
+    due: Option<u64>,
     /// The parts of a snapshot that is not complete.
     pending: Option<Pending>,
 }
@@ -55,6 +59,7 @@ impl Builder {
                 fence: state.fence,
                 frames: state.frames,
                 parts: state.parts,
+                due: state.due,
                 pending: None,
             };
             (stream.id, building)
@@ -128,11 +133,21 @@ impl Building {
         self.totals = start.totals;
         self.fence = self.fence.max(start.fence);
         for change in changes {
-            if let ReadChange::Meta(meta) = change {
-                self.meta = *meta;
+            match change {
+                ReadChange::Append { record, .. } => self.due_at(due_of(&self.meta, &record)),
+                ReadChange::Meta(meta) => {
+                    self.meta = *meta;
+                    // What it means for the records that are there is found out by loading them.
+                    self.due_at(Some(0));
+                }
+                ReadChange::Remove(_) => {}
             }
         }
         Some(())
+    }
+
+    fn due_at(&mut self, due: Option<u64>) {
+        self.due = self.due.into_iter().chain(due).min();
     }
 
     fn snapshot_part(&mut self, cursor: &mut Cursor<'_>, placed: Placed) -> Option<()> {
@@ -162,6 +177,7 @@ impl Building {
     fn snapshot(&mut self, part: &PartHead<'_>, pending: &Pending) -> Option<()> {
         let (name, folded) = snapshot::read(&pending.bytes)?;
         self.name = Some(name);
+        self.due_at(due(&folded.meta, &folded.records));
         if part.revision >= self.totals.revision {
             self.meta = folded.meta;
             self.totals = folded.totals;
@@ -188,6 +204,7 @@ impl Building {
             totals: self.totals,
             fence: self.fence,
             parts: self.parts,
+            due: self.due,
             ..State::new(streams.share(&self.meta), frames)
         };
         let stream = Stream {
@@ -203,4 +220,13 @@ impl Building {
             )
         })
     }
+}
+
+/// When a record is over by its lifetime.
+fn due_of(meta: &Meta, record: &Record<'_>) -> Option<u64> {
+    let config = &meta.config;
+    let ttl = record.ttl.filter(|_| config.allow_ttl);
+    let age = Some(config.max_age).filter(|age| *age > 0);
+    let life = ttl.into_iter().chain(age).min()?;
+    Some(record.time.saturating_add(life))
 }

@@ -161,13 +161,19 @@ fn encode(summary: &Summary, streams: &[Arc<Stream>]) -> Vec<u8> {
         put_placed(&mut raw, Position::ZERO, tombstone.placed);
     }
     let mut configs = Configs::default();
-    let mut body = Vec::new();
-    let mut count = 0;
+    let (mut body, mut expiries) = (Vec::new(), Vec::new());
+    let (mut count, mut expiring, mut before) = (0, 0, 0);
     for stream in streams {
         let state = stream.state.lock();
         if !state.deleted {
             count += 1;
             put_stream(&mut body, stream, &state, &mut configs, summary.at);
+            if let Some(due) = state.due {
+                expiring += 1;
+                put_number(&mut expiries, zigzag(before, stream.id.0));
+                put_number(&mut expiries, due);
+                before = stream.id.0;
+            }
         }
     }
     put_number(&mut raw, len_number(configs.all.len()));
@@ -176,6 +182,8 @@ fn encode(summary: &Summary, streams: &[Arc<Stream>]) -> Vec<u8> {
     }
     put_number(&mut raw, count);
     raw.extend_from_slice(&body);
+    put_number(&mut raw, expiring);
+    raw.extend_from_slice(&expiries);
     raw
 }
 
@@ -269,6 +277,21 @@ fn decode(cursor: &mut Cursor<'_>) -> Option<(Summary, Vec<Stream>)> {
     let mut streams = Vec::new();
     for _ in 0..cursor.number()? {
         streams.push(read_stream(cursor, &configs)?);
+    }
+    if cursor.is_empty() {
+        // Of a version that did not know when something is over: it is looked for.
+        for stream in &mut streams {
+            stream.state.get_mut().due = Some(0);
+        }
+        return Some((summary, streams));
+    }
+    let (mut id, mut streams_by_id) = (0, streams.iter_mut());
+    for _ in 0..cursor.number()? {
+        id = unzigzag(id, cursor.number()?);
+        let due = cursor.number()?;
+        // Both are in the order of their numbers.
+        let stream = streams_by_id.find(|stream| stream.id.0 == id)?;
+        stream.state.get_mut().due = Some(due);
     }
     cursor.is_empty().then_some((summary, streams))
 }

@@ -161,6 +161,7 @@ impl Inner {
             .queue
             .push(Kind::Commit, &mut encoded.head, &encoded.data, waiter)?;
         state.frames.push(placed);
+        state.due = commit.due;
         let gone = apply(&mut state, commit, placed);
         for change in &commit.changes {
             if let Change::Meta(meta) = change {

@@ -412,6 +412,7 @@ mod tests {
                 append(10, &[]),
                 Change::Remove(Remove {
                     time: 5,
+                    due: None,
                     cause: RemovalCause::Expiry,
                     ranges: vec![(1, 3), (7, 7)],
                     keys: vec![(2, Arc::from("a")), (7, Arc::from("b"))],

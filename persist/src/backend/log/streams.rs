@@ -50,6 +50,8 @@ pub(crate) struct State {
     /// Counts up when frames are taken away or records move, so that who has read the stream
     /// meanwhile notices.
     pub(crate) generation: u32,
+    /// When something of it is over next, or before that.
+    pub(crate) due: Option<u64>,
     /// Somebody uses the stream, so that `positions` stay.
     pub(crate) used: bool,
     pub(crate) deleted: bool,
@@ -87,6 +89,7 @@ impl State {
             frames,
             parts: 0,
             generation: 0,
+            due: None,
             used: false,
             deleted: false,
             positions: None,

@@ -23,6 +23,11 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         "placement",
         include_str!("../../../../migrations/persist/0002_placement.sql"),
     ),
+    (
+        3,
+        "due",
+        include_str!("../../../../migrations/persist/0003_due.sql"),
+    ),
 ];
 
 /// Where the database is, and how much is asked of it.

@@ -125,6 +125,7 @@ pub(super) struct Heads {
     pub(super) horizon: Vec<i64>,
     pub(super) horizon_seq: Vec<i64>,
     pub(super) fence: Vec<i64>,
+    pub(super) due: Vec<Option<i64>>,
 }
 
 #[derive(Debug, Default)]
@@ -307,6 +308,7 @@ impl<'a> Plan<'a> {
         heads.horizon.push(to_sql(horizon.0));
         heads.horizon_seq.push(to_sql(horizon.1));
         heads.fence.push(to_sql(commit.fence));
+        heads.due.push(commit.due.map(to_sql));
         Ok(())
     }
 }

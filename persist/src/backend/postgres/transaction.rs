@@ -129,11 +129,13 @@ async fn write_heads(connection: &mut PgConnection, plan: &Plan<'_>) -> Result<(
             config = coalesce(c.config::json, s.config),
             duplicate_window = coalesce(c.duplicate_window, s.duplicate_window),
             messages = c.messages, bytes = c.bytes, last_seq = c.last_seq, last_time = c.last_time,
-            revision = c.revision, horizon = c.horizon, horizon_seq = c.horizon_seq, fence = c.fence
+            revision = c.revision, horizon = c.horizon, horizon_seq = c.horizon_seq, fence = c.fence,
+            due = c.due
            FROM unnest($1::bigint[], $2::bigint[], $3::boolean[], $4::text[], $5::bigint[], $6::bigint[],
-                $7::bigint[], $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[], $13::bigint[])
+                $7::bigint[], $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[], $13::bigint[],
+                $14::bigint[])
              AS c(id, epoch, restoring, config, duplicate_window, messages, bytes, last_seq, last_time, revision,
-                  horizon, horizon_seq, fence)
+                  horizon, horizon_seq, fence, due)
           WHERE s.id = c.id",
     )
     .bind(&heads.stream)
@@ -149,6 +151,7 @@ async fn write_heads(connection: &mut PgConnection, plan: &Plan<'_>) -> Result<(
     .bind(&heads.horizon)
     .bind(&heads.horizon_seq)
     .bind(&heads.fence)
+    .bind(&heads.due)
     .execute(connection)
     .await
     .map(drop)

@@ -24,7 +24,9 @@ pub(super) async fn run(args: StreamVerify) -> Outcome {
     with_client(&args.store.connect, async |client| {
         let persist = store::persist(client, &args.store)?;
         let names = if args.names.is_empty() {
-            let streams = persist.list_all("").await.map_err(store::call)?;
+            let list = persist.list_all("").await.map_err(store::call)?;
+            store::all_there(&list.missing)?;
+            let streams = list.streams;
             streams.into_iter().map(|entry| entry.stream).collect()
         } else {
             args.names
