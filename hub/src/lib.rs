@@ -1,0 +1,18 @@
+//! Accounts, projects and their API: the coordinator, a client of the broker.
+//!
+//! ```text
+//!   services        accounts, leases, background, settings, feed      decide; know no SQL
+//!       │
+//!     store         one function per question, on either database     the only SQL
+//!       │
+//!   PostgreSQL or SQLite
+//! ```
+//!
+//! A service opens a transaction ([`store::Store::write`]), asks repositories for what it needs and tells them what to
+//! change, and commits. What was changed is told by the [outbox](store::outbox) in the same transaction, so that every
+//! cache and every reader that follows it hears of each committed change, in order.
+
+pub mod feed;
+pub mod id;
+pub mod store;
+pub mod time;
