@@ -10,11 +10,15 @@ use dialtone_hub::store::{Config, Error, Location, Store};
 use dialtone_testkit::Postgres;
 use tempfile::TempDir;
 
+mod accounts;
 mod leases;
 mod outbox;
+mod projects;
 mod reached;
 mod schema;
+mod services;
 mod settings;
+mod tokens;
 
 /// Longer than any test takes: what happens within it happened because somebody was told.
 pub(crate) const NEVER: Duration = Duration::from_hours(1);
