@@ -23,6 +23,11 @@ const ALLOWED: &[(&str, &[&str], &[&str])] = &[
         &["transport", "broker", "testkit"],
     ),
     (
+        "hub",
+        &["protocol", "client"],
+        &["transport", "broker", "persist", "testkit"],
+    ),
+    (
         "benches/load",
         &["protocol", "transport", "broker", "client"],
         &[],
@@ -35,6 +40,7 @@ const ALLOWED: &[(&str, &[&str], &[&str])] = &[
             "broker",
             "client",
             "persist",
+            "hub",
             "benches/load",
         ],
         &["testkit"],
@@ -52,6 +58,7 @@ const ALLOWED: &[(&str, &[&str], &[&str])] = &[
             "broker",
             "client",
             "persist",
+            "hub",
             "benches/load",
         ],
         &["testkit"],
@@ -152,6 +159,7 @@ fn some_crates_are_for_some_layers_only() {
                 "broker",
                 "client",
                 "persist",
+                "hub",
                 "benches/load",
                 "server",
                 "testkit",
@@ -162,7 +170,7 @@ fn some_crates_are_for_some_layers_only() {
         ("quinn", &["transport", "benches/load"]),
         ("dashmap", &["broker"]),
         ("clap", &["server", "benches/load"]),
-        ("sqlx", &["persist"]),
+        ("sqlx", &["persist", "hub"]),
         ("object_store", &["persist"]),
     ];
     for (name, allowed) in only {
@@ -193,9 +201,14 @@ fn with_sql(folder: &Path, found: &mut Vec<String>) {
 
 #[test]
 fn sql_is_in_stores_only() {
-    let mut found = Vec::new();
-    with_sql(&root().join("persist/src"), &mut found);
-    assert!(!found.is_empty(), "there is a store in persist");
-    found.retain(|path| !path.starts_with("persist/src/backend/postgres"));
-    assert!(found.is_empty(), "SQL outside of stores: {found:?}");
+    for (source, store) in [
+        ("persist/src", "persist/src/backend/postgres"),
+        ("hub/src", "hub/src/store"),
+    ] {
+        let mut found = Vec::new();
+        with_sql(&root().join(source), &mut found);
+        assert!(!found.is_empty(), "there is a store in {source}");
+        found.retain(|path| !path.starts_with(store));
+        assert!(found.is_empty(), "SQL outside of stores: {found:?}");
+    }
 }

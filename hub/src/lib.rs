@@ -1,0 +1,32 @@
+//! Accounts, projects and their API: the coordinator, a client of the broker.
+//!
+//! ```text
+//!   hub             starts the rest, says whether it is well, ends in good order
+//!       │
+//!   services        accounts, settings, singleton, background, maintenance, feed      decide; know no SQL
+//!       │
+//!     store         one function per question, on either database           the only SQL
+//!       │
+//!   PostgreSQL or SQLite
+//! ```
+//!
+//! A service opens a transaction ([`store::Store::write`]), asks repositories for what it needs and tells them what to
+//! change, and commits. What was changed is told by the [outbox](store::outbox) in the same transaction, so that every
+//! cache and every reader that follows it hears of each committed change, in order.
+
+pub mod accounts;
+pub mod agent;
+pub mod background;
+pub mod email;
+pub mod feed;
+pub mod health;
+pub mod hub;
+pub mod id;
+pub mod maintenance;
+pub mod settings;
+pub mod singleton;
+pub mod store;
+pub mod time;
+pub mod web;
+
+pub use hub::{Config, Handle, Hub};
