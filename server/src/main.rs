@@ -29,6 +29,7 @@ mod profile;
 mod reload;
 mod serve;
 mod shards;
+mod socketio;
 mod telemetry;
 
 /// Many small buffers come and go; this allocator is made for that and gives memory back.

@@ -28,6 +28,7 @@ use crate::persist::{self, Embedded, Inside};
 use crate::print::note;
 use crate::reload::Reload;
 use crate::shards::{self, Shards};
+use crate::socketio::SocketIo;
 use crate::telemetry;
 
 /// Beyond the drain's own grace period, how long a broker may take to end before it is cut.
@@ -243,8 +244,9 @@ impl Service {
         let bound = dialtone_broker::Broker::bind(config, provider).await;
         let broker = bound.map_err(|error| explain(error, &self.settings))?;
         let handle = broker.handle();
+        let socketio = SocketIo::bind(&self.settings, self.tls.as_ref(), &handle).await?;
         let monitor = self.monitor(&handle).await?;
-        let ready = self.ready(&broker, monitor.as_ref());
+        let ready = self.ready(&broker, &socketio, monitor.as_ref());
         let keys = self.trusted.map(|trusted| trusted.keys);
         let watch = Watch::new(&self.settings, &handle, keys.as_ref())?;
         let drain = CancellationToken::new();
@@ -276,7 +278,11 @@ impl Service {
             let (broker, node) = (reload.broker.clone(), persist::node_of_machine());
             streams = Some(Embedded::start(broker, &inside, node, keep, shard).await?);
         }
-        let service = Box::pin(serve(broker, monitor, streams, watch, drain.clone()));
+        let gateways = socketio.run(shards.handles(), drain.clone());
+        let served = serve(broker, monitor, streams, watch, drain.clone());
+        let service = Box::pin(async {
+            tokio::join!(served, gateways);
+        });
         self.announce.say(&ready)?;
         let supervised = lifecycle::supervise(
             service,
@@ -309,13 +315,23 @@ impl Service {
         })
     }
 
-    fn ready(&self, broker: &dialtone_broker::Broker, monitor: Option<&Monitor>) -> Ready {
-        let urls = |endpoints: Vec<Endpoint>| endpoints.iter().map(ToString::to_string).collect();
+    fn ready(
+        &self,
+        broker: &dialtone_broker::Broker,
+        socketio: &SocketIo,
+        monitor: Option<&Monitor>,
+    ) -> Ready {
+        let urls = |endpoints: Vec<Endpoint>| -> Vec<String> {
+            endpoints.iter().map(ToString::to_string).collect()
+        };
         let handle = broker.handle();
         Ready {
             pid: std::process::id(),
             node: handle.node().to_owned(),
-            urls: urls(broker.endpoints()),
+            urls: urls(broker.endpoints())
+                .into_iter()
+                .chain(socketio.urls())
+                .collect(),
             monitor: monitor.map(|monitor| format!("http://{}", monitor.local_addr())),
             fingerprint: self.tls.as_ref().map(|tls| tls.fingerprint().to_string()),
             cluster: handle.cluster().map(|cluster| ReadyCluster {

@@ -23,6 +23,11 @@ const ALLOWED: &[(&str, &[&str], &[&str])] = &[
         &["transport", "broker", "testkit"],
     ),
     (
+        "conat",
+        &["protocol", "transport", "client"],
+        &["broker", "persist", "testkit"],
+    ),
+    (
         "benches/load",
         &["protocol", "transport", "broker", "client"],
         &[],
@@ -35,6 +40,7 @@ const ALLOWED: &[(&str, &[&str], &[&str])] = &[
             "broker",
             "client",
             "persist",
+            "conat",
             "benches/load",
         ],
         &["testkit"],
@@ -152,6 +158,7 @@ fn some_crates_are_for_some_layers_only() {
                 "broker",
                 "client",
                 "persist",
+                "conat",
                 "benches/load",
                 "server",
                 "testkit",
