@@ -16,6 +16,7 @@ use dialtone_transport::Info;
 pub mod certificate;
 pub mod file;
 pub mod open;
+pub mod system;
 
 /// A future that a provider returns.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;

@@ -114,6 +114,7 @@ pub(crate) fn describe(peer: &Arc<Peer>) -> ConnectionStatus {
         transport: match about.kind {
             Kind::Quic => "quic",
             Kind::WebSocket => "websocket",
+            Kind::SocketIo => "socketio",
             Kind::Memory => "memory",
         },
         encrypted: about.encrypted,

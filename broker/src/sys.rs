@@ -35,6 +35,14 @@ use crate::router::group::Dice;
 /// What these subjects begin with.
 pub(crate) const PREFIX: &str = "sys.";
 
+/// What services answer under the same word, as the predecessor's tools ask for it.
+const OF_SERVICES: &str = "sys.conat.";
+
+/// Whether the broker answers requests to this subject itself.
+pub(crate) fn is_own(subject: &str) -> bool {
+    subject.starts_with(PREFIX) && !subject.starts_with(OF_SERVICES)
+}
+
 /// Most connections that one answer lists.
 const CONNECTIONS_MAX: usize = 1_024;
 

@@ -8,6 +8,7 @@ use dialtone_broker::auth::Authenticate;
 use dialtone_broker::auth::certificate::Certificates;
 use dialtone_broker::auth::file::FileAuth;
 use dialtone_broker::auth::open::Open;
+use dialtone_broker::auth::system::SystemPassword;
 use dialtone_broker::{Config, Listen, OutboxConfig};
 use dialtone_protocol::Limits;
 use dialtone_protocol::session::Timing;
@@ -16,7 +17,7 @@ use dialtone_transport::tls::ServerTls;
 use tokio::runtime::Handle;
 
 use crate::cluster::{Trusted, broker_config};
-use crate::config::{Settings, Size};
+use crate::config::{Place, Settings, Size};
 
 /// Who may connect.
 #[derive(Clone)]
@@ -29,6 +30,14 @@ pub(crate) struct Auth {
 
 /// The provider that the settings ask for.
 pub(crate) fn auth(settings: &Settings) -> anyhow::Result<Auth> {
+    let mut auth = users(settings)?;
+    if let Some(password) = &settings.system_password.value {
+        auth.provider = Arc::new(SystemPassword::new(password, auth.provider));
+    }
+    Ok(auth)
+}
+
+fn users(settings: &Settings) -> anyhow::Result<Auth> {
     if let Some(path) = &settings.users.value {
         let users = Arc::new(FileAuth::open(path, limits(settings))?);
         return Ok(Auth {
@@ -51,12 +60,7 @@ pub(crate) fn auth(settings: &Settings) -> anyhow::Result<Auth> {
 
 /// The certificate, where a listener needs one.
 pub(crate) fn tls(settings: &Settings) -> anyhow::Result<Option<ServerTls>> {
-    if !settings
-        .listen
-        .value
-        .iter()
-        .any(dialtone_transport::Endpoint::is_encrypted)
-    {
+    if !settings.listen.value.iter().any(Place::is_encrypted) {
         return Ok(None);
     }
     let tls = match (&settings.tls_cert.value, &settings.tls_key.value) {
@@ -103,9 +107,10 @@ pub(crate) fn broker(
         endpoint: endpoint.clone(),
         options: options.clone(),
     };
+    let places = settings.listen.value.iter();
     Config {
         node: node(settings, trusted),
-        listen: settings.listen.value.iter().map(listen).collect(),
+        listen: places.filter_map(Place::peers).map(listen).collect(),
         limits: limits(settings),
         connections_max: settings.connections_max.value,
         connections_per_identity_max: settings.connections_per_identity_max.value,

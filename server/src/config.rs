@@ -17,6 +17,9 @@ pub(crate) use value::{Raw, Size, Span, Value};
 
 mod gateway;
 
+mod place;
+pub(crate) use place::Place;
+
 mod fields;
 pub(crate) use fields::{FIELDS, Field, Format, Layer, Settings};
 

@@ -30,6 +30,7 @@ mod profile;
 mod reload;
 mod serve;
 mod shards;
+mod socketio;
 mod telemetry;
 mod when;
 

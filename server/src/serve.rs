@@ -30,6 +30,7 @@ use crate::persist::{self, Embedded, Inside};
 use crate::print::note;
 use crate::reload::Reload;
 use crate::shards::{self, Shards};
+use crate::socketio::SocketIo;
 use crate::telemetry;
 
 /// Beyond the drain's own grace period, how long a broker may take to end before it is cut.
@@ -257,8 +258,9 @@ impl Service {
         let bound = dialtone_broker::Broker::bind(config, provider).await;
         let broker = bound.map_err(|error| explain(error, &self.settings))?;
         let handle = broker.handle();
+        let socketio = SocketIo::bind(&self.settings, self.tls.as_ref(), &handle).await?;
         let monitor = self.monitor(&handle).await?;
-        let ready = self.ready(&broker, monitor.as_ref());
+        let ready = self.ready(&broker, &socketio, monitor.as_ref());
         let keys = self.trusted.map(|trusted| trusted.keys);
         let (seeds, new_seeds) = watch::channel(self.settings.cluster_seeds.value.clone());
         let watch = Watch::new(&self.settings, &handle, keys.as_ref(), new_seeds)?;
@@ -297,7 +299,7 @@ impl Service {
             streams = Some(started);
         }
         let failure = Arc::new(OnceLock::new());
-        let running = serve(
+        let served = serve(
             broker,
             monitor,
             streams,
@@ -305,7 +307,16 @@ impl Service {
             drain.clone(),
             Arc::clone(&failure),
         );
-        let service = Box::pin(running);
+        // The broker may end by itself, and those in front of it end with it.
+        let closing = drain.child_token();
+        let gateways = socketio.run(shards.handles(), closing.clone());
+        let service = Box::pin(async {
+            let served = async {
+                served.await;
+                closing.cancel();
+            };
+            tokio::join!(served, gateways);
+        });
         self.announce.say(&ready)?;
         let supervised = lifecycle::supervise(
             service,
@@ -342,13 +353,23 @@ impl Service {
         })
     }
 
-    fn ready(&self, broker: &dialtone_broker::Broker, monitor: Option<&Monitor>) -> Ready {
-        let urls = |endpoints: Vec<Endpoint>| endpoints.iter().map(ToString::to_string).collect();
+    fn ready(
+        &self,
+        broker: &dialtone_broker::Broker,
+        socketio: &SocketIo,
+        monitor: Option<&Monitor>,
+    ) -> Ready {
+        let urls = |endpoints: Vec<Endpoint>| -> Vec<String> {
+            endpoints.iter().map(ToString::to_string).collect()
+        };
         let handle = broker.handle();
         Ready {
             pid: std::process::id(),
             node: handle.node().to_owned(),
-            urls: urls(broker.endpoints()),
+            urls: urls(broker.endpoints())
+                .into_iter()
+                .chain(socketio.urls())
+                .collect(),
             monitor: monitor.map(|monitor| format!("http://{}", monitor.local_addr())),
             fingerprint: self.tls.as_ref().map(|tls| tls.fingerprint().to_string()),
             cluster: handle.cluster().map(|cluster| ReadyCluster {

@@ -28,6 +28,11 @@ const ALLOWED: &[(&str, &[&str], &[&str])] = &[
         &["transport", "broker", "persist", "testkit"],
     ),
     (
+        "conat",
+        &["protocol", "transport", "client"],
+        &["broker", "persist", "testkit"],
+    ),
+    (
         "benches/load",
         &["protocol", "transport", "broker", "client"],
         &[],
@@ -41,6 +46,7 @@ const ALLOWED: &[(&str, &[&str], &[&str])] = &[
             "client",
             "persist",
             "hub",
+            "conat",
             "benches/load",
         ],
         &["testkit"],
@@ -160,6 +166,7 @@ fn some_crates_are_for_some_layers_only() {
                 "client",
                 "persist",
                 "hub",
+                "conat",
                 "benches/load",
                 "server",
                 "testkit",

@@ -39,6 +39,8 @@ pub enum Kind {
     Quic,
     /// WebSocket over TCP or TLS.
     WebSocket,
+    /// Socket.IO over a WebSocket, whose packets somebody in this process translates; in memory from there on.
+    SocketIo,
     /// In this process, or a stream plugged in by [`Connection::from_parts`].
     Memory,
 }

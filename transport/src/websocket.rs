@@ -23,7 +23,7 @@ pub use self::frame::Violation;
 pub(crate) use self::io::{AnyRead, AnyWrite, ReadIo, WriteIo};
 pub(crate) use self::recv::Receiver;
 pub(crate) use self::send::Sender;
-pub use self::upgrade::{Upgrade, UpgradeError, upgrade};
+pub use self::upgrade::{Upgrade, UpgradeError, accept_for, origin_may_connect, upgrade};
 
 /// The subprotocol that both ends must name.
 pub const SUBPROTOCOL: &str = "dialtone.1";

@@ -212,7 +212,7 @@ impl Conn {
             Err(error) => Refused::new(Code::InvalidSubject, error.to_string()),
             Ok(text) => match self.decisions.of(&self.principal, Action::Publish, text) {
                 None => return Err(Flow::Ask(Action::Publish, text.to_owned())),
-                Some(true) if text.starts_with(sys::PREFIX) => {
+                Some(true) if sys::is_own(text) => {
                     self.cache.insert(hash, bytes, Verdict::System);
                     return Ok(Found::System);
                 }

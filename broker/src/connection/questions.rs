@@ -107,7 +107,7 @@ impl Conn {
             Inbox::Gone => return false,
             Inbox::Of(_) | Inbox::Elsewhere(_) => return true,
         }
-        subject.starts_with(sys::PREFIX) || self.shared.router.is_interested(subject)
+        sys::is_own(subject) || self.shared.router.is_interested(subject)
     }
 
     pub(super) fn on_cancel(&mut self, cancel: &Cancel) {

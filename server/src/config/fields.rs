@@ -9,6 +9,7 @@ use dialtone_broker::cluster::{Config as Cluster, Trust};
 use dialtone_transport::Endpoint;
 
 use super::gateway::GatewayUrl;
+use super::place::Place;
 use super::value::{Raw, Size, Span, Value};
 use super::{Given, Origin, PREFIX};
 use crate::discovery::{Link, PORT_CLUSTER, Seed};
@@ -126,8 +127,8 @@ macro_rules! settings {
 settings! {
     node: Option<String>, "node", |_: &Broker| None, "node-7",
         "Name of this node, for people and for links to other nodes. Empty: one is made up.";
-    listen: Vec<Endpoint>, "listen", |_: &Broker| vec![plain()], "ws://127.0.0.1:4999/",
-        "Where to listen: quic://HOST:PORT, ws://HOST:PORT/PATH or wss://HOST:PORT/PATH. Port 0 takes any free port.";
+    listen: Vec<Place>, "listen", |_: &Broker| vec![Place::Peers(plain())], "ws://127.0.0.1:4999/",
+        "Where to listen: quic://HOST:PORT, ws://HOST:PORT/PATH or wss://HOST:PORT/PATH; socketio+http://HOST:PORT/BASE or socketio+https://HOST:PORT/BASE for existing Conat clients. Port 0 takes any free port.";
     advertise: Vec<Endpoint>, "advertise", |_: &Broker| Vec::new(), "wss://broker.example.org:4443/",
         "URLs under which clients reach this broker, told to clients, and to the other nodes of its cluster for theirs. Without a cluster, those of its neighbours as well: where clients go when it drains.";
     monitor: Option<SocketAddr>, "monitor", |_: &Broker| None, "127.0.0.1:4999",
@@ -136,6 +137,8 @@ settings! {
         "File with the users, their password hashes, tokens and permissions. Without one, everybody on this machine may do everything, and nobody else may connect.";
     open_to_everyone: bool, "open_to_everyone", |_: &Broker| false, "true",
         "Without a users file: let everybody do everything, from wherever they connect.";
+    system_password: Option<String>, "system_password", |_: &Broker| None, "secret",
+        "Password of the system account, which may do everything, for nodes and tools that send it as the cookie `sys`. With it, sys.conat.> answers administrators. In the environment others on this machine do not see it.";
     threads: u16, "threads", |_: &Broker| 0, "3",
         "Threads that carry connections. 0: one for each core.";
     drain_grace: Span, "drain_grace", |_: &Broker| Span(Duration::from_secs(10)), "7s",
@@ -196,6 +199,18 @@ settings! {
         "How long its answer may take.";
     ahead_max: Span, "timing.ahead_max", |d: &Broker| Span(d.timing.ahead_max), "24s",
         "A connection this far ahead of limits.messages_per_second_max or limits.bytes_per_second_max is closed; until then it is read more slowly.";
+    socketio_addresses: Vec<String>, "socketio.addresses", |_: &Broker| Vec::new(), "https://hub.example.org",
+        "URLs under which Socket.IO clients reach this node, as they are told. Empty: where it listens.";
+    socketio_max_payload: Size, "socketio.max_payload", |_: &Broker| size(socketio().max_payload), "4 MiB",
+        "Longest WebSocket message of a Socket.IO client; it cuts longer messages into chunks.";
+    socketio_subscriptions_max: u32, "socketio.subscriptions_max", |_: &Broker| count(socketio().subscriptions_max), "51",
+        "Most subscriptions of a Socket.IO client.";
+    socketio_hub_subscriptions_max: u32, "socketio.hub_subscriptions_max", |_: &Broker| count(socketio().hub_subscriptions_max), "52",
+        "Most subscriptions of a Socket.IO client that is a hub.";
+    socketio_ping_interval: Span, "socketio.ping_interval", |_: &Broker| Span(socketio().ping_interval), "25100ms",
+        "How often a Socket.IO client is asked whether it is there.";
+    socketio_ping_timeout: Span, "socketio.ping_timeout", |_: &Broker| Span(socketio().ping_timeout), "21s",
+        "How long its answer may take.";
     cluster_name: Option<String>, "cluster.name", |_: &Broker| None, "prod",
         "Name of the cluster that this node belongs to; the same on all its nodes. Empty: the node stands alone.";
     cluster_listen: Vec<Link>, "cluster.listen", |_: &Broker| vec![link_default()], "quic://127.0.0.1:4999",
@@ -316,6 +331,11 @@ fn size(bytes: usize) -> Size {
 
 fn count(number: usize) -> u32 {
     u32::try_from(number).unwrap_or(u32::MAX)
+}
+
+/// The defaults for Socket.IO.
+fn socketio() -> dialtone_conat::Config {
+    dialtone_conat::Config::default()
 }
 
 /// The broker's own defaults for a cluster.

@@ -6,7 +6,7 @@ use dialtone_persist::archive::Location;
 use dialtone_protocol::session::server::frame_len_needed;
 use dialtone_transport::Endpoint;
 
-use super::{Origin, Problem, Settings};
+use super::{Origin, Place, Problem, Settings};
 
 mod cluster;
 
@@ -42,7 +42,7 @@ pub(super) fn check(settings: &Settings, problems: &mut Vec<Problem>, warnings: 
     if s.listen
         .value
         .iter()
-        .any(|endpoint| matches!(endpoint, Endpoint::Memory(_)))
+        .any(|place| matches!(place, Place::Peers(Endpoint::Memory(_))))
     {
         wrong(
             &s.listen.origin,
@@ -302,12 +302,8 @@ fn doubts(s: &Settings, warnings: &mut Vec<Problem>) {
             text: text.to_owned(),
         });
     };
-    let outside = s.listen.value.iter().any(|endpoint| match endpoint {
-        Endpoint::Memory(_) => false,
-        Endpoint::Quic { host, .. } | Endpoint::Ws { host, .. } | Endpoint::Wss { host, .. } => {
-            !is_loopback(host)
-        }
-    });
+    let hosts = s.listen.value.iter().filter_map(Place::host);
+    let outside = hosts.map(is_loopback).any(|loopback| !loopback);
     if outside && s.users.value.is_none() && !s.open_to_everyone.value {
         let text =
             "listens beyond this machine, but without a users file only this machine is let in";
@@ -327,7 +323,7 @@ fn doubts(s: &Settings, warnings: &mut Vec<Problem>) {
             "everybody who reaches this address can read who is connected",
         );
     }
-    let encrypted = s.listen.value.iter().any(Endpoint::is_encrypted);
+    let encrypted = s.listen.value.iter().any(Place::is_encrypted);
     if encrypted && outside && s.tls_cert.value.is_none() {
         doubt(
             &s.listen.origin,

@@ -8,6 +8,7 @@ use std::time::Duration;
 use dialtone_transport::Endpoint;
 use toml::de::DeValue;
 
+use super::Place;
 use crate::discovery::{Link, Seed};
 
 /// What a source says about a setting.
@@ -322,7 +323,7 @@ macro_rules! parsed {
     )+};
 }
 
-parsed!(Link, Seed);
+parsed!(Link, Seed, Place);
 
 impl Value for SocketAddr {
     const NAME: &'static str = "ADDRESS";

@@ -10,7 +10,7 @@ use dialtone_transport::tls::authority::Authority;
 use crate::cluster::Folder;
 use crate::cluster::expiry::WARN_BEFORE;
 use crate::cluster::folder::left;
-use crate::config::{Given, Origin, Settings, Span, as_file};
+use crate::config::{Given, Origin, Place, Settings, Span, as_file};
 use crate::discovery::{Link, PORT_CLUSTER};
 use crate::persist;
 
@@ -159,12 +159,9 @@ fn node_settings(
         }
     }
     node.node = own(Some(name));
-    let listen: anyhow::Result<Vec<Endpoint>> = settings
-        .listen
-        .value
-        .iter()
-        .map(|endpoint| moved(endpoint, number))
-        .collect();
+    let places = settings.listen.value.iter();
+    let listen: anyhow::Result<Vec<Place>> =
+        places.map(|place| moved_place(place, number)).collect();
     node.listen = own(listen?);
     let mut monitor = settings.monitor.value;
     if let Some(addr) = &mut monitor {
@@ -212,6 +209,17 @@ fn moved(endpoint: &Endpoint, number: u16) -> anyhow::Result<Endpoint> {
         return Ok(endpoint.clone());
     };
     Ok(endpoint.clone().with_port(port(own, number)?))
+}
+
+fn moved_place(place: &Place, number: u16) -> anyhow::Result<Place> {
+    match place {
+        Place::Peers(endpoint) => moved(endpoint, number).map(Place::Peers),
+        Place::SocketIo(url) => {
+            let mut url = url.clone();
+            url.port = port(url.port, number)?;
+            Ok(Place::SocketIo(url))
+        }
+    }
 }
 
 /// The port of the node of this number, from 0; any free port stays that.

@@ -129,7 +129,7 @@ impl ServerTls {
     }
 
     /// For the next handshake.
-    pub(crate) fn tcp_config(&self) -> Arc<rustls::ServerConfig> {
+    pub fn tcp_config(&self) -> Arc<rustls::ServerConfig> {
         Arc::clone(&self.0.current.read().tcp)
     }
 

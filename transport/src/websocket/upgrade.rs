@@ -154,7 +154,7 @@ fn switch(key: &[u8], name_protocol: bool) -> Response<Full<Bytes>> {
 }
 
 /// What the server answers to a key.
-pub(crate) fn accept_for(key: &[u8]) -> String {
+pub fn accept_for(key: &[u8]) -> String {
     BASE64.encode(
         Sha1::new()
             .chain_update(key)
@@ -175,7 +175,7 @@ pub(crate) fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> 
 }
 
 /// Cookies are sent by browsers whoever wrote the page, so the page must be of this host or of an allowed one.
-fn origin_may_connect(headers: &HeaderMap, origins: &[String]) -> bool {
+pub fn origin_may_connect(headers: &HeaderMap, origins: &[String]) -> bool {
     let Some(origin) = headers.get(ORIGIN) else {
         return true;
     };

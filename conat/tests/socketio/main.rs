@@ -1,0 +1,23 @@
+//! The official client against a broker: scripts in `tests/js`, run by node.
+#![expect(clippy::unwrap_used, reason = "a step that fails is a test that fails")]
+
+mod cookies;
+mod interop;
+mod site;
+
+use site::Site;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_event() {
+    Site::open().await.run("events.mjs").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_not_permitted() {
+    Site::new(cookies::provider()).await.run("denied.mjs").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn frames_are_those_of_the_capture() {
+    Site::open().await.run("frames.mjs").await;
+}
