@@ -22,6 +22,7 @@ const ALLOWED: &[(&str, &[&str], &[&str])] = &[
         &["protocol", "client"],
         &["transport", "broker", "testkit"],
     ),
+    ("proxy", &["transport"], &[]),
     (
         "benches/load",
         &["protocol", "transport", "broker", "client"],
@@ -35,6 +36,7 @@ const ALLOWED: &[(&str, &[&str], &[&str])] = &[
             "broker",
             "client",
             "persist",
+            "proxy",
             "benches/load",
         ],
         &["testkit"],
@@ -56,7 +58,7 @@ const ALLOWED: &[(&str, &[&str], &[&str])] = &[
         ],
         &["testkit"],
     ),
-    ("fuzz", &["protocol", "transport", "broker"], &[]),
+    ("fuzz", &["protocol", "transport", "broker", "proxy"], &[]),
 ];
 
 fn root() -> &'static Path {
@@ -152,6 +154,7 @@ fn some_crates_are_for_some_layers_only() {
                 "broker",
                 "client",
                 "persist",
+                "proxy",
                 "benches/load",
                 "server",
                 "testkit",
