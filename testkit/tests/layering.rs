@@ -22,6 +22,7 @@ const ALLOWED: &[(&str, &[&str], &[&str])] = &[
         &["protocol", "client"],
         &["transport", "broker", "testkit"],
     ),
+    ("proxy", &["transport"], &[]),
     (
         "hub",
         &["protocol", "client"],
@@ -47,6 +48,7 @@ const ALLOWED: &[(&str, &[&str], &[&str])] = &[
             "persist",
             "hub",
             "conat",
+            "proxy",
             "benches/load",
         ],
         &["testkit"],
@@ -69,7 +71,7 @@ const ALLOWED: &[(&str, &[&str], &[&str])] = &[
         ],
         &["testkit"],
     ),
-    ("fuzz", &["protocol", "transport", "broker"], &[]),
+    ("fuzz", &["protocol", "transport", "broker", "proxy"], &[]),
 ];
 
 fn root() -> &'static Path {
@@ -167,6 +169,7 @@ fn some_crates_are_for_some_layers_only() {
                 "persist",
                 "hub",
                 "conat",
+                "proxy",
                 "benches/load",
                 "server",
                 "testkit",

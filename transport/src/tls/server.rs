@@ -41,6 +41,7 @@ struct Current {
     fingerprint: Fingerprint,
     valid_until: Option<SystemTime>,
     tcp: Arc<rustls::ServerConfig>,
+    http: Arc<rustls::ServerConfig>,
     quic: Arc<QuicServerConfig>,
 }
 
@@ -128,6 +129,11 @@ impl ServerTls {
         Ok(())
     }
 
+    /// For the next handshake of a server that speaks HTTP/2 and HTTP/1.1.
+    pub fn http_config(&self) -> Arc<rustls::ServerConfig> {
+        Arc::clone(&self.0.current.read().http)
+    }
+
     /// For the next handshake.
     pub fn tcp_config(&self) -> Arc<rustls::ServerConfig> {
         Arc::clone(&self.0.current.read().tcp)
@@ -170,14 +176,21 @@ impl Current {
             Arc::clone(&resolver),
             Arc::clone(&verifier),
             rustls::DEFAULT_VERSIONS,
-            b"http/1.1",
+            &[b"http/1.1"],
         )?;
-        let quic = config(resolver, verifier, &[&TLS13], ALPN)?;
+        let http = config(
+            Arc::clone(&resolver),
+            Arc::clone(&verifier),
+            rustls::DEFAULT_VERSIONS,
+            &[b"h2", b"http/1.1"],
+        )?;
+        let quic = config(resolver, verifier, &[&TLS13], &[ALPN])?;
         let quic = QuicServerConfig::try_from(quic).map_err(|_no_suite| TlsError::NoQuicSuite)?;
         Ok(Self {
             fingerprint,
             valid_until,
             tcp,
+            http,
             quic: Arc::new(quic),
         })
     }
@@ -204,14 +217,14 @@ fn config(
     resolver: Arc<SingleCertAndKey>,
     verifier: Arc<dyn ClientCertVerifier>,
     versions: &[&'static rustls::SupportedProtocolVersion],
-    alpn: &[u8],
+    alpn: &[&[u8]],
 ) -> Result<Arc<rustls::ServerConfig>, TlsError> {
     let mut config = rustls::ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(versions)?
         .with_client_cert_verifier(verifier)
         .with_cert_resolver(resolver);
     config.ignore_client_order = true;
-    config.alpn_protocols = vec![alpn.to_vec()];
+    config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
     // Connections live long; resumption would cost memory and two messages in each handshake.
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;

@@ -1,0 +1,114 @@
+//! From HTTP to a WebSocket: both ends are taken out of HTTP, and what is said from there on passes as bytes.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, CONNECTION, HeaderMap, HeaderValue, UPGRADE};
+use http::{Response, StatusCode};
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper_util::rt::TokioIo;
+use hyper_util::server::conn::auto;
+use tokio::net::TcpStream;
+use tokio_util::sync::CancellationToken;
+
+use crate::body::Body;
+use crate::headers::has_token;
+use crate::metrics::add;
+use crate::record::Record;
+use crate::socket::Socket;
+use crate::tunnel::{self, End, Side};
+
+/// Both ends of a WebSocket, as soon as HTTP lets them go.
+pub(crate) struct Tunnel {
+    pub(crate) client: OnUpgrade,
+    pub(crate) server: OnUpgrade,
+    /// Ends it when access does.
+    pub(crate) ended: Option<CancellationToken>,
+}
+
+/// Whether a server's `101` says what was asked for.
+pub(crate) fn is_websocket(headers: &HeaderMap) -> bool {
+    has_token(headers, &UPGRADE, "websocket")
+}
+
+/// The answer that has the client switch.
+pub(crate) fn switching(headers: HeaderMap) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    *response.headers_mut() = headers;
+    let headers = response.headers_mut();
+    headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+impl Tunnel {
+    /// Passes bytes on until one end has no more, or access ends.
+    pub(crate) fn start(self, mut record: Box<Record>) {
+        record.becomes_tunnel();
+        let site = Arc::clone(&record.site);
+        let tracker = site.tracker.clone();
+        tracker.spawn(async move {
+            let cut = site.cut.child_token();
+            // Dropping the future closes both ends.
+            if cut
+                .run_until_cancelled(self.run(&mut record))
+                .await
+                .is_none()
+            {
+                record.entry.code = "cut";
+            }
+        });
+    }
+
+    async fn run(self, record: &mut Record) {
+        let Some((client, server)) = self.ends().await else {
+            record.entry.code = "broken";
+            return;
+        };
+        let idle_max = record.site.config.timing.tunnel_idle;
+        let ended = self.ended.unwrap_or_default();
+        let passed = tunnel::pass(client, server, idle_max, &ended).await;
+        record.entry.received = passed.from_client;
+        record.entry.sent = passed.from_server;
+        record.entry.code = match passed.end {
+            End::Closed => "",
+            End::Broken => "closed",
+            End::Silent => "tunnel_idle",
+            End::Access => {
+                add(&record.metrics().ended, 1);
+                "ended"
+            }
+        };
+    }
+
+    async fn ends(&self) -> Option<(Side<Socket>, Side<TcpStream>)> {
+        let (client, server) =
+            futures_util::future::join(self.client.clone(), self.server.clone()).await;
+        let (client, server) = match (client, server) {
+            (Ok(client), Ok(server)) => (client, server),
+            (client, server) => {
+                let errors = [client.err(), server.err()];
+                tracing::debug!(?errors, "a connection was lost while it became a WebSocket");
+                return None;
+            }
+        };
+        let (client, first_of_client) = client_of(client)?;
+        let (server, first_of_server) = server_of(server)?;
+        Some((
+            Side::new(client, first_of_client),
+            Side::new(server, first_of_server),
+        ))
+    }
+}
+
+fn client_of(upgraded: Upgraded) -> Option<(Socket, Bytes)> {
+    let parts = auto::upgrade::downcast::<TokioIo<Socket>>(upgraded).ok()?;
+    Some((parts.io.into_inner(), parts.read_buf))
+}
+
+fn server_of(upgraded: Upgraded) -> Option<(TcpStream, Bytes)> {
+    let parts = upgraded.downcast::<TokioIo<TcpStream>>().ok()?;
+    Some((parts.io.into_inner(), parts.read_buf))
+}
