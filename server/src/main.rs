@@ -19,6 +19,7 @@ mod connect;
 mod contexts;
 mod discovery;
 mod exit;
+mod expiry;
 mod files;
 mod lifecycle;
 mod nodes;

@@ -8,8 +8,9 @@ use dialtone_broker::auth::file::FileAuth;
 use dialtone_transport::tls::ServerTls;
 
 use crate::assemble;
-use crate::cluster::{Keys, expiry};
+use crate::cluster::Keys;
 use crate::config::{Environment, FIELDS, Settings, Sources};
+use crate::expiry::{self, Shown};
 use crate::telemetry::Logs;
 
 /// Everything that can be read again.
@@ -113,6 +114,7 @@ impl Reload {
                 );
             }
         }
+        expiry::tell(tls, Shown::Clients);
         used
     }
 
@@ -134,7 +136,7 @@ impl Reload {
                 anyhow::Error::from(error).context("the cluster certificate stays as it was")
             ),
         }
-        expiry::tell(&keys.server);
+        expiry::tell(&keys.server, Shown::Nodes);
         used
     }
 

@@ -17,12 +17,13 @@ use tokio_util::sync::CancellationToken;
 use crate::announce::{Announce, Ready, ReadyCluster, draining_text};
 use crate::args::{Broker, LogArgs, Serve, Up};
 use crate::assemble::{self, Auth};
-use crate::cluster::{self, JoinToken, Keys, Trusted, expiry};
+use crate::cluster::{self, JoinToken, Keys, Trusted};
 use crate::config::{
     Environment, Layer, Loaded, Origin, Problem, Raw, Settings, Sources, Strings as _,
 };
 use crate::discovery::{self, Names, Own, Seed};
 use crate::exit::{Exit, Failure, Outcome};
+use crate::expiry::{self, Shown};
 use crate::lifecycle::{self, Ended, Signals};
 use crate::persist::{self, Embedded, Inside};
 use crate::print::note;
@@ -246,7 +247,7 @@ impl Service {
         let monitor = self.monitor(&handle).await?;
         let ready = self.ready(&broker, monitor.as_ref());
         let keys = self.trusted.map(|trusted| trusted.keys);
-        let watch = Watch::new(&self.settings, &handle, keys.as_ref())?;
+        let watch = Watch::new(&self.settings, &handle, self.tls.as_ref(), keys.as_ref())?;
         let drain = CancellationToken::new();
         let grace = self.settings.drain_grace.value.get();
         let (counting, inviting) = (handle.clone(), self.announce.inviting);
@@ -326,17 +327,23 @@ impl Service {
     }
 }
 
-/// What a node of a cluster looks after beside its broker.
+/// What a process looks after beside its broker: when certificates end, and where other nodes are.
 struct Watch {
     cluster: Option<dialtone_broker::cluster::Handle>,
     seeds: Vec<Seed>,
     own: Own,
     names: Option<Names>,
+    tls: Option<ServerTls>,
     keys: Option<Keys>,
 }
 
 impl Watch {
-    fn new(settings: &Settings, handle: &Handle, keys: Option<&Keys>) -> Result<Self, Failure> {
+    fn new(
+        settings: &Settings,
+        handle: &Handle,
+        tls: Option<&ServerTls>,
+        keys: Option<&Keys>,
+    ) -> Result<Self, Failure> {
         let cluster = handle.cluster();
         let listens = cluster
             .as_ref()
@@ -357,6 +364,7 @@ impl Watch {
                 advertised.map(|link| link.0.clone()).collect(),
             ),
             names,
+            tls: tls.cloned(),
             keys: keys.filter(|keys| keys.files).cloned(),
         })
     }
@@ -369,12 +377,17 @@ impl Watch {
                 discovery::run(self.seeds, self.own, names, end.clone(), publish).await;
             }
         };
-        let expiry = async {
-            if let Some(keys) = &self.keys {
-                expiry::watch(&keys.server, &end).await;
+        let listeners = async {
+            if let Some(tls) = &self.tls {
+                expiry::watch(tls, Shown::Clients, &end).await;
             }
         };
-        tokio::join!(discovery, expiry);
+        let node = async {
+            if let Some(keys) = &self.keys {
+                expiry::watch(&keys.server, Shown::Nodes, &end).await;
+            }
+        };
+        tokio::join!(discovery, listeners, node);
     }
 }
 
