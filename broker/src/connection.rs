@@ -39,11 +39,13 @@ mod prefetch;
 pub(crate) mod publish;
 mod questions;
 pub(crate) mod read;
+pub(crate) mod rest;
 mod run;
 mod subscribe;
 
 use cache::RouteCache;
 use permission::Decisions;
+use rest::Rest;
 
 /// How long a peer is given to take what is due and the goodbye when its connection ends.
 const GOODBYE_MAX: Duration = Duration::from_secs(5);
@@ -69,7 +71,7 @@ struct Conn {
     session: Session,
     reader: Reader,
     /// Bytes of a frame that has not arrived whole, for each lane.
-    rest: [Vec<u8>; 2],
+    rest: [Rest; 2],
     subscriptions: HashMap<u32, Arc<Entry<Arc<Peer>>>, RandomState>,
     cache: RouteCache,
     decisions: Decisions,
@@ -156,7 +158,7 @@ impl Conn {
             principal,
             session,
             reader,
-            rest: [Vec::new(), Vec::new()],
+            rest: <[Rest; 2]>::default(),
             subscriptions: HashMap::default(),
             cache: RouteCache::default(),
             decisions: Decisions::default(),

@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
+use std::time::UNIX_EPOCH;
 
 use dialtone_transport::Kind;
 
 use crate::broker::Handle;
+use crate::config::Listen;
 use crate::connection::server_name;
 use crate::monitor::{ConnectionQuery, Page, Source, SubscriptionQuery};
 use crate::peer::Peer;
@@ -68,6 +70,7 @@ impl Handle {
             ready: shared.ready.load(Acquire) && !draining,
             draining,
             listeners: shared.listeners.read().clone(),
+            certificate_ends: first_end(&shared.config.listen),
             connections: shared.registry.len() as u64,
             subscriptions: shared.router.len() as u64,
             patterns: shared.router.patterns() as u64,
@@ -102,6 +105,16 @@ impl Handle {
         peers.sort_unstable_by_key(|peer| peer.id);
         peers.iter().take(max).map(describe).collect()
     }
+}
+
+/// When the first certificate of these listeners ends, in seconds since 1970.
+pub(crate) fn first_end(listens: &[Listen]) -> Option<u64> {
+    listens
+        .iter()
+        .filter(|listen| listen.endpoint.is_encrypted())
+        .filter_map(|listen| listen.options.tls.as_ref()?.valid_until())
+        .filter_map(|end| Some(end.duration_since(UNIX_EPOCH).ok()?.as_secs()))
+        .min()
 }
 
 pub(crate) fn describe(peer: &Arc<Peer>) -> ConnectionStatus {

@@ -17,6 +17,9 @@ pub struct Status {
     pub draining: bool,
     /// Where it listens, as URLs.
     pub listeners: Vec<String>,
+    /// Until when the certificate of the listeners is valid, in seconds since 1970: the first that ends. Clients refuse
+    /// it from then on.
+    pub certificate_ends: Option<u64>,
     /// Open connections.
     pub connections: u64,
     /// Subscriptions of all connections.

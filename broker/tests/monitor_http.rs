@@ -29,6 +29,7 @@ impl Still {
             uptime_s: 61,
             ready: true,
             listeners: vec!["ws://127.0.0.1:4480/".to_owned()],
+            certificate_ends: Some(1_800_000_000),
             connections: 30,
             subscriptions: 3,
             patterns: 2,
@@ -75,6 +76,7 @@ impl Still {
         let cluster = ClusterStatus {
             cluster: "east".to_owned(),
             node: "n1".to_owned(),
+            certificate_ends: Some(1_900_000_000),
             links: vec![link],
             ..ClusterStatus::default()
         };
@@ -279,6 +281,7 @@ async fn the_cluster_is_shown_where_there_is_one() {
         format!("dialtone_link_round_trip_seconds{labels} 0.0015"),
         format!("dialtone_link_messages_out_total{labels} 7"),
         r#"dialtone_cluster_members{state="linked"} 0"#.to_owned(),
+        "dialtone_cluster_certificate_end_timestamp_seconds 1900000000".to_owned(),
     ] {
         assert!(metrics.lines().any(|found| found == line), "{line}");
     }

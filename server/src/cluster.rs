@@ -1,7 +1,7 @@
 //! A node's part in a cluster, as files and settings say: who it is, whom it trusts, how to join.
 
 pub(crate) mod folder;
-pub(crate) use folder::Folder;
+pub(crate) use folder::{Folder, left};
 
 pub(crate) mod token;
 pub(crate) use token::JoinToken;
@@ -14,8 +14,6 @@ pub(crate) use trust::{Keys, Trusted, trusted};
 
 mod config;
 pub(crate) use config::broker_config;
-
-pub(crate) mod expiry;
 
 use crate::discovery::Link;
 

@@ -20,6 +20,7 @@ mod contexts;
 mod database;
 mod discovery;
 mod exit;
+mod expiry;
 mod files;
 mod lifecycle;
 mod nodes;

@@ -9,9 +9,10 @@ use dialtone_transport::tls::ServerTls;
 use tokio::sync::watch;
 
 use crate::assemble;
-use crate::cluster::{Keys, expiry};
+use crate::cluster::Keys;
 use crate::config::{Environment, FIELDS, Settings, Sources};
 use crate::discovery::Seed;
+use crate::expiry::{self, Shown};
 use crate::telemetry::Logs;
 
 /// Everything that can be read again.
@@ -123,6 +124,7 @@ impl Reload {
                 );
             }
         }
+        expiry::tell(tls, Shown::Clients);
         used
     }
 
@@ -144,7 +146,7 @@ impl Reload {
                 anyhow::Error::from(error).context("the cluster certificate stays as it was")
             ),
         }
-        expiry::tell(&keys.server);
+        expiry::tell(&keys.server, Shown::Nodes);
         used
     }
 

@@ -19,12 +19,13 @@ use tokio_util::sync::CancellationToken;
 use crate::announce::{Announce, Ready, ReadyCluster, draining_text};
 use crate::args::{Broker, LogArgs, Serve, Up};
 use crate::assemble::{self, Auth};
-use crate::cluster::{self, JoinToken, Keys, Trusted, expiry};
+use crate::cluster::{self, JoinToken, Keys, Trusted};
 use crate::config::{
     Environment, Layer, Loaded, Origin, Problem, Raw, Settings, Sources, Strings as _,
 };
 use crate::discovery::{self, Names, Own, Seed};
 use crate::exit::{Exit, Failure, Outcome};
+use crate::expiry::{self, Shown};
 use crate::lifecycle::{self, Ended, Signals};
 use crate::persist::{self, Embedded, Inside};
 use crate::print::note;
@@ -263,7 +264,8 @@ impl Service {
         let ready = self.ready(&broker, &socketio, monitor.as_ref());
         let keys = self.trusted.map(|trusted| trusted.keys);
         let (seeds, new_seeds) = watch::channel(self.settings.cluster_seeds.value.clone());
-        let watch = Watch::new(&self.settings, &handle, keys.as_ref(), new_seeds)?;
+        let tls = self.tls.as_ref();
+        let watch = Watch::new(&self.settings, &handle, tls, keys.as_ref(), new_seeds)?;
         let drain = CancellationToken::new();
         let grace = self.settings.drain_grace.value.get();
         let (counting, inviting) = (handle.clone(), self.announce.inviting);
@@ -380,7 +382,7 @@ impl Service {
     }
 }
 
-/// What a node of a cluster looks after beside its broker.
+/// What a process looks after beside its broker: when certificates end, and where other nodes are.
 struct Watch {
     cluster: Option<dialtone_broker::cluster::Handle>,
     /// A reload may change them.
@@ -389,6 +391,7 @@ struct Watch {
     dns_servers: Vec<SocketAddr>,
     /// What looks names up, where seeds have any.
     names: Option<Names>,
+    tls: Option<ServerTls>,
     keys: Option<Keys>,
 }
 
@@ -396,6 +399,7 @@ impl Watch {
     fn new(
         settings: &Settings,
         handle: &Handle,
+        tls: Option<&ServerTls>,
         keys: Option<&Keys>,
         seeds: watch::Receiver<Vec<Seed>>,
     ) -> Result<Self, Failure> {
@@ -413,6 +417,7 @@ impl Watch {
             ),
             dns_servers: settings.cluster_dns_servers.value.clone(),
             names: None,
+            tls: tls.cloned(),
             keys: keys.filter(|keys| keys.files).cloned(),
         };
         if watch.cluster.is_some() {
@@ -434,13 +439,18 @@ impl Watch {
 
     /// Goes on until `end`.
     async fn run(mut self, end: CancellationToken) {
-        let keys = self.keys.take();
-        let expiry = async {
-            if let Some(keys) = &keys {
-                expiry::watch(&keys.server, &end).await;
+        let (tls, keys) = (self.tls.take(), self.keys.take());
+        let listeners = async {
+            if let Some(tls) = &tls {
+                expiry::watch(tls, Shown::Clients, &end).await;
             }
         };
-        tokio::join!(self.discover(&end), expiry);
+        let node = async {
+            if let Some(keys) = &keys {
+                expiry::watch(&keys.server, Shown::Nodes, &end).await;
+            }
+        };
+        tokio::join!(self.discover(&end), listeners, node);
     }
 
     /// Tells the broker which nodes the seeds stand for, and looks names up again and again.

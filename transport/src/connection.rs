@@ -1,5 +1,6 @@
 //! What a listener and a dialler give: a connection, its two ends and what is known about the peer.
 
+use std::borrow::Borrow;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -185,7 +186,7 @@ impl Info {
         }
     }
 
-    pub(crate) fn of_tls(kind: Kind, stream: &TlsStream<TcpStream>) -> Self {
+    pub(crate) fn of_tls(kind: Kind, stream: &TlsStream<impl Borrow<TcpStream>>) -> Self {
         let (tcp, tls) = stream.get_ref();
         let mut binding = [0; 32];
         let bound = match stream {
@@ -209,7 +210,7 @@ impl Info {
             encrypted: true,
             client_certificates,
             channel_binding: bound.then_some(binding),
-            ..Self::of_tcp(kind, tcp)
+            ..Self::of_tcp(kind, tcp.borrow())
         }
     }
 }

@@ -233,7 +233,8 @@ impl Incoming {
     /// If the peer is too slow, does not speak the transport's protocol, or has no right to it.
     pub async fn establish(self) -> Result<Connection, HandshakeError> {
         let Self { kind, shared } = self;
-        let handshake = async {
+        // On the heap, because handshakes are large and are moved several times before they begin.
+        let handshake = Box::pin(async {
             match kind {
                 IncomingKind::Tcp {
                     stream,
@@ -255,7 +256,7 @@ impl Incoming {
                 }
                 IncomingKind::Memory(connection) => Ok(*connection),
             }
-        };
+        });
         match tokio::time::timeout(shared.options.handshake_timeout, handshake).await {
             Ok(result) => result,
             Err(_elapsed) => Err(HandshakeError::TimedOut),

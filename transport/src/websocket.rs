@@ -4,6 +4,7 @@
 //! out in one vectored write, and an idle connection holds no buffers.
 
 mod accept;
+mod buffered;
 mod deframe;
 mod dial;
 mod frame;

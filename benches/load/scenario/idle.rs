@@ -8,8 +8,12 @@ use crate::reactor::Reactor;
 use crate::report::Report;
 use crate::target::Target;
 
-/// How long the server has to settle after the last connection.
+/// How long the server has to settle after the last connection, at least and at most: the last
+/// acknowledgements of thousands of handshakes are no part of doing nothing.
 const SETTLE: Duration = Duration::from_secs(1);
+const SETTLE_MAX: Duration = Duration::from_secs(15);
+/// It has settled when it uses less of a core than this.
+const QUIET_CORES: f64 = 0.005;
 /// Connections that are opened before the ones that have due timers are looked after.
 const BATCH: usize = 200;
 
@@ -41,7 +45,7 @@ pub(super) fn run(target: &Target, scenario: &Idle) -> Result<Report, LoadError>
         }
         rest(&mut reactor, Duration::ZERO)?;
     }
-    rest(&mut reactor, SETTLE)?;
+    settle(&mut reactor, target)?;
     let opened = opening.read()?;
     let idle = Meter::start(target.pid.as_slice())?;
     rest(&mut reactor, scenario.watched)?;
@@ -56,6 +60,20 @@ pub(super) fn run(target: &Target, scenario: &Idle) -> Result<Report, LoadError>
     // Nothing was done to the connections while they were watched, so nothing is shared among them.
     (report.per_cpu_sec, report.cpu_us_each) = (None, None);
     Ok(report)
+}
+
+/// Waits until the server is quiet, or not any longer.
+fn settle(reactor: &mut Reactor, target: &Target) -> Result<(), LoadError> {
+    let began = Instant::now();
+    loop {
+        let watched = Meter::start(target.pid.as_slice())?;
+        rest(reactor, SETTLE)?;
+        let usage = watched.read()?;
+        let cores = usage.server.map(|server| server.cpu_secs / usage.secs);
+        if cores.is_none_or(|cores| cores < QUIET_CORES) || began.elapsed() >= SETTLE_MAX {
+            return Ok(());
+        }
+    }
 }
 
 /// Does for the connections what must be done, for at least one turn.

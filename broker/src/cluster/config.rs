@@ -1,7 +1,7 @@
 //! What can be set about the cluster, as plain data. Every bound of the cluster has its name here.
 
 use std::fmt;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 
 use dialtone_transport::{DialOptions, Endpoint};
 
@@ -209,11 +209,6 @@ impl Config {
         if !matches!(self.trust, Trust::Certificates) {
             return None;
         }
-        let tls = self
-            .listen
-            .iter()
-            .find_map(|listen| listen.options.tls.as_ref())?;
-        let since = tls.valid_until()?.duration_since(UNIX_EPOCH).ok()?;
-        Some(since.as_secs())
+        crate::report::first_end(&self.listen)
     }
 }

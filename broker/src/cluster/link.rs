@@ -29,6 +29,7 @@ use crate::chance::{self, RandomState};
 use crate::connection::cache::RouteCache;
 use crate::connection::onward::{Onward, Reach};
 use crate::connection::publish::Kept;
+use crate::connection::rest::Rest;
 use crate::connection::stall;
 use crate::peer::{Order, Peer};
 use crate::router;
@@ -74,7 +75,7 @@ pub(super) struct LinkConn {
     way: router::Link<Arc<Peer>>,
     reader: Reader,
     /// Bytes of a frame that has not arrived whole, by lane.
-    rest: [Vec<u8>; 3],
+    rest: [Rest; 3],
     reach: Reach,
     cache: RouteCache,
     dice: Dice,
@@ -170,7 +171,7 @@ impl LinkConn {
         Self {
             way,
             reader,
-            rest: [rest, Vec::new(), Vec::new()],
+            rest: [rest.into(), Rest::default(), Rest::default()],
             reach: match role {
                 Role::GatewayFrom(_) => Reach::Cluster,
                 Role::Member | Role::GatewayTo(_) => Reach::Here,

@@ -217,7 +217,7 @@ fn welcome(
         }));
     }
     let mut conn = Box::new(Conn::new(shared, peer, principal, session, reader));
-    conn.rest[0] = rest;
+    conn.rest[0] = rest.into();
     conn
 }
 

@@ -13,18 +13,11 @@ use dialtone_transport::Lane;
 
 use super::effects::Effects;
 use super::memo;
+use super::rest::READ_LEN;
 use super::run::Run;
 use super::{Conn, Ending, Turn, now};
 use crate::broker::Shared;
 use crate::peer::Peer;
-
-/// Bytes that are read at once. Larger reads make larger writes, which is what throughput depends
-/// on, until the buffer leaves the processor's cache.
-pub(crate) const READ_LEN: usize = 256 << 10;
-
-/// A frame of which more than this has arrived is continued in a buffer of its own instead of
-/// being copied through the shared one with every read.
-pub(crate) const REST_LEN_MAX: usize = 32 << 10;
 
 /// What a connection needs during a turn only, shared by all connections of a thread.
 #[derive(Default)]
@@ -72,7 +65,7 @@ impl Conn {
                 .session
                 .read_len_max()
                 .is_none_or(|max| max >= READ_LEN);
-            if reads_whole && self.rest[index(lane)].len() <= REST_LEN_MAX {
+            if reads_whole && !self.rest[index(lane)].is_long() {
                 self.poll_read_shared(cx, lane, scratch)
             } else {
                 self.poll_read_own(cx, lane, &mut scratch.work)
@@ -88,35 +81,21 @@ impl Conn {
         scratch: &mut Scratch,
     ) -> Poll<Turn> {
         let Scratch { buffer, work } = scratch;
-        buffer.clear();
-        buffer.reserve(READ_LEN + REST_LEN_MAX);
-        buffer.extend_from_slice(&self.rest[index(lane)]);
-        let received = ready!(self.reader.poll_recv(cx, lane, buffer));
+        let rest = &self.rest[index(lane)];
+        let received = ready!(rest.poll_shared(&mut self.reader, cx, lane, buffer));
         let (consumed, turn) = self.on_received(received, lane, buffer, work);
-        let rest = &mut self.rest[index(lane)];
-        rest.clear();
-        match buffer.get(consumed..) {
-            Some(left) if !left.is_empty() => rest.extend_from_slice(left),
-            _ => *rest = Vec::new(),
-        }
+        self.rest[index(lane)].keep(buffer.get(consumed..).unwrap_or_default());
         Poll::Ready(turn)
     }
 
     /// Reads behind what is left, where that is much or little may be read at once.
     fn poll_read_own(&mut self, cx: &mut Context<'_>, lane: Lane, work: &mut Work) -> Poll<Turn> {
-        let mut rest = std::mem::take(&mut self.rest[index(lane)]);
-        let frame_len_max = self.session.frame_len_max() as usize;
-        let len = codec::missing(&rest).clamp(READ_LEN, frame_len_max.max(READ_LEN));
-        rest.reserve_exact(self.session.read_len_max().map_or(len, |max| len.min(max)));
-        let Poll::Ready(received) = self.reader.poll_recv(cx, lane, &mut rest) else {
-            self.rest[index(lane)] = rest;
-            return Poll::Pending;
-        };
-        let (consumed, turn) = self.on_received(received, lane, &rest, work);
-        rest.drain(..consumed);
-        if rest.len() <= REST_LEN_MAX {
-            rest.shrink_to_fit();
-        }
+        let (len_max, at_once) = (self.session.frame_len_max(), self.session.read_len_max());
+        let rest = &mut self.rest[index(lane)];
+        let received = ready!(rest.poll_own(&mut self.reader, cx, lane, len_max, at_once));
+        let mut rest = std::mem::take(rest);
+        let (consumed, turn) = self.on_received(received, lane, rest.as_slice(), work);
+        rest.consume(consumed);
         self.rest[index(lane)] = rest;
         Poll::Ready(turn)
     }
@@ -150,9 +129,10 @@ impl Conn {
     /// Goes on with what was read before: after the provider has answered, and at the start.
     pub(super) fn go_on(&mut self, lane: Lane) -> Turn {
         let mut rest = std::mem::take(&mut self.rest[index(lane)]);
-        let (consumed, turn) = SCRATCH
-            .with_borrow_mut(|scratch| self.take_turn(lane, &rest, &mut scratch.work, now()));
-        rest.drain(..consumed);
+        let (consumed, turn) = SCRATCH.with_borrow_mut(|scratch| {
+            self.take_turn(lane, rest.as_slice(), &mut scratch.work, now())
+        });
+        rest.consume(consumed);
         self.rest[index(lane)] = rest;
         turn
     }

@@ -48,11 +48,18 @@ macro_rules! families {
         /// One line of the table for each number of the status; a field that is added to the status
         /// is missed here by the compiler.
         fn write_status(out: &mut Exposition, status: &Status) -> fmt::Result {
-            let Status { node, server, ready, draining, listeners, $($field),+ } = status;
+            let Status { node, server, ready, draining, listeners, certificate_ends, $($field),+ } = status;
             out.info(node, server)?;
             out.gauge("dialtone_ready", "1 while connections are accepted.", &u8::from(*ready))?;
             out.gauge("dialtone_draining", "1 while the node is draining.", &u8::from(*draining))?;
             out.gauge("dialtone_listeners", "Addresses that connections are accepted on.", &listeners.len())?;
+            if let Some(end) = certificate_ends {
+                out.gauge(
+                    "dialtone_certificate_end_timestamp_seconds",
+                    "When the certificate of the listeners ends, in seconds since 1970.",
+                    end,
+                )?;
+            }
             $(out.$kind($name, $help, $field)?;)+
             Ok(())
         }

@@ -1,12 +1,15 @@
 //! `dialtone config`: the resolved configuration and what is wrong with it, and the sample.
 
 use std::io::Write as _;
+use std::time::SystemTime;
 
 use dialtone_broker::auth::file::FileError;
+use dialtone_transport::tls::ServerTls;
 
 use crate::args::{Config, ConfigCheck, ConfigCommand, LogArgs};
 use crate::config::{Environment, Layer, Loaded, resolved, sample};
 use crate::exit::{Exit, Failure, Outcome};
+use crate::expiry::{Notice, Shown};
 use crate::print::{Output, Paint, note};
 use crate::{assemble, cluster, serve};
 
@@ -29,10 +32,10 @@ fn check(args: ConfigCheck, log: &LogArgs) -> Outcome {
     out.write_all(resolved(&loaded.settings).as_bytes())?;
     out.flush()?;
     let paint = Paint::stderr();
-    for warning in &loaded.warnings {
-        note(format_args!("{} {warning}", paint.bold("warning:")));
+    let Findings { problems, notices } = findings(&loaded);
+    for notice in &notices {
+        note(format_args!("{} {notice}", paint.bold("warning:")));
     }
-    let problems = problems(&loaded);
     for problem in &problems {
         note(format_args!("{} {problem}", paint.red("wrong:")));
     }
@@ -49,9 +52,17 @@ fn check(args: ConfigCheck, log: &LogArgs) -> Outcome {
     }
 }
 
-/// What is wrong with the settings, and with the files that they name.
-fn problems(loaded: &Loaded) -> Vec<String> {
+/// What there is to say about the settings and the files that they name.
+struct Findings {
+    /// With these, a broker does not start.
+    problems: Vec<String>,
+    /// With these it does, but clients or nodes may be in trouble.
+    notices: Vec<String>,
+}
+
+fn findings(loaded: &Loaded) -> Findings {
     let mut problems: Vec<_> = loaded.problems.iter().map(ToString::to_string).collect();
+    let mut notices: Vec<_> = loaded.warnings.iter().map(ToString::to_string).collect();
     let settings = &loaded.settings;
     if settings.users.value.is_some()
         && let Err(error) = assemble::auth(settings)
@@ -63,20 +74,34 @@ fn problems(loaded: &Loaded) -> Vec<String> {
         }
     }
     // A development certificate is made when it is needed; nothing can be wrong with it before.
-    if settings.tls_cert.value.is_some()
-        && settings.tls_key.value.is_some()
-        && let Err(error) = assemble::tls(settings)
-    {
-        problems.push(format!("{}: tls.cert: {error:#}", settings.tls_cert.origin));
+    if settings.tls_cert.value.is_some() && settings.tls_key.value.is_some() {
+        let origin = &settings.tls_cert.origin;
+        match assemble::tls(settings) {
+            Ok(tls) => {
+                let notice = tls.and_then(|tls| notice(&tls, Shown::Clients));
+                notices.extend(notice.map(|notice| format!("{origin}: tls.cert: {notice}")));
+            }
+            Err(error) => problems.push(format!("{origin}: tls.cert: {error:#}")),
+        }
     }
-    if let Err(error) = cluster::trusted(settings, &Environment) {
-        let at = [&settings.cluster_cert, &settings.cluster_secret_file]
-            .into_iter()
-            .find(|file| file.value.is_some())
-            .map_or(&settings.cluster_name.origin, |file| &file.origin);
-        problems.push(format!("{at}: cluster: {error:#}"));
+    let origin = [&settings.cluster_cert, &settings.cluster_secret_file]
+        .into_iter()
+        .find(|file| file.value.is_some())
+        .map_or(&settings.cluster_name.origin, |file| &file.origin);
+    match cluster::trusted(settings, &Environment) {
+        Ok(trusted) => {
+            let notice = trusted
+                .filter(|trusted| trusted.keys.files)
+                .and_then(|trusted| notice(&trusted.keys.server, Shown::Nodes));
+            notices.extend(notice.map(|notice| format!("{origin}: cluster.cert: {notice}")));
+        }
+        Err(error) => problems.push(format!("{origin}: cluster: {error:#}")),
     }
-    problems
+    Findings { problems, notices }
+}
+
+fn notice(tls: &ServerTls, shown: Shown) -> Option<Notice> {
+    Notice::about(tls, shown, SystemTime::now())
 }
 
 fn lines(error: &anyhow::Error) -> Vec<String> {

@@ -132,7 +132,7 @@ settings! {
     advertise: Vec<Endpoint>, "advertise", |_: &Broker| Vec::new(), "wss://broker.example.org:4443/",
         "URLs under which clients reach this broker, told to clients, and to the other nodes of its cluster for theirs. Without a cluster, those of its neighbours as well: where clients go when it drains.";
     monitor: Option<SocketAddr>, "monitor", |_: &Broker| None, "127.0.0.1:4999",
-        "Address of the monitoring server (/healthz, /readyz, /metrics, /varz, /connz, /subsz). Empty: none.";
+        "Address of the monitoring server (/healthz, /readyz, /metrics, /varz, /connz, /subsz, /routez). Empty: none.";
     users: Option<PathBuf>, "users", |_: &Broker| None, "/etc/dialtone/users.toml",
         "File with the users, their password hashes, tokens and permissions. Without one, everybody on this machine may do everything, and nobody else may connect.";
     open_to_everyone: bool, "open_to_everyone", |_: &Broker| false, "true",

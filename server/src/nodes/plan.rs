@@ -7,11 +7,10 @@ use anyhow::Context as _;
 use dialtone_transport::Endpoint;
 use dialtone_transport::tls::authority::Authority;
 
-use crate::cluster::Folder;
-use crate::cluster::expiry::WARN_BEFORE;
-use crate::cluster::folder::left;
+use crate::cluster::{Folder, left};
 use crate::config::{Given, Origin, Place, Settings, Span, as_file};
 use crate::discovery::{Link, PORT_CLUSTER};
+use crate::expiry::WARN_BEFORE;
 use crate::persist;
 
 /// The cluster's name.

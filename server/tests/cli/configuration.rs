@@ -1,6 +1,11 @@
 //! Checking a configuration, and where each value comes from.
 
-use crate::process::Home;
+use std::time::Duration;
+
+use dialtone_transport::tls::authority::Authority;
+use serde_json::Value;
+
+use crate::process::{Broker, Home};
 
 #[test]
 fn check_shows_every_value_with_its_origin() {
@@ -97,10 +102,70 @@ fn the_ready_file_says_what_the_first_line_says() {
     let broker = home.up(&["--ready-file", path.to_str().unwrap()]);
     let text = std::fs::read_to_string(&path).unwrap();
     assert!(text.ends_with("}\n"), "{text:?}");
-    let file: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let file: Value = serde_json::from_str(&text).unwrap();
     assert_eq!(file, broker.ready);
     assert_eq!(broker.ready["urls"].as_array().unwrap().len(), 3);
     assert!(!broker.ws().ends_with(":0/"), "the real port is told");
+}
+
+/// Writes a certificate that is valid for so long, with its key.
+fn write_certificate(home: &Home, validity: Duration) {
+    let issued = Authority::generate("test")
+        .unwrap()
+        .issue("n1", validity)
+        .unwrap();
+    home.write("cert.pem", &issued.certificate_pem);
+    home.write("key.pem", &issued.key_pem);
+}
+
+#[test]
+fn a_certificate_that_has_ended_is_told_and_replaced_without_a_restart() {
+    let home = Home::new();
+    write_certificate(&home, Duration::ZERO);
+    let text = "listen = [\"ws://127.0.0.1:0\", \"wss://127.0.0.1:0\"]\n\
+                [tls]\ncert = \"cert.pem\"\nkey = \"key.pem\"\n";
+    let file = home.write("d.toml", text);
+    home.run(&["config", "check", "--config", &file])
+        .ok()
+        .says(&format!(
+            "warning: {file}:3:1: tls.cert: the certificate for wss and quic ended at "
+        ))
+        .says("clients refuse it");
+    let broker = Broker::new(home.start(&["broker", "--json", "--config", &file]));
+    let told = broker
+        .running
+        .until("the certificate for wss and quic ended at ");
+    assert!(told.contains("ERROR"), "{told}");
+
+    write_certificate(&home, Duration::from_hours(20 * 24));
+    broker.running.signal(rustix::process::Signal::HUP);
+    broker.running.until("certificate replaced");
+    let told = broker
+        .running
+        .until("the certificate for wss and quic ends in 19 days, at ");
+    assert!(told.contains("WARN"), "{told}");
+    let status = home
+        .run(&["request", "--url", &broker.ws(), "sys.status", ""])
+        .ok()
+        .json();
+    let ends = status["certificate_ends"].as_u64().map(Duration::from_secs);
+    let left = std::time::UNIX_EPOCH
+        .elapsed()
+        .unwrap()
+        .abs_diff(ends.unwrap());
+    assert!(left <= Duration::from_hours(20 * 24), "{status}");
+    assert!(left > Duration::from_hours(19 * 24), "{status}");
+}
+
+#[test]
+fn a_broker_without_a_certificate_says_so() {
+    let home = Home::new();
+    let broker = home.broker(&[]);
+    let status = home
+        .run(&["request", "--url", &broker.ws(), "sys.status", ""])
+        .ok()
+        .json();
+    assert_eq!(status["certificate_ends"], Value::Null);
 }
 
 #[test]

@@ -321,7 +321,7 @@ fn a_certificate_that_ends_soon_is_told_and_replaced_without_a_restart() {
     ]);
     broker
         .running
-        .until("the certificate of this node ends soon");
+        .until("the certificate of this node ends in 9 days");
     home.run(&["cluster", "renew", "--dir", "n1"]).ok();
     broker.running.signal(rustix::process::Signal::HUP);
     broker.running.until("cluster certificate replaced");

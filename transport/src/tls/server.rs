@@ -39,7 +39,7 @@ enum Source {
 /// What new handshakes use. All of it is replaced at once.
 struct Current {
     fingerprint: Fingerprint,
-    valid_until: Option<SystemTime>,
+    lifetime: Option<(SystemTime, SystemTime)>,
     tcp: Arc<rustls::ServerConfig>,
     http: Arc<rustls::ServerConfig>,
     quic: Arc<QuicServerConfig>,
@@ -113,9 +113,19 @@ impl ServerTls {
         self.0.current.read().fingerprint
     }
 
+    /// From when and until when the leaf certificate in use is valid; `None` if it cannot be told.
+    pub fn lifetime(&self) -> Option<(SystemTime, SystemTime)> {
+        self.0.current.read().lifetime
+    }
+
     /// Until when the leaf certificate in use is valid; `None` if it cannot be told.
     pub fn valid_until(&self) -> Option<SystemTime> {
-        self.0.current.read().valid_until
+        self.lifetime().map(|(_, end)| end)
+    }
+
+    /// Whether the certificate was made for development.
+    pub fn is_development(&self) -> bool {
+        matches!(self.0.source, Source::Development { .. })
     }
 
     /// Reads the files again, that of the client CA among them (or renews a development certificate that nears its
@@ -170,7 +180,7 @@ impl Current {
         };
         let leaf = certificate.end_entity_cert()?;
         let fingerprint = Fingerprint::of(leaf);
-        let valid_until = authority::lifetime(leaf).ok().map(|(_, end)| end);
+        let lifetime = authority::lifetime(leaf).ok();
         let resolver = Arc::new(SingleCertAndKey::from(certificate));
         let tcp = config(
             Arc::clone(&resolver),
@@ -188,7 +198,7 @@ impl Current {
         let quic = QuicServerConfig::try_from(quic).map_err(|_no_suite| TlsError::NoQuicSuite)?;
         Ok(Self {
             fingerprint,
-            valid_until,
+            lifetime,
             tcp,
             http,
             quic: Arc::new(quic),

@@ -15,6 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, TlsStream};
 
+use super::buffered::Buffered;
 use super::io::{split_tcp, split_tls};
 use super::upgrade::check;
 use super::{Role, over};
@@ -31,7 +32,10 @@ pub(crate) async fn establish(
     options: &ListenOptions,
 ) -> Result<Connection, HandshakeError> {
     let (info, headers, (receiver, sender)) = if let Some(tls) = tls {
-        let stream = tls.accept(stream).await.map_err(HandshakeError::Tls)?;
+        let stream = tls
+            .accept(Buffered::new(stream))
+            .await
+            .map_err(HandshakeError::Tls)?;
         let (stream, early, headers) = exchange(stream, path, options).await?;
         let stream = TlsStream::from(stream);
         (

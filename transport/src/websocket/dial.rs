@@ -7,6 +7,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, TlsStream};
 
+use super::buffered::Buffered;
 use super::io::{split_tcp, split_tls};
 use super::upgrade::accept_for;
 use super::{Role, SUBPROTOCOL, over};
@@ -41,7 +42,7 @@ pub(crate) async fn dial(
         let name = server_name(options.server_name.as_deref().unwrap_or(host))?;
         let config = options.tls.tcp_config()?;
         let stream = TlsConnector::from(config)
-            .connect(name, stream)
+            .connect(name, Buffered::new(stream))
             .await
             .map_err(DialError::TlsHandshake)?;
         let (stream, early) = request.upgrade(stream, endpoint).await?;

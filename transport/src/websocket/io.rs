@@ -3,46 +3,76 @@
 use std::fmt;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadHalf, WriteHalf};
+use parking_lot::Mutex;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio_rustls::TlsStream;
 use tokio_util::io::poll_read_buf;
+
+use super::buffered::Buffered;
 
 /// A byte stream of any kind, as hyper's upgrade gives it in somebody else's server.
 pub(crate) type AnyRead = Box<dyn AsyncRead + Send + Unpin>;
 /// The writing side of [`AnyRead`].
 pub(crate) type AnyWrite = Box<dyn AsyncWrite + Send + Unpin>;
 
+/// The plaintext of a record, in bytes.
+const RECORD_LEN: usize = 16 << 10;
+
+/// A TLS stream that reader and writer share, since both may have to read and to write.
+type SharedTls = Arc<Mutex<TlsStream<Buffered>>>;
+
 /// Where a WebSocket reads.
 pub(crate) enum ReadIo {
     Tcp(OwnedReadHalf),
-    Tls(ReadHalf<TlsStream<TcpStream>>),
+    Tls(SharedTls),
     Any(AnyRead),
 }
 
 /// Where a WebSocket writes.
 pub(crate) enum WriteIo {
-    Tcp(OwnedWriteHalf),
-    Tls(WriteHalf<TlsStream<TcpStream>>),
+    Tcp(TcpWrite),
+    Tls(SharedTls),
     Any(AnyWrite),
 }
 
 pub(crate) fn split_tcp(stream: TcpStream) -> (ReadIo, WriteIo) {
     let (read, write) = stream.into_split();
-    (ReadIo::Tcp(read), WriteIo::Tcp(write))
+    (ReadIo::Tcp(read), WriteIo::Tcp(TcpWrite(Some(write))))
 }
 
-pub(crate) fn split_tls(stream: TlsStream<TcpStream>) -> (ReadIo, WriteIo) {
-    let (read, write) = tokio::io::split(stream);
-    (ReadIo::Tls(read), WriteIo::Tls(write))
+pub(crate) fn split_tls(stream: TlsStream<Buffered>) -> (ReadIo, WriteIo) {
+    let shared = Arc::new(Mutex::new(stream));
+    (ReadIo::Tls(Arc::clone(&shared)), WriteIo::Tls(shared))
 }
 
 pub(crate) fn split_any(stream: impl AsyncRead + AsyncWrite + Send + 'static) -> (ReadIo, WriteIo) {
     let (read, write) = tokio::io::split(stream);
     (ReadIo::Any(Box::new(read)), WriteIo::Any(Box::new(write)))
+}
+
+/// The writing side of a TCP socket. tokio's would be shut down when dropped, a system call that closing the socket
+/// makes superfluous.
+pub(crate) struct TcpWrite(Option<OwnedWriteHalf>);
+
+impl TcpWrite {
+    fn half(&mut self) -> io::Result<&mut OwnedWriteHalf> {
+        self.0
+            .as_mut()
+            .ok_or_else(|| io::ErrorKind::NotConnected.into())
+    }
+}
+
+impl Drop for TcpWrite {
+    fn drop(&mut self) {
+        if let Some(half) = self.0.take() {
+            half.forget();
+        }
+    }
 }
 
 impl ReadIo {
@@ -55,7 +85,7 @@ impl ReadIo {
         debug_assert!(buf.capacity() > buf.len(), "no room to read into");
         match self {
             Self::Tcp(io) => poll_read_buf(Pin::new(io), cx, buf),
-            Self::Tls(io) => poll_read_buf(Pin::new(io), cx, buf),
+            Self::Tls(io) => poll_read_tls(&mut io.lock(), cx, buf),
             Self::Any(io) => poll_read_buf(Pin::new(io), cx, buf),
         }
     }
@@ -69,8 +99,8 @@ impl WriteIo {
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         match self {
-            Self::Tcp(io) => poll_write_tcp(io, cx, slices),
-            Self::Tls(io) => Pin::new(io).poll_write_vectored(cx, slices),
+            Self::Tcp(io) => poll_write_tcp(io.half()?, cx, slices),
+            Self::Tls(io) => Pin::new(&mut *io.lock()).poll_write_vectored(cx, slices),
             Self::Any(io) => Pin::new(io).poll_write_vectored(cx, slices),
         }
     }
@@ -79,7 +109,7 @@ impl WriteIo {
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Tcp(_) => Poll::Ready(Ok(())),
-            Self::Tls(io) => Pin::new(io).poll_flush(cx),
+            Self::Tls(io) => Pin::new(&mut *io.lock()).poll_flush(cx),
             Self::Any(io) => Pin::new(io).poll_flush(cx),
         }
     }
@@ -87,8 +117,8 @@ impl WriteIo {
     /// Ends the stream in this direction.
     pub(crate) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
-            Self::Tcp(io) => Pin::new(io).poll_shutdown(cx),
-            Self::Tls(io) => Pin::new(io).poll_shutdown(cx),
+            Self::Tcp(io) => Pin::new(io.half()?).poll_shutdown(cx),
+            Self::Tls(io) => Pin::new(&mut *io.lock()).poll_shutdown(cx),
             Self::Any(io) => Pin::new(io).poll_shutdown(cx),
         }
     }
@@ -96,6 +126,30 @@ impl WriteIo {
     /// Whether many small chunks cost more than copying them together.
     pub(crate) const fn prefers_large_chunks(&self) -> bool {
         !matches!(self, Self::Tcp(_))
+    }
+}
+
+/// Reads all records that have arrived, since whoever reads writes as much at once as was read at once.
+fn poll_read_tls(
+    io: &mut TlsStream<Buffered>,
+    cx: &mut Context<'_>,
+    buf: &mut Vec<u8>,
+) -> Poll<io::Result<usize>> {
+    let mut total = 0;
+    loop {
+        match poll_read_buf(Pin::new(&mut *io), cx, buf) {
+            Poll::Ready(Ok(read)) => {
+                total += read;
+                let room = buf.capacity() - buf.len();
+                if read == 0 || room < RECORD_LEN || !io.get_ref().0.has_more() {
+                    return Poll::Ready(Ok(total));
+                }
+            }
+            // What has been read comes first. A stream that has failed goes on failing.
+            Poll::Ready(Err(_)) | Poll::Pending if total > 0 => return Poll::Ready(Ok(total)),
+            Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+            Poll::Pending => return Poll::Pending,
+        }
     }
 }
 

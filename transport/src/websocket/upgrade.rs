@@ -17,7 +17,7 @@ use thiserror::Error;
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsStream, server};
 
-use super::io::{ReadIo, WriteIo, split_any, split_tcp, split_tls};
+use super::io::{ReadIo, WriteIo, split_any, split_tcp};
 use super::{Role, SUBPROTOCOL};
 use crate::connection::{Connection, Info, Kind};
 use crate::error::HandshakeError;
@@ -261,7 +261,8 @@ impl Upgrade {
     }
 }
 
-/// Recovers the socket itself where its type is known, so that the connection is as cheap as on our own listener.
+/// Recovers the socket itself where its type is known: plain TCP is then as cheap as on our own listener, and of TLS it
+/// is known who is at the other end.
 fn take_over(upgraded: Upgraded) -> ((ReadIo, WriteIo), Bytes, Info) {
     let upgraded = match upgraded.downcast::<TokioIo<TcpStream>>() {
         Ok(parts) => {
@@ -275,7 +276,7 @@ fn take_over(upgraded: Upgraded) -> ((ReadIo, WriteIo), Bytes, Info) {
         Ok(parts) => {
             let stream = TlsStream::from(parts.io.into_inner());
             let info = Info::of_tls(Kind::WebSocket, &stream);
-            (split_tls(stream), parts.read_buf, info)
+            (split_any(stream), parts.read_buf, info)
         }
         Err(upgraded) => (
             split_any(TokioIo::new(upgraded)),

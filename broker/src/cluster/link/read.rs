@@ -19,7 +19,7 @@ use crate::cluster::counts::Asker;
 use crate::connection::cache::Verdict;
 use crate::connection::onward::{self, Choice, Groups, Onward, Send};
 use crate::connection::publish::{Kept, deliver, inbox_target};
-use crate::connection::read::{READ_LEN, REST_LEN_MAX, SCRATCH, Work};
+use crate::connection::read::{SCRATCH, Scratch, Work};
 use crate::outbox::Delivery;
 use crate::peer::Peer;
 use crate::registry::Inbox;
@@ -36,37 +36,26 @@ enum Found {
 impl LinkConn {
     pub(super) fn poll_read(&mut self, cx: &mut Context<'_>, lane: Lane) -> Poll<Turn> {
         SCRATCH.with_borrow_mut(|scratch| {
-            let rest = &mut self.rest[index(lane)];
-            if rest.len() > REST_LEN_MAX {
-                return self.poll_read_own(cx, lane, &mut scratch.work);
+            let Scratch { buffer, work } = scratch;
+            let rest = &self.rest[index(lane)];
+            if rest.is_long() {
+                return self.poll_read_own(cx, lane, work);
             }
-            let buffer = &mut scratch.buffer;
-            buffer.clear();
-            buffer.reserve(READ_LEN + REST_LEN_MAX);
-            buffer.extend_from_slice(rest);
-            let received = ready!(self.reader.poll_recv(cx, lane, buffer));
-            let (consumed, turn) = self.on_received(received, lane, buffer, &mut scratch.work);
-            let rest = &mut self.rest[index(lane)];
-            rest.clear();
-            rest.extend_from_slice(buffer.get(consumed..).unwrap_or_default());
+            let received = ready!(rest.poll_shared(&mut self.reader, cx, lane, buffer));
+            let (consumed, turn) = self.on_received(received, lane, buffer, work);
+            self.rest[index(lane)].keep(buffer.get(consumed..).unwrap_or_default());
             Poll::Ready(turn)
         })
     }
 
     /// Reads behind what is left, where that is much.
     fn poll_read_own(&mut self, cx: &mut Context<'_>, lane: Lane, work: &mut Work) -> Poll<Turn> {
-        let mut rest = std::mem::take(&mut self.rest[index(lane)]);
-        let frame_len_max = self.cluster.config.frame_len_max as usize;
-        rest.reserve(codec::missing(&rest).clamp(READ_LEN, frame_len_max.max(READ_LEN)));
-        let Poll::Ready(received) = self.reader.poll_recv(cx, lane, &mut rest) else {
-            self.rest[index(lane)] = rest;
-            return Poll::Pending;
-        };
-        let (consumed, turn) = self.on_received(received, lane, &rest, work);
-        rest.drain(..consumed);
-        if rest.len() <= REST_LEN_MAX {
-            rest.shrink_to_fit();
-        }
+        let len_max = self.cluster.config.frame_len_max;
+        let rest = &mut self.rest[index(lane)];
+        let received = ready!(rest.poll_own(&mut self.reader, cx, lane, len_max, None));
+        let mut rest = std::mem::take(rest);
+        let (consumed, turn) = self.on_received(received, lane, rest.as_slice(), work);
+        rest.consume(consumed);
         self.rest[index(lane)] = rest;
         Poll::Ready(turn)
     }
@@ -74,9 +63,9 @@ impl LinkConn {
     /// Goes on with what was read before.
     pub(super) fn go_on(&mut self) -> Turn {
         let mut rest = std::mem::take(&mut self.rest[index(Lane::Interactive)]);
-        let (consumed, turn) =
-            SCRATCH.with_borrow_mut(|scratch| self.take_turn(&rest, &mut scratch.work, now()));
-        rest.drain(..consumed);
+        let (consumed, turn) = SCRATCH
+            .with_borrow_mut(|scratch| self.take_turn(rest.as_slice(), &mut scratch.work, now()));
+        rest.consume(consumed);
         self.rest[index(Lane::Interactive)] = rest;
         turn
     }

@@ -27,6 +27,13 @@ pub(super) fn write_cluster(out: &mut Exposition, status: &Status) -> fmt::Resul
             "dialtone_cluster_members{{state=\"{name}\"}} {count}"
         )?;
     }
+    if let Some(end) = status.certificate_ends {
+        out.gauge(
+            "dialtone_cluster_certificate_end_timestamp_seconds",
+            "When the certificate shown to other nodes ends, in seconds since 1970.",
+            &end,
+        )?;
+    }
     out.gauge(
         "dialtone_cluster_interest_patterns",
         "Patterns that the node announces.",

@@ -5,100 +5,42 @@
     reason = "whatever else is said ends the test alike"
 )]
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use dialtone_broker::auth::open::Open;
-use dialtone_broker::{Broker, Config, Handle, Listen};
 use dialtone_client::service::Answer;
-use dialtone_client::{Client, Encoding, Options, Status};
-use dialtone_protocol::frame::handshake::MAGIC;
-use dialtone_protocol::frame::{Credentials, Hello, Message, Ping, Publish, Subscribe, Wanted};
-use dialtone_protocol::{Code, Frame, RequestId, SubscriptionId, codec};
-use dialtone_transport::tls::{ClientTls, Roots, ServerTls};
-use dialtone_transport::{Batch, Connection, DialOptions, Endpoint, Lane, ListenOptions, dial};
+use dialtone_client::{Client, Encoding, Status};
+use dialtone_protocol::frame::{Message, Ping, Publish};
+use dialtone_protocol::{Code, Frame, codec};
+use dialtone_transport::Error;
 use futures_util::future::join_all;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio_util::sync::CancellationToken;
 
-/// Longest time that a step may take on a busy machine.
-const PATIENCE: Duration = Duration::from_mins(1);
+mod site;
+use site::{Hand, Over, PATIENCE, Site};
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Over {
-    Ws,
-    Wss,
-    Quic,
-}
+macro_rules! over_each {
+    ($($scenario:ident),* $(,)?) => { $(
+        mod $scenario {
+            use crate::site::Over;
 
-/// A broker on a port of its own.
-struct Site {
-    broker: Handle,
-    endpoint: Endpoint,
-    tls: ClientTls,
-    stop: CancellationToken,
-    running: tokio::task::JoinHandle<()>,
-}
-
-impl Site {
-    async fn new(over: Over) -> Self {
-        let tls = ServerTls::development(None).unwrap();
-        let trust = ClientTls::new(Roots::Fingerprint(tls.fingerprint()));
-        let endpoint = match over {
-            Over::Ws => "ws://127.0.0.1:0",
-            Over::Wss => "wss://127.0.0.1:0",
-            Over::Quic => "quic://127.0.0.1:0",
-        };
-        let options = ListenOptions {
-            tls: Some(tls),
-            ..ListenOptions::default()
-        };
-        let listen = vec![Listen {
-            endpoint: endpoint.parse().unwrap(),
-            options,
-        }];
-        let config = Config {
-            listen,
-            drain_grace: Duration::from_secs(5),
-            ..Config::default()
-        };
-        let broker = Broker::bind(config, Arc::new(Open::new())).await.unwrap();
-        let (handle, endpoint, stop) = (
-            broker.handle(),
-            broker.endpoints().remove(0),
-            CancellationToken::new(),
-        );
-        #[expect(clippy::disallowed_methods, reason = "the test waits for it in `stop`")]
-        let running = tokio::spawn(broker.run(stop.clone()));
-        Self {
-            broker: handle,
-            endpoint,
-            tls: trust,
-            stop,
-            running,
+            #[tokio::test]
+            async fn ws() { super::$scenario(Over::Ws).await; }
+            #[tokio::test]
+            async fn wss() { super::$scenario(Over::Wss).await; }
+            #[tokio::test]
+            async fn quic() { super::$scenario(Over::Quic).await; }
         }
-    }
-
-    async fn client(&self) -> Client {
-        Options::new(self.endpoint.to_string())
-            .tls(self.tls.clone())
-            .connect()
-            .await
-            .unwrap()
-    }
-
-    /// Ends the broker, which must not take long when its clients have gone.
-    async fn stop(self) {
-        self.stop.cancel();
-        tokio::time::timeout(PATIENCE, self.running)
-            .await
-            .expect("the broker does not end")
-            .unwrap();
-    }
+    )* };
 }
+
+mod refused;
+use refused::{
+    a_frame_byte_by_byte, a_frame_of_garbage, a_frame_that_ends_too_early, a_frame_too_large,
+    a_wrong_password, an_illegal_subject,
+};
 
 async fn publish_and_subscribe(over: Over) {
     let site = Site::new(over).await;
@@ -265,32 +207,13 @@ async fn a_slow_consumer_is_told_why(over: Over) {
         other => panic!("{other:?}"),
     });
     assert_eq!(close.await.code, Code::SlowConsumer);
-    let Connection { reader, writer, .. } = &mut slow.connection;
-    let mut rest = Vec::with_capacity(1_000);
-    let end = std::future::poll_fn(|cx| reader.poll_recv(cx, Lane::Interactive, &mut rest)).await;
-    let told = Code::SlowConsumer.number();
+    let (end, told) = (slow.end().await, Code::SlowConsumer.number());
     assert!(
-        matches!(&end, Err(dialtone_transport::Error::Closed { code, .. }) if *code == told),
+        matches!(&end, Error::Closed { code, .. } if *code == told),
         "{end:?}"
     );
-    drop(std::future::poll_fn(|cx| writer.poll_close(cx, 0, "")).await);
     publisher.close().await;
     site.stop().await;
-}
-
-macro_rules! over_each {
-    ($($scenario:ident),* $(,)?) => { $(
-        mod $scenario {
-            use super::Over;
-
-            #[tokio::test]
-            async fn ws() { super::$scenario(Over::Ws).await; }
-            #[tokio::test]
-            async fn wss() { super::$scenario(Over::Wss).await; }
-            #[tokio::test]
-            async fn quic() { super::$scenario(Over::Quic).await; }
-        }
-    )* };
 }
 
 over_each!(
@@ -299,92 +222,14 @@ over_each!(
     a_large_message,
     many_connections,
     garbage_on_the_port,
-    a_slow_consumer_is_told_why
+    a_slow_consumer_is_told_why,
+    a_frame_of_garbage,
+    a_frame_that_ends_too_early,
+    a_frame_too_large,
+    a_frame_byte_by_byte,
+    an_illegal_subject,
+    a_wrong_password,
 );
-
-/// A peer by hand, for what a client does not show.
-struct Hand {
-    connection: Connection,
-    received: Vec<u8>,
-}
-
-impl Hand {
-    async fn new(site: &Site) -> Self {
-        let options = DialOptions {
-            tls: site.tls.clone(),
-            ..DialOptions::default()
-        };
-        let connection = dial(&site.endpoint, &options).await.unwrap();
-        let mut hand = Self {
-            connection,
-            received: Vec::new(),
-        };
-        let credentials = Credentials::None;
-        let hello = Hello {
-            magic: MAGIC,
-            version_min: 1,
-            version_max: 1,
-            client: "hand".to_owned(),
-            credentials,
-        };
-        hand.send(&Frame::Hello(hello)).await;
-        hand.until(|frame| matches!(frame, Frame::Welcome(_)).then_some(()))
-            .await;
-        hand
-    }
-
-    async fn subscribe(&mut self, pattern: &str) {
-        let wanted = vec![Wanted {
-            id: SubscriptionId(1),
-            ..Wanted::new(pattern)
-        }];
-        self.send(&Frame::Subscribe(Subscribe {
-            request: RequestId(1),
-            wanted,
-        }))
-        .await;
-        self.until(|frame| matches!(frame, Frame::Subscribed(_)).then_some(()))
-            .await;
-    }
-
-    async fn send(&mut self, frame: &Frame<'_>) {
-        let mut batch: Batch = [Bytes::from(frame.to_vec())].into_iter().collect();
-        let writer = &mut self.connection.writer;
-        std::future::poll_fn(|cx| writer.poll_send(cx, Lane::Interactive, &mut batch))
-            .await
-            .unwrap();
-    }
-
-    /// Reads until a frame is found.
-    async fn until<T>(&mut self, mut found: impl FnMut(&Frame<'_>) -> Option<T>) -> T {
-        let reading = async {
-            loop {
-                while let Some((body, len)) = codec::split_frame(&self.received, u32::MAX).unwrap()
-                {
-                    let result = found(&Frame::decode(body).unwrap());
-                    self.received.drain(..len);
-                    if let Some(result) = result {
-                        return result;
-                    }
-                }
-                let (reader, received) = (&mut self.connection.reader, &mut self.received);
-                let read =
-                    std::future::poll_fn(|cx| reader.poll_recv(cx, Lane::Interactive, received))
-                        .await;
-                assert!(read.unwrap() > 0, "the connection ended");
-            }
-        };
-        tokio::time::timeout(PATIENCE, reading)
-            .await
-            .expect("the broker does not answer")
-    }
-
-    async fn ping(&mut self, token: u64) {
-        self.send(&Frame::Ping(Ping { token })).await;
-        self.until(|frame| matches!(frame, Frame::Pong(pong) if pong.token == token).then_some(()))
-            .await;
-    }
-}
 
 #[tokio::test]
 async fn a_changed_address_keeps_the_session() {
