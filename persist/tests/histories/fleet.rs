@@ -97,7 +97,7 @@ impl Fleet {
             nodes: BTreeMap::new(),
             offset: Arc::default(),
             began: Instant::now(),
-            rng: StdRng::seed_from_u64(seed ^ 0x666c_6565_74),
+            rng: StdRng::seed_from_u64(seed ^ 0x0066_6c65_6574),
         };
         for name in NODES {
             fleet.start(name).await;

@@ -56,9 +56,8 @@ impl Shared {
         let (told, mut result) = oneshot::channel();
         let done = Box::new(move |result| drop(told.send(result)));
         self.memory.commit(stream, commit, done);
-        result
-            .try_recv()
-            .expect("memory stores while it is asked to")
+        // Memory stores while it is asked to.
+        result.try_recv().unwrap_or(Err(Error::Closed))
     }
 }
 
