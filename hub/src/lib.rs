@@ -12,7 +12,10 @@
 //! change, and commits. What was changed is told by the [outbox](store::outbox) in the same transaction, so that every
 //! cache and every reader that follows it hears of each committed change, in order.
 
+pub mod auth;
+pub mod caller;
 pub mod feed;
 pub mod id;
+pub mod permission;
 pub mod store;
 pub mod time;
