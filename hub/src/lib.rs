@@ -1,9 +1,11 @@
 //! Accounts, projects and their API: the coordinator, a client of the broker.
 //!
 //! ```text
-//!   services        accounts, leases, background, settings, feed      decide; know no SQL
+//!   hub             starts the rest, says whether it is well, ends in good order
 //!       │
-//!     store         one function per question, on either database     the only SQL
+//!   services        settings, singleton, background, maintenance, feed      decide; know no SQL
+//!       │
+//!     store         one function per question, on either database           the only SQL
 //!       │
 //!   PostgreSQL or SQLite
 //! ```
@@ -12,10 +14,20 @@
 //! change, and commits. What was changed is told by the [outbox](store::outbox) in the same transaction, so that every
 //! cache and every reader that follows it hears of each committed change, in order.
 
+pub mod agent;
 pub mod auth;
+pub mod background;
 pub mod caller;
 pub mod feed;
+pub mod health;
+pub mod hub;
 pub mod id;
+pub mod maintenance;
 pub mod permission;
+pub mod settings;
+pub mod singleton;
 pub mod store;
 pub mod time;
+pub mod web;
+
+pub use hub::{Config, Handle, Hub};

@@ -43,6 +43,26 @@ pub mod leases;
 
 pub mod settings;
 
+mod assign;
+
+pub mod accounts;
+
+pub mod remember_me;
+
+pub mod api_keys;
+
+pub mod tokens;
+
+pub mod throttle;
+
+pub mod projects;
+
+pub mod expire;
+
+pub mod background;
+
+pub mod hubs;
+
 /// How much longer than the database we wait for a statement: it should be the one to end it, and say why.
 const ANSWER_EXTRA: Duration = Duration::from_secs(2);
 

@@ -1,5 +1,7 @@
 //! Rows as they come from either database.
 
+use std::time::Duration;
+
 use serde_json::Value as Json;
 use sqlx::Row as _;
 use sqlx::postgres::types::Oid;
@@ -31,6 +33,21 @@ impl Row {
     pub(super) fn get<T: Column>(&self, name: &str) -> Result<T, Error> {
         self.maybe(name)?
             .ok_or_else(|| Error::Corrupt(format!("there is nothing in column {name}")))
+    }
+
+    /// A list of texts, which stands in a column as JSON.
+    pub(super) fn list(&self, name: &str) -> Result<Vec<String>, Error> {
+        serde_json::from_value(self.get(name)?)
+            .map_err(|error| Error::Corrupt(format!("column {name}: {error}")))
+    }
+
+    /// A duration, which stands in a column as milliseconds.
+    pub(super) fn duration(&self, name: &str) -> Result<Option<Duration>, Error> {
+        let millis: Option<i64> = self.maybe(name)?;
+        millis
+            .map(|millis| u64::try_from(millis).map(Duration::from_millis))
+            .transpose()
+            .map_err(|error| Error::Corrupt(format!("column {name}: {error}")))
     }
 
     /// What stands in a column.

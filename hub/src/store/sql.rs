@@ -5,6 +5,7 @@
 //! | in the text | means |
 //! |---|---|
 //! | `{now}` | the time of the database when it got the statement |
+//! | `{each $N}` | each of the identifiers of that value, behind `IN` |
 //! | `{after $N}`, `{ago $N}` | that time, and as many milliseconds as the value says |
 //!
 //! Where more differs, [`Sql::pair`] has both texts.
@@ -75,6 +76,10 @@ impl Sql {
             out.push_str(before);
             match word.split_once(' ') {
                 None => out.push_str(now),
+                Some(("each", value)) => match dialect {
+                    Dialect::Postgres => out.extend(["SELECT unnest(", value, ")"]),
+                    Dialect::Sqlite => out.extend(["SELECT value FROM json_each(", value, ")"]),
+                },
                 Some((direction, value)) => {
                     let sign = if direction == "ago" { '-' } else { '+' };
                     let unit = match dialect {
@@ -100,7 +105,7 @@ fn next_word(text: &str) -> Option<(&str, &str, &str)> {
         let (open, _) = text.get(from..)?.match_indices('{').next()?;
         let open = from + open;
         let inner = text.get(open + 1..)?;
-        if ["now}", "after $", "ago $"]
+        if ["now}", "after $", "ago $", "each $"]
             .iter()
             .any(|word| inner.starts_with(word))
         {

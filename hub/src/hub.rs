@@ -1,0 +1,288 @@
+//! A running hub: its store, what it does by itself, and how it comes to an end.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::background::{self, Migration};
+use crate::feed::Follower;
+use crate::health::{self, Health};
+use crate::settings::Live;
+use crate::singleton;
+use crate::store::{self, Store, hubs};
+use crate::web::Web;
+use crate::{agent, maintenance};
+
+/// How often a hub says that it runs, and how long that counts.
+const REGISTER_EVERY: Duration = Duration::from_secs(20);
+const REGISTER_TTL: Duration = Duration::from_mins(1);
+
+/// How long the parts of a hub may take to end.
+const END_MAX: Duration = Duration::from_secs(10);
+
+/// What a hub is called and what it does.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The machine that it runs on.
+    pub hostname: String,
+    /// Where it answers over HTTP.
+    pub listen: SocketAddr,
+    /// Where it tells `HAProxy` whether to send work, if anywhere.
+    pub agent: Option<SocketAddr>,
+    /// When it counts as ill.
+    pub health: health::Config,
+    /// What is removed when.
+    pub maintenance: maintenance::Config,
+    /// How gently data is migrated.
+    pub background: background::Config,
+}
+
+impl Config {
+    /// The defaults, on this machine.
+    pub fn new(hostname: String, listen: SocketAddr) -> Self {
+        Self {
+            hostname,
+            listen,
+            agent: None,
+            health: health::Config::default(),
+            maintenance: maintenance::Config::default(),
+            background: background::Config::default(),
+        }
+    }
+}
+
+/// Why a hub did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The database did not do what was asked.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// An address cannot be had.
+    #[error("cannot listen on {addr}")]
+    Listen {
+        /// Which one.
+        addr: SocketAddr,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+/// A hub that has everything it needs and does not run yet.
+pub struct Hub {
+    store: Store,
+    config: Config,
+    settings: Live,
+    follower: Follower,
+    web: Web,
+    agent: Option<agent::Agent>,
+    health: Arc<Health>,
+    migrations: Arc<Vec<Box<dyn Migration>>>,
+}
+
+impl std::fmt::Debug for Hub {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Hub")
+            .field("config", &self.config)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A hub as other parts of the program see it. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Handle {
+    /// Its store.
+    pub store: Store,
+    /// The settings of the site.
+    pub settings: Live,
+    /// What it knows about itself.
+    pub health: Arc<Health>,
+}
+
+impl Hub {
+    /// Takes what it needs: addresses, and the settings.
+    ///
+    /// # Errors
+    /// When an address cannot be had, or the database does not answer.
+    pub async fn bind(
+        store: Store,
+        config: Config,
+        migrations: Vec<Box<dyn Migration>>,
+    ) -> Result<Self, Error> {
+        let addr = config.listen;
+        let listened = Web::bind(addr).await;
+        let web = listened.map_err(|source| Error::Listen { addr, source })?;
+        let agent = match config.agent {
+            Some(addr) => {
+                let bound = agent::Agent::bind(addr).await;
+                Some(bound.map_err(|source| Error::Listen { addr, source })?)
+            }
+            None => None,
+        };
+        let (settings, follower) = Live::open(&store).await?;
+        let health = Arc::new(Health::new(config.health.clone(), store.clone()));
+        Ok(Self {
+            store,
+            config,
+            settings,
+            follower,
+            web,
+            agent,
+            health,
+            migrations: Arc::new(migrations),
+        })
+    }
+
+    /// For other parts of the program.
+    pub fn handle(&self) -> Handle {
+        Handle {
+            store: self.store.clone(),
+            settings: self.settings.clone(),
+            health: Arc::clone(&self.health),
+        }
+    }
+
+    /// Where it answers over HTTP, with the real port.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.web.local_addr()
+    }
+
+    /// Works until it is told to stop, then ends everything in good order: those who ask are told first, what has
+    /// begun is finished, leases are given back, and the database is closed last.
+    pub async fn run(self, stop: CancellationToken) {
+        let tasks = TaskTracker::new();
+        let ending = CancellationToken::new();
+        let port = self.web.local_addr().port();
+        let host = format!("{}-{port}", self.config.hostname);
+        let holder = format!("{host}-{}", uuid::Uuid::new_v4());
+        let (store, health) = (self.store.clone(), Arc::clone(&self.health));
+        tasks.spawn({
+            let (store, ending) = (store.clone(), ending.clone());
+            async move { store.listen(ending).await }
+        });
+        tasks.spawn({
+            let (settings, ending) = (self.settings, ending.clone());
+            async move { settings.follow(self.follower, ending).await }
+        });
+        tasks.spawn(self.web.run(Arc::clone(&health), ending.clone()));
+        if let Some(agent) = self.agent {
+            tasks.spawn(agent.run(Arc::clone(&health), ending.clone()));
+        }
+        tasks.spawn(register(
+            store.clone(),
+            health,
+            host.clone(),
+            port,
+            ending.clone(),
+        ));
+        tasks.spawn(maintain(
+            store.clone(),
+            holder.clone(),
+            self.config.maintenance,
+            ending.clone(),
+        ));
+        if !self.migrations.is_empty() {
+            let (config, ending) = (self.config.background, ending.clone());
+            tasks.spawn(migrate(
+                store.clone(),
+                holder,
+                self.migrations,
+                config,
+                ending,
+            ));
+        }
+        tasks.close();
+        stop.cancelled().await;
+        self.health.drain();
+        ending.cancel();
+        if tokio::time::timeout(END_MAX, tasks.wait()).await.is_err() {
+            tracing::warn!("some parts of the hub did not end in time");
+        }
+        if tokio::time::timeout(END_MAX, goodbye(&store, &host))
+            .await
+            .is_err()
+        {
+            tracing::warn!("the database did not let go in time");
+        }
+    }
+}
+
+async fn goodbye(store: &Store, host: &str) {
+    let gone = async {
+        let mut on = store.write().await?;
+        hubs::delete(&mut on, host).await?;
+        on.commit().await
+    };
+    if let Err(error) = gone.await {
+        // It is forgotten by itself.
+        tracing::debug!(error = &error as &dyn std::error::Error, "no goodbye");
+    }
+    store.close().await;
+}
+
+async fn maintain(
+    store: Store,
+    holder: String,
+    config: maintenance::Config,
+    ending: CancellationToken,
+) {
+    let lease = singleton::Config::new("maintenance", &holder);
+    singleton::run(&store, &lease, &ending, |_lease, stop| {
+        let (store, config) = (store.clone(), config.clone());
+        async move { maintenance::run(&store, &config, &stop).await }
+    })
+    .await;
+}
+
+async fn migrate(
+    store: Store,
+    holder: String,
+    migrations: Arc<Vec<Box<dyn Migration>>>,
+    config: background::Config,
+    ending: CancellationToken,
+) {
+    let lease = singleton::Config::new("background-migrations", &holder);
+    singleton::run(&store, &lease, &ending, |lease, stop| {
+        let (store, config, migrations) = (store.clone(), config.clone(), Arc::clone(&migrations));
+        async move { background::run(&store, &lease, &migrations, &config, &stop).await }
+    })
+    .await;
+}
+
+/// Says again and again that the hub runs, which shows whether the database answers.
+async fn register(
+    store: Store,
+    health: Arc<Health>,
+    host: String,
+    port: u16,
+    ending: CancellationToken,
+) {
+    let version = env!("CARGO_PKG_VERSION");
+    let rounds = async {
+        loop {
+            let said = async {
+                let mut on = store.write().await?;
+                hubs::put(&mut on, &host, port, version, REGISTER_TTL).await?;
+                on.commit().await
+            };
+            let said = said.await;
+            health.database(said.is_ok());
+            if let Err(error) = said {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "the database does not answer"
+                );
+                tokio::time::sleep(REGISTER_EVERY / 10).await;
+            } else {
+                tokio::time::sleep(REGISTER_EVERY).await;
+            }
+        }
+    };
+    tokio::select! {
+        () = rounds => {}
+        () = ending.cancelled() => {}
+    }
+}

@@ -1,0 +1,95 @@
+//! Removing what is over: rows with an end, and changes that nobody reads on from any more.
+
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::store::{Error, Store, expire, outbox};
+
+/// How gently, how often, and how long changes are kept.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// How many rows a transaction removes at most.
+    pub batch: i64,
+    /// How long to wait between transactions.
+    pub delay: Duration,
+    /// How long to wait between rounds.
+    pub every: Duration,
+    /// How long changes are kept: for as long may somebody be away and then read on.
+    pub changes_keep: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            batch: 500,
+            delay: Duration::from_millis(100),
+            every: Duration::from_mins(10),
+            changes_keep: Duration::from_hours(24),
+        }
+    }
+}
+
+/// How much a round has removed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Removed {
+    /// Rows by table, of those from which there were any.
+    pub rows: Vec<(&'static str, usize)>,
+    /// Changes that are no longer kept.
+    pub changes: u64,
+}
+
+/// Removes all that is over.
+///
+/// # Errors
+/// When the database does not answer; what was removed until then stays removed.
+pub async fn round(store: &Store, config: &Config) -> Result<Removed, Error> {
+    let mut removed = Removed::default();
+    for table in expire::tables() {
+        let mut all = 0;
+        loop {
+            let mut on = store.write().await?;
+            let gone = expire::delete(&mut on, table, config.batch).await?;
+            on.commit().await?;
+            all += gone;
+            if i64::try_from(gone).unwrap_or(i64::MAX) < config.batch {
+                break;
+            }
+            tokio::time::sleep(config.delay).await;
+        }
+        if all > 0 {
+            removed.rows.push((table, all));
+        }
+    }
+    loop {
+        let mut on = store.write().await?;
+        let gone = outbox::trim(&mut on, config.changes_keep, config.batch).await?;
+        on.commit().await?;
+        removed.changes += gone;
+        if i64::try_from(gone).unwrap_or(i64::MAX) < config.batch {
+            return Ok(removed);
+        }
+        tokio::time::sleep(config.delay).await;
+    }
+}
+
+/// Removes again and again, until it is told to stop.
+pub async fn run(store: &Store, config: &Config, stop: &CancellationToken) {
+    let rounds = async {
+        loop {
+            match round(store, config).await {
+                Ok(removed) if removed == Removed::default() => {}
+                Ok(removed) => tracing::info!(?removed, "removed what was over"),
+                Err(error) => tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "what is over stays for now"
+                ),
+            }
+            tokio::time::sleep(config.every).await;
+        }
+    };
+    tokio::select! {
+        () = rounds => {}
+        () = stop.cancelled() => {}
+    }
+}
