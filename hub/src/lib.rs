@@ -16,13 +16,16 @@
 
 pub mod accounts;
 pub mod agent;
+pub mod auth;
 pub mod background;
+pub mod caller;
 pub mod email;
 pub mod feed;
 pub mod health;
 pub mod hub;
 pub mod id;
 pub mod maintenance;
+pub mod permission;
 pub mod settings;
 pub mod singleton;
 pub mod store;
