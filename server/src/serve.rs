@@ -276,9 +276,18 @@ impl Service {
             let shards = shards.handles();
             let shard = shards.first().context("there is no thread for persist")?;
             let (broker, node) = (reload.broker.clone(), persist::node_of_machine());
-            streams = Some(Embedded::start(broker, &inside, node, keep, shard).await?);
+            let conat = socketio.urls().next().is_some();
+            streams = Some(Embedded::start(broker, &inside, node, keep, shard, conat).await?);
         }
-        let gateways = socketio.run(shards.handles(), drain.clone());
+        let mut within = None;
+        if socketio.is_wanted()
+            && let Some(shard) = shards.handles().first()
+        {
+            let name = concat!("dialtone-sys/", env!("CARGO_PKG_VERSION"));
+            let dial = inside.dial(reload.broker.clone(), name, shard, drain.clone());
+            within = Some(dial.await?);
+        }
+        let gateways = socketio.run(within, shards.handles(), drain.clone());
         let served = serve(broker, monitor, streams, watch, drain.clone());
         let service = Box::pin(async {
             tokio::join!(served, gateways);

@@ -71,6 +71,9 @@ pub(crate) struct Persist {
     /// Keep everything in memory alone, and lose it at the end
     #[arg(long, conflicts_with = "data")]
     pub(crate) memory: bool,
+    /// Speak the storage protocol of existing Conat clients, too
+    #[arg(long)]
+    pub(crate) conat: bool,
     /// Name of this node: letters, digits, `-` and `_` [env: DIALTONE_PERSIST_NODE]
     #[arg(long, value_name = "NAME")]
     pub(crate) node: Option<String>,

@@ -4,12 +4,13 @@ use anyhow::Context as _;
 use dialtone_persist::node::Keep;
 use dialtone_persist::{Node, Quota, Store};
 use serde_json::json;
+use tokio_util::sync::CancellationToken;
 
 use crate::args::{LogArgs, Persist as Args};
 use crate::config::{Environment, Strings as _};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::lifecycle::Signals;
-use crate::persist::{FOLDER, node_of_machine};
+use crate::persist::{FOLDER, conat_storage, node_of_machine};
 use crate::print::note;
 use crate::{assemble, connect, shards};
 
@@ -38,8 +39,21 @@ async fn serve(mut args: Args) -> Outcome {
         note("stopping: what was taken is finished; press Ctrl-C again to stop at once");
     };
     let mut again = Signals::new().context("cannot take over signals")?;
+    let stopped = CancellationToken::new();
     let running = async {
-        let ended = persist.run(stop).await;
+        let front = async {
+            if args.conat {
+                conat_storage(client.clone(), node, stopped.clone()).await;
+            }
+        };
+        let run = async {
+            let stop = async {
+                stop.await;
+                stopped.cancel();
+            };
+            persist.run(stop).await
+        };
+        let (ended, ()) = tokio::join!(run, front);
         client.close().await;
         ended.context("the store was not closed in good order")
     };
