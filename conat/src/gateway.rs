@@ -62,13 +62,18 @@ enum Refusal {
 
 impl Gateway {
     /// In front of a broker.
-    pub fn new(config: Config, node: Node, broker: Arc<dyn Broker>) -> Self {
+    pub fn new(
+        config: Config,
+        node: Node,
+        registry: Arc<Registry>,
+        broker: Arc<dyn Broker>,
+    ) -> Self {
         Self(Arc::new(Inner {
             path: config.path(),
             config: Arc::new(config),
             node: Arc::new(node),
             broker,
-            registry: Arc::new(Registry::default()),
+            registry,
             tasks: TaskTracker::new(),
         }))
     }

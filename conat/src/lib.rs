@@ -23,6 +23,9 @@ pub mod packet;
 pub mod partial;
 pub mod registry;
 pub mod session;
+pub mod socket;
+pub mod storage;
+pub mod sys;
 pub mod url;
 pub mod user;
 

@@ -37,6 +37,7 @@ mod output;
 mod publish;
 mod subscriptions;
 
+pub(crate) use output::name;
 pub use output::{Out, Output};
 
 use broker::Unfinished;

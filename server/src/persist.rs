@@ -6,7 +6,7 @@ use std::thread::JoinHandle;
 
 use anyhow::Context as _;
 use dialtone_broker::auth::{Answer, Authenticate, Offer, Permissions, Principal};
-use dialtone_client::{Options, Refused};
+use dialtone_client::{Client, Options, Refused};
 use dialtone_persist::archive::{self, Location};
 use dialtone_persist::backend::{log, postgres};
 use dialtone_persist::node::{Archiving, Keep, KeepLog};
@@ -56,6 +56,27 @@ impl Inside {
 
     fn principal() -> Principal {
         Principal::new("persist", Permissions::All)
+    }
+
+    /// How a part of this process of that name dials the broker, until `stop`. Its connections live on `shard`.
+    pub(crate) async fn dial(
+        &self,
+        broker: dialtone_broker::Handle,
+        name: &str,
+        shard: &tokio::runtime::Handle,
+        stop: CancellationToken,
+    ) -> Result<Options, Failure> {
+        let hub = Hub::new();
+        let options = ListenOptions {
+            hub: Some(hub.clone()),
+            ..ListenOptions::default()
+        };
+        let address: Endpoint = ADDRESS.parse().context("the address within the process")?;
+        let listener = Listener::bind(&address, &options).await;
+        let listener = listener.context("cannot listen in memory")?;
+        drop(shard.spawn(accept(listener, broker, stop)));
+        let dial = Options::new(ADDRESS).hub(hub).name(name);
+        Ok(dial.token(self.token.as_str()))
     }
 }
 
@@ -217,28 +238,19 @@ pub(crate) struct Embedded {
 }
 
 impl Embedded {
-    /// Starts a node of this name, whose connection to the broker lives on `shard`.
+    /// Starts a node of this name, whose connection to the broker lives on `shard`. With `conat` it speaks the storage
+    /// protocol of existing clients, too.
     pub(crate) async fn start(
         broker: dialtone_broker::Handle,
         inside: &Inside,
         config: dialtone_persist::Config,
         keep: Keep,
         shard: &tokio::runtime::Handle,
+        conat: bool,
     ) -> Result<Self, Failure> {
-        let hub = Hub::new();
-        let options = ListenOptions {
-            hub: Some(hub.clone()),
-            ..ListenOptions::default()
-        };
-        let address: Endpoint = ADDRESS.parse().context("the address of the service")?;
-        let listener = Listener::bind(&address, &options).await;
-        let listener = listener.context("cannot listen in memory")?;
         let stop = CancellationToken::new();
-        drop(shard.spawn(accept(listener, broker.clone(), stop.clone())));
-        let dial = Options::new(ADDRESS)
-            .hub(hub)
-            .name(concat!("dialtone-persist/", env!("CARGO_PKG_VERSION")))
-            .token(inside.token.as_str());
+        let name = concat!("dialtone-persist/", env!("CARGO_PKG_VERSION"));
+        let dial = inside.dial(broker, name, shard, stop.clone()).await?;
         let (ready, is_ready) = oneshot::channel();
         let (stopping, ended) = (stop.clone(), CancellationToken::new());
         let is_running = ended.clone().drop_guard();
@@ -247,7 +259,7 @@ impl Embedded {
             .spawn(move || -> anyhow::Result<()> {
                 let _is_running = is_running;
                 let runtime = shards::current_thread()?;
-                runtime.block_on(run(config, keep, dial, ready, stopping))
+                runtime.block_on(run(config, keep, dial, conat, ready, stopping))
             });
         let thread = thread.context("cannot start a thread for persist")?;
         let handle = is_ready
@@ -283,9 +295,11 @@ async fn run(
     config: dialtone_persist::Config,
     keep: Keep,
     dial: Options,
+    conat: bool,
     ready: oneshot::Sender<anyhow::Result<Handle>>,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
+    let node = config.node.clone();
     let bound = async {
         let client = dial.connect().await.context("cannot connect persist")?;
         let persist = Node::bind(config, keep, client.clone()).await?;
@@ -302,9 +316,29 @@ async fn run(
             return Ok(());
         }
     };
-    let ended = persist.run(stop.cancelled()).await;
+    // Persist may end by itself, and then there is nothing to speak for.
+    let front_end = stop.child_token();
+    let front = async {
+        if conat {
+            conat_storage(client.clone(), node, front_end.clone()).await;
+        }
+    };
+    let streams = async {
+        let ended = persist.run(stop.cancelled()).await;
+        front_end.cancel();
+        ended
+    };
+    let (ended, ()) = tokio::join!(streams, front);
     client.close().await;
     Ok(ended?)
+}
+
+/// Speaks the storage protocol of existing clients until `stop`.
+pub(crate) async fn conat_storage(client: Client, node: String, stop: CancellationToken) {
+    let options = dialtone_conat::storage::Options::new(node);
+    if let Err(error) = dialtone_conat::storage::serve(client, options, stop).await {
+        tracing::error!("existing clients cannot reach their streams: {error:#}");
+    }
 }
 
 async fn accept(listener: Listener, broker: dialtone_broker::Handle, stop: CancellationToken) {

@@ -295,10 +295,19 @@ impl Service {
             let shard = shards.first().context("there is no thread for persist")?;
             let config = persist::service(&reload.settings)?;
             let broker = reload.broker.clone();
-            let started = Embedded::start(broker, &inside, config, keep, shard).await?;
+            let conat = socketio.urls().next().is_some();
+            let started = Embedded::start(broker, &inside, config, keep, shard, conat).await?;
             let watched = Arc::new(persist::Watched::new(started.handle()));
             monitor = monitor.map(|monitor| monitor.with(watched));
             streams = Some(started);
+        }
+        let mut within = None;
+        if socketio.is_wanted()
+            && let Some(shard) = shards.handles().first()
+        {
+            let name = concat!("dialtone-sys/", env!("CARGO_PKG_VERSION"));
+            let dial = inside.dial(reload.broker.clone(), name, shard, drain.clone());
+            within = Some(dial.await?);
         }
         let failure = Arc::new(OnceLock::new());
         let served = serve(
@@ -311,7 +320,7 @@ impl Service {
         );
         // The broker may end by itself, and those in front of it end with it.
         let closing = drain.child_token();
-        let gateways = socketio.run(shards.handles(), closing.clone());
+        let gateways = socketio.run(within, shards.handles(), closing.clone());
         let service = Box::pin(async {
             let served = async {
                 served.await;

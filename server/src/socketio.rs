@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use dialtone_broker::Handle;
+use dialtone_client::Options;
 use dialtone_conat::cluster::Addresses;
+use dialtone_conat::registry::Registry;
+use dialtone_conat::sys::Sys;
 use dialtone_conat::{Config, Gateway, Listener, Node};
 use dialtone_transport::tls::ServerTls;
 use futures_util::future::join_all;
@@ -20,12 +23,27 @@ impl dialtone_conat::Broker for Serves {
     fn serve(&self, connection: dialtone_transport::Connection) {
         self.0.serve(connection);
     }
+
+    fn join(&self, address: &str) -> Result<(), String> {
+        let cluster = self.0.cluster().ok_or("this node belongs to no cluster")?;
+        let endpoint = address
+            .parse()
+            .map_err(|error: dialtone_transport::EndpointError| error.to_string())?;
+        cluster.join(endpoint);
+        Ok(())
+    }
+
+    fn forget(&self, id: &str) -> Result<(), String> {
+        let cluster = self.0.cluster().ok_or("this node belongs to no cluster")?;
+        cluster.forget(id).map_err(|error| error.to_string())
+    }
 }
 
 /// The listeners of a process.
 #[derive(Debug)]
 pub(crate) struct SocketIo {
     listeners: Vec<(Listener, Gateway)>,
+    sys: Sys,
 }
 
 impl SocketIo {
@@ -42,6 +60,12 @@ impl SocketIo {
             addresses: addresses.clone(),
         };
         let serves: Arc<dyn dialtone_conat::Broker> = Arc::new(Serves(broker.clone()));
+        let sys = Sys {
+            node: node.clone(),
+            registry: Arc::new(Registry::default()),
+            broker: Arc::clone(&serves),
+            answers: settings.system_password.value.is_some(),
+        };
         let mut listeners = Vec::new();
         for url in settings.listen.value.iter().filter_map(Place::socketio) {
             let listener = Listener::bind(url, tls.cloned()).await.map_err(|error| {
@@ -49,7 +73,12 @@ impl SocketIo {
                     .hint("choose another address with --listen; port 0 takes any free port")
             })?;
             let config = config(settings, url);
-            let gateway = Gateway::new(config, node.clone(), Arc::clone(&serves));
+            let gateway = Gateway::new(
+                config,
+                node.clone(),
+                Arc::clone(&sys.registry),
+                Arc::clone(&serves),
+            );
             listeners.push((listener, gateway));
         }
         let own = &settings.socketio_addresses.value;
@@ -63,7 +92,7 @@ impl SocketIo {
         } else {
             own.clone()
         });
-        Ok(Self { listeners })
+        Ok(Self { listeners, sys })
     }
 
     /// Where it listens.
@@ -73,8 +102,32 @@ impl SocketIo {
             .map(|(listener, _)| listener.url().to_string())
     }
 
-    /// Accepts clients until `stop`, and waits until the broker has ended their connections.
-    pub(crate) async fn run(self, shards: Vec<tokio::runtime::Handle>, stop: CancellationToken) {
+    /// Whether there is anything to do.
+    pub(crate) fn is_wanted(&self) -> bool {
+        !self.listeners.is_empty() || self.sys.answers
+    }
+
+    /// Accepts clients until `stop`, and waits until the broker has ended their connections. `inside` dials the broker
+    /// for what administrators ask.
+    pub(crate) async fn run(
+        self,
+        inside: Option<Options>,
+        shards: Vec<tokio::runtime::Handle>,
+        stop: CancellationToken,
+    ) {
+        let (sys, answering) = (self.sys, stop.clone());
+        let sys = async {
+            let Some(inside) = inside else { return };
+            let served = async {
+                let client = inside.connect().await?;
+                let served = sys.serve(client.clone(), answering).await;
+                client.close().await;
+                anyhow::Ok(served?)
+            };
+            if let Err(error) = served.await {
+                tracing::error!("administrators cannot ask this node: {error:#}");
+            }
+        };
         let served = self.listeners.into_iter().map(|(listener, gateway)| {
             let (shards, stop) = (shards.clone(), stop.clone());
             async move {
@@ -82,7 +135,7 @@ impl SocketIo {
                 gateway.ended().await;
             }
         });
-        join_all(served).await;
+        tokio::join!(join_all(served), sys);
     }
 }
 

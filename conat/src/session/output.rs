@@ -151,16 +151,21 @@ impl Names {
 
     /// A name that was not given before.
     pub(crate) fn next(&mut self) -> String {
-        let mut number = self.next;
+        let number = self.next;
         self.next = self.next.wrapping_add(1);
-        (0..10)
-            .map(|_| {
-                let digit = usize::try_from(number % 62).unwrap_or_default();
-                number /= 62;
-                LETTERS.get(digit).copied().map_or('0', char::from)
-            })
-            .collect()
+        name(number)
     }
+}
+
+/// Ten letters and digits for a number.
+pub(crate) fn name(mut number: u64) -> String {
+    (0..10)
+        .map(|_| {
+            let digit = usize::try_from(number % 62).unwrap_or_default();
+            number /= 62;
+            LETTERS.get(digit).copied().map_or('0', char::from)
+        })
+        .collect()
 }
 
 #[cfg(test)]

@@ -4,6 +4,8 @@
 mod cookies;
 mod interop;
 mod site;
+mod sockets;
+mod storage;
 
 use site::Site;
 
@@ -15,6 +17,19 @@ async fn every_event() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_not_permitted() {
     Site::new(cookies::provider()).await.run("denied.mjs").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_administrators_ask() {
+    let site = Site::open().await;
+    let client = site.client("ws").await;
+    let sys = site.sys.clone();
+    site.tasks.spawn(async move {
+        sys.serve(client, tokio_util::sync::CancellationToken::new())
+            .await
+    });
+    site.broker_hears("sys.conat.default").await;
+    site.run("sys.mjs").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

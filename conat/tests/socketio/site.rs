@@ -10,6 +10,8 @@ use dialtone_broker::auth::open::Open;
 use dialtone_broker::{Broker, Config, Handle, Listen};
 use dialtone_client::{Client, Options};
 use dialtone_conat::cluster::Addresses;
+use dialtone_conat::registry::Registry;
+use dialtone_conat::sys::Sys;
 use dialtone_conat::{Gateway, Listener, Node};
 use dialtone_transport::tls::{ClientTls, Roots, ServerTls};
 use dialtone_transport::{Connection, Endpoint, ListenOptions};
@@ -22,12 +24,12 @@ const PATIENCE: Duration = Duration::from_mins(10);
 
 /// See the module.
 pub(crate) struct Site {
-    pub(crate) broker: Handle,
     pub(crate) address: String,
     endpoints: Vec<Endpoint>,
     tls: ClientTls,
     stop: CancellationToken,
     pub(crate) tasks: TaskTracker,
+    pub(crate) sys: Sys,
 }
 
 #[derive(Debug)]
@@ -81,19 +83,32 @@ impl Site {
         let address = listener.url().address();
         addresses.set_own(vec![address.clone()]);
         let serves = Arc::new(Serves(handle.clone()));
-        let gateway = Gateway::new(dialtone_conat::Config::default(), node, serves);
+        let registry = Arc::new(Registry::default());
+        let sys = Sys {
+            node: node.clone(),
+            registry: Arc::clone(&registry),
+            broker: Arc::<Serves>::clone(&serves),
+            answers: true,
+        };
+        let gateway = Gateway::new(dialtone_conat::Config::default(), node, registry, serves);
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         let endpoints = broker.endpoints();
         tasks.spawn(broker.run(stop.clone()));
         tasks.spawn(listener.run(gateway, Vec::new(), stop.clone()));
         Self {
-            broker: handle,
             address,
             endpoints,
             tls: ClientTls::new(Roots::Fingerprint(tls.fingerprint())),
             stop,
             tasks,
+            sys,
         }
+    }
+
+    /// Waits until somebody listens.
+    pub(crate) async fn broker_hears(&self, subject: &str) {
+        let client = self.client("ws").await;
+        assert!(client.wait_for_interest(subject, PATIENCE).await.unwrap());
     }
 
     /// A client of the broker's own protocol, over the first transport whose scheme is this.

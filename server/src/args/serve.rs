@@ -73,6 +73,9 @@ pub(crate) struct Persist {
     /// Keep everything in memory alone, and lose it at the end
     #[arg(long, conflicts_with = "data")]
     pub(crate) memory: bool,
+    /// Speak the storage protocol of existing Conat clients, too
+    #[arg(long)]
+    pub(crate) conat: bool,
     /// Name of this node; the same as --persist-node
     #[arg(long, value_name = "NAME", conflicts_with = "persist.node")]
     pub(crate) node: Option<String>,

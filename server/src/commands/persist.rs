@@ -13,7 +13,7 @@ use crate::args::{LogArgs, Persist as Args};
 use crate::config::{Environment, Settings, Strings as _};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::lifecycle::{Asked, Signals};
-use crate::persist::{FOLDER, Watched};
+use crate::persist::{FOLDER, Watched, conat_storage};
 use crate::print::note;
 use crate::{assemble, connect, shards};
 
@@ -50,9 +50,24 @@ async fn serve(mut args: Args) -> Outcome {
         while signals.next().await == Asked::Reload {}
         note("stopping: what was taken is finished; press Ctrl-C again to stop at once");
     };
-    let end = CancellationToken::new();
+    let (front_end, end) = (CancellationToken::new(), CancellationToken::new());
     let running = async {
-        let ended = persist.run(stop).await;
+        let front = async {
+            if args.conat {
+                conat_storage(client.clone(), node, front_end.clone()).await;
+            }
+        };
+        let streams = async {
+            let stop = async {
+                stop.await;
+                front_end.cancel();
+            };
+            let ended = persist.run(stop).await;
+            // It may have failed, and then there is nothing to speak for.
+            front_end.cancel();
+            ended
+        };
+        let (ended, ()) = tokio::join!(streams, front);
         client.close().await;
         end.cancel();
         ended.context("persist has failed")
