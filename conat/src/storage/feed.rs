@@ -39,7 +39,7 @@ pub(super) async fn run(mut watcher: Watcher, writer: Writer) {
             let Some(Some(event)) = watcher.next().now_or_never() else {
                 break;
             };
-            if let Ok(Event::Record(record)) = &event {
+            if let Ok(Event::Record { record, .. }) = &event {
                 len += record.payload.len();
             }
             events.push(event);
@@ -79,7 +79,7 @@ fn batch<E>(events: &[Result<Event, E>]) -> Option<Option<Bytes>> {
     let mut elements = Vec::new();
     for event in events {
         match event {
-            Ok(Event::Record(record)) => elements.push(Element::Set(Row::of_change(record))),
+            Ok(Event::Record { record, .. }) => elements.push(Element::Set(Row::of_change(record))),
             Ok(Event::Removed(removal)) => {
                 for seqs in removed(removal).chunks(SEQS_MAX) {
                     elements.push(Element::Delete {
