@@ -316,10 +316,18 @@ fn a_clock_that_was_set_back_keeps_no_node_out() {
     world.start(1);
     world.start(2);
     world.wait(20);
-    world.leave(1);
-    world.wait(20);
-    assert_eq!(world.states(0).get("n1"), Some(&MemberState::Left));
-    world.set_back = 3;
+    world.runs += 10;
+    for _ in 0..2 {
+        // The second run begins late enough for the third one to be earlier.
+        world.leave(1);
+        world.wait(20);
+        assert_eq!(world.states(0).get("n1"), Some(&MemberState::Left));
+        if world.set_back == 0 {
+            world.start(1);
+            world.wait(20);
+            world.set_back = 8;
+        }
+    }
     world.start(1);
     assert!(world.nodes[&0].admit(world.nodes[&1].own()).is_err());
     world.wait(40);

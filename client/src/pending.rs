@@ -89,18 +89,37 @@ pub(crate) struct Pending {
     waiters: HashMap<RequestId, Waiter, ahash::RandomState>,
     inbox: HashMap<u32, Recipient, ahash::RandomState>,
     pongs: HashMap<u64, oneshot::Sender<Result<(), Lost>>, ahash::RandomState>,
+    /// Questions with this number and later ones are held back for the next connection: numbers rise.
+    held_from: Option<u32>,
     closed: Option<Reason>,
 }
 
 impl Pending {
+    /// Whether nobody waits for an answer to what was asked on this connection.
     pub(crate) fn is_empty(&self) -> bool {
-        self.waiters.is_empty() && self.pongs.is_empty() && !self.has_requests()
+        let from = self.held_from;
+        let mut waiters = self.waiters.keys();
+        let mut pongs = self.pongs.keys();
+        !waiters.any(|request| is_asked(from, request.0))
+            && !pongs.any(|token| is_asked(from, number_of(*token)))
+            && !self.has_requests()
     }
 
     fn has_requests(&self) -> bool {
+        let is_one = |recipient: &Recipient| matches!(recipient, Recipient::One(_));
         self.inbox
-            .values()
-            .any(|recipient| matches!(recipient, Recipient::One(_)))
+            .iter()
+            .any(|(number, recipient)| is_one(recipient) && is_asked(self.held_from, *number))
+    }
+
+    /// Questions from this number on are held back, unless some are already.
+    pub(crate) fn hold(&mut self, from: u32) {
+        self.held_from.get_or_insert(from);
+    }
+
+    /// Questions are asked on this connection again.
+    pub(crate) fn release(&mut self) {
+        self.held_from = None;
     }
 
     pub(crate) fn wait(&mut self, request: RequestId, waiter: Waiter) -> Result<(), Reason> {
@@ -208,19 +227,24 @@ impl Pending {
         }
     }
 
-    /// Tells everybody that no answer will come.
+    /// Tells everybody that no answer will come; who is held back goes on waiting, unless the client has ended.
     pub(crate) fn fail(&mut self, lost: &Lost) {
+        let mut from = self.held_from.take();
         if let Lost::Closed(reason) = lost {
             self.closed = Some(reason.clone());
+            from = None;
         }
-        for (_, waiter) in self.waiters.drain() {
+        let waiters = self
+            .waiters
+            .extract_if(|request, _| is_asked(from, request.0));
+        for (_, waiter) in waiters {
             match waiter {
                 Waiter::Answer(done) => drop(done.send(Err(lost.clone()))),
                 Waiter::List { done, .. } => drop(done.send(Err(lost.clone()))),
                 Waiter::Request { .. } => {}
             }
         }
-        for (_, recipient) in self.inbox.drain() {
+        for (_, recipient) in self.inbox.extract_if(|number, _| is_asked(from, *number)) {
             match recipient {
                 Recipient::One(done) => drop(done.send(Err(lost.clone().into()))),
                 Recipient::Many(queue) => queue.end(match lost {
@@ -230,8 +254,22 @@ impl Pending {
                 }),
             }
         }
-        for (_, done) in self.pongs.drain() {
+        let pongs = self
+            .pongs
+            .extract_if(|token, _| is_asked(from, number_of(*token)));
+        for (_, done) in pongs {
             drop(done.send(Err(lost.clone())));
         }
     }
+}
+
+/// Whether a question of this number is asked on the connection, where those from `held_from` on are held back. Numbers
+/// begin again after four billion.
+fn is_asked(held_from: Option<u32>, number: u32) -> bool {
+    held_from.is_none_or(|from| number.wrapping_sub(from) > u32::MAX / 2)
+}
+
+/// The number in a token of a ping.
+fn number_of(token: u64) -> u32 {
+    u32::try_from(token & u64::from(u32::MAX)).unwrap_or_default()
 }

@@ -383,8 +383,9 @@ impl LinkConn {
 
     async fn end(mut self: Box<Self>, ending: Ending) {
         let why = ending.to_string();
-        let (node, remote) = (Arc::clone(&self.link().node), self.peer.about.remote);
-        tracing::info!(%node, ?remote, %why, "link ended");
+        let node = Arc::clone(&self.link().node);
+        let remote = self.peer.about.remote.map(tracing::field::display);
+        tracing::info!(%node, remote, %why, "link ended");
         let goodbye = match &ending {
             Ending::Own(violation) => Close {
                 code: violation.code,

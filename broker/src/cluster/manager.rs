@@ -289,6 +289,8 @@ async fn dial_member(shared: Arc<Shared>, cluster: Arc<Cluster>, dialling: Diall
         () = cluster.stopping.cancelled() => return,
         dialled = dial(&cluster, &to, options, &dialling.endpoint) => dialled,
     };
+    // A refusal is said in the log where it is noted.
+    let is_gone = matches!(dialled, Err(Failure::Gone(_)));
     let (end, placed) = match dialled {
         Ok(introduced) => {
             let node = introduced.node.name.clone();
@@ -310,7 +312,10 @@ async fn dial_member(shared: Arc<Shared>, cluster: Arc<Cluster>, dialling: Diall
         let mut membership = cluster.membership.lock();
         membership.on_dialled(&dialling, &end, chance::share(), now())
     };
-    if is_news && let Dialled::Failed(why) = &end {
+    if is_news
+        && is_gone
+        && let Dialled::Failed(why) = &end
+    {
         let (node, endpoint) = (dialling.node.as_deref(), &dialling.endpoint);
         tracing::warn!(node, %endpoint, why, "a node cannot be reached, and is tried again");
     }

@@ -49,7 +49,7 @@ impl Cluster {
         if !same {
             let code = refused.code.number();
             tracing::warn!(
-                ?node,
+                node = node.as_deref(),
                 remote,
                 direction,
                 code,

@@ -151,7 +151,7 @@ impl Driver {
         if !is_overdue && !self.is_quiet(link) {
             self.hold(now);
         } else {
-            self.shared.outgoing.lock().pause();
+            self.hold_back();
             let switching = self
                 .pause_subscriptions()
                 .map_or(Switching::Done, Switching::Awaits);
@@ -173,13 +173,21 @@ impl Driver {
         hold.is_on = !hold.is_on;
         if hold.is_on {
             hold.until = now + HOLD;
-            self.shared.outgoing.lock().pause();
+            self.hold_back();
         } else {
             hold.until = now + hold.pause;
             hold.pause *= 2;
+            self.shared.pending.lock().release();
             self.shared.outgoing.lock().go_on();
             self.shared.changed.notify_waiters();
         }
+    }
+
+    /// New questions wait for the next connection.
+    fn hold_back(&self) {
+        self.shared.outgoing.lock().pause();
+        let from = self.shared.next_number();
+        self.shared.pending.lock().hold(from);
     }
 
     /// Whether nothing is under way on the connection that would be lost with it.

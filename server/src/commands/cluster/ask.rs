@@ -43,14 +43,13 @@ async fn show(args: ClusterAsk, text: fn(&View, Paint) -> String, judge: bool) -
             out.line(text(&view, out.paint))?;
         }
         out.flush()?;
-        match view.missing().len() {
-            0 => Ok(()),
-            _ if !judge => Ok(()),
-            missing => Err(Failure::new(
-                Exit::Incomplete,
-                anyhow::anyhow!("{} not linked", counted(missing as u64, "node")),
-            )),
-        }
+        let why = match view.missing().len() {
+            _ if !judge => return Ok(()),
+            0 if view.unanswered().is_empty() => return Ok(()),
+            0 => "no other node is found".to_owned(),
+            missing => format!("{} not linked", counted(missing as u64, "node")),
+        };
+        Err(Failure::new(Exit::Incomplete, anyhow::Error::msg(why)))
     })
     .await
 }

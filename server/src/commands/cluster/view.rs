@@ -16,6 +16,7 @@ pub(crate) struct View {
     pub(crate) listeners: Vec<String>,
     pub(crate) interest: Interest,
     pub(crate) members: Vec<Member>,
+    pub(crate) seeds: Vec<Seed>,
     pub(crate) links: Vec<Link>,
     pub(crate) counts_waiting: u64,
     pub(crate) refusals_total: u64,
@@ -38,6 +39,14 @@ pub(crate) struct Member {
     pub(crate) addresses: Vec<String>,
     pub(crate) client_addresses: Vec<String>,
     pub(crate) since_s: u64,
+    pub(crate) error: Option<String>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Seed {
+    pub(crate) url: String,
+    pub(crate) node: Option<String>,
     pub(crate) error: Option<String>,
 }
 
@@ -80,16 +89,27 @@ impl View {
         self.members.iter().filter(missing).collect()
     }
 
+    /// The seeds of a node that has found nobody at them: it has just started, or is refused, or they are wrong.
+    pub(crate) fn unanswered(&self) -> Vec<&Seed> {
+        if self.in_state("own") == 0 || self.in_state("linked") > 0 {
+            return Vec::new();
+        }
+        let is_other = |seed: &&Seed| seed.node.as_deref() != Some(&*self.node);
+        self.seeds.iter().filter(is_other).collect()
+    }
+
     /// The state of the cluster in some lines.
     pub(super) fn summary(&self, paint: Paint) -> String {
-        let missing = self.missing();
+        let (missing, unanswered) = (self.missing(), self.unanswered());
         let (linked, left) = (self.in_state("linked"), self.in_state("left"));
         let mut lines = vec![format!(
             "Cluster {} as node {} sees it: {}",
             paint.bold(harmless(&self.cluster)),
             paint.bold(harmless(&self.node)),
-            if missing.is_empty() {
+            if missing.is_empty() && unanswered.is_empty() {
                 "all nodes are linked".to_owned()
+            } else if missing.is_empty() {
+                paint.red("no other node is found")
             } else {
                 paint.red(format!(
                     "{} not linked",
@@ -113,6 +133,11 @@ impl View {
                 age(member.since_s),
                 harmless(error)
             ));
+        }
+        for seed in unanswered {
+            let error = seed.error.as_deref().unwrap_or("being dialled");
+            let (url, error) = (harmless(&seed.url), harmless(error));
+            lines.push(format!("             nobody at {url}: {error}"));
         }
         lines.push(format!("listens      {}", self.listeners.join(", ")));
         lines.push(self.links_line());
@@ -311,6 +336,28 @@ mod tests {
         refusals     1
                      3s ago refused 10.0.0.9:999: another cluster
         ");
+    }
+
+    #[test]
+    fn a_node_that_has_found_nobody_says_so() {
+        let alone = |own: &str, seed: Option<&str>| -> View {
+            serde_json::from_value(serde_json::json!({
+                "cluster": "prod", "node": "n1",
+                "members": [{ "node": "n1", "state": own }],
+                "seeds": [{ "url": "quic://10.0.0.2:4434", "node": seed, "error": "refused" }],
+            }))
+            .unwrap()
+        };
+        assert_eq!(alone("own", None).unanswered().len(), 1);
+        let summary = alone("own", None).summary(Paint::off());
+        assert!(summary.contains("no other node is found"), "{summary}");
+        assert!(
+            summary.contains("nobody at quic://10.0.0.2:4434: refused"),
+            "{summary}"
+        );
+        assert_eq!(alone("own", Some("n1")).unanswered().len(), 0, "itself");
+        assert_eq!(alone("left", None).unanswered().len(), 0, "it has left");
+        assert_eq!(view().unanswered().len(), 0);
     }
 
     #[test]
