@@ -412,7 +412,6 @@ mod tests {
                 append(10, &[]),
                 Change::Remove(Remove {
                     time: 5,
-                    due: None,
                     cause: RemovalCause::Expiry,
                     ranges: vec![(1, 3), (7, 7)],
                     keys: vec![(2, Arc::from("a")), (7, Arc::from("b"))],
@@ -446,6 +445,7 @@ mod tests {
             durability: Durability::Fsync,
             fence: 9,
             time: 1_700_000_000_500,
+            due: None,
         }
     }
 
