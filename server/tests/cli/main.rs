@@ -4,6 +4,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod access;
 mod archive;
 mod cluster;
 mod configuration;
@@ -23,4 +24,5 @@ mod process;
 mod rolling;
 mod signals;
 mod streams;
+mod structures;
 mod watching;

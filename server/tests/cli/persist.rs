@@ -265,7 +265,7 @@ fn up_shows_persist_beside_its_broker() {
     assert!(get(address, "/readyz").ends_with("ready\n"));
 }
 
-/// Runs a command that cannot write files of more than a megabyte, as on a disk that fails.
+/// Runs a command that cannot write files of more than a few megabytes, as on a disk that fails.
 fn short_of_disk(home: &Home, args: &[&str]) -> Running {
     let plain = home.command(args);
     let mut command = Command::new("sh");
@@ -291,9 +291,16 @@ fn short_of_disk(home: &Home, args: &[&str]) -> Running {
 /// Appends until the store fails.
 fn append_too_much(home: &Home, url: &str) {
     home.run(&["stream", "add", "a", "--url", url]).ok();
-    let bytes: Vec<u8> = (0..3_000_000_u32)
-        .map(|number| u8::try_from(number.wrapping_mul(2_654_435_761) >> 24).unwrap())
-        .collect();
+    // Bytes that do not become fewer.
+    let mut state = 88_172_645_463_325_252_u64;
+    let bytes: Vec<u8> = std::iter::repeat_with(|| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()[0]
+    })
+    .take(3_000_000)
+    .collect();
     let args = [
         "stream",
         "append",
