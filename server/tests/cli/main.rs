@@ -15,6 +15,7 @@ mod exit_codes;
 mod founding;
 mod full;
 mod help;
+mod hub;
 mod linked;
 mod messaging;
 mod namespaces;
