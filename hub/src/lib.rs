@@ -15,6 +15,7 @@
 //! cache and every reader that follows it hears of each committed change, in order.
 
 pub mod agent;
+pub mod api;
 pub mod auth;
 pub mod background;
 pub mod caller;
@@ -22,8 +23,11 @@ pub mod feed;
 pub mod health;
 pub mod hub;
 pub mod id;
+pub mod identity;
 pub mod maintenance;
+pub mod members;
 pub mod permission;
+pub mod query;
 pub mod settings;
 pub mod singleton;
 pub mod store;
