@@ -3,7 +3,7 @@
 //! ```text
 //!   hub             starts the rest, says whether it is well, ends in good order
 //!       │
-//!   services        settings, singleton, background, maintenance, feed      decide; know no SQL
+//!   services        accounts, settings, singleton, background, maintenance, feed      decide; know no SQL
 //!       │
 //!     store         one function per question, on either database           the only SQL
 //!       │
@@ -14,11 +14,13 @@
 //! change, and commits. What was changed is told by the [outbox](store::outbox) in the same transaction, so that every
 //! cache and every reader that follows it hears of each committed change, in order.
 
+pub mod accounts;
 pub mod agent;
 pub mod api;
 pub mod auth;
 pub mod background;
 pub mod caller;
+pub mod email;
 pub mod feed;
 pub mod health;
 pub mod hub;

@@ -16,6 +16,13 @@ pub(crate) use cluster::{
 };
 
 #[expect(clippy::doc_markdown, reason = "help texts are shown as they stand")]
+mod hub;
+pub(crate) use hub::{
+    Admin, AdminCommand, DatabaseArgs, Hub, Migrations, Mode, Settings, TokenAdd, Tokens, UserAdd,
+    UserNamed, Users,
+};
+
+#[expect(clippy::doc_markdown, reason = "help texts are shown as they stand")]
 mod local;
 pub(crate) use local::{
     Completions, Config, ConfigCheck, ConfigCommand, Context, ContextAdd, Passwd,
@@ -90,6 +97,10 @@ pub(crate) enum Command {
     Cluster(Box<Cluster>),
     /// Run a node of the persist service: durable streams
     Persist(Box<Persist>),
+    /// Run a hub: accounts and projects
+    Hub(Box<Hub>),
+    /// Accounts, settings and tables of a hub's database
+    Admin(Box<Admin>),
     /// Show, check and explain the configuration of a broker
     Config(Config),
     /// Make the hash of a password or token for a users file
@@ -136,7 +147,9 @@ pub(crate) enum Command {
 const GROUPS: [(&str, &[&str]); 5] = [
     (
         "Run",
-        &["up", "broker", "cluster", "persist", "config", "passwd"],
+        &[
+            "up", "broker", "cluster", "persist", "hub", "admin", "config", "passwd",
+        ],
     ),
     ("Use", &["pub", "sub", "request", "reply", "interest"]),
     ("Keep", &["stream", "kv", "object"]),

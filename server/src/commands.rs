@@ -6,10 +6,12 @@ use crate::exit::{Exit, Failure, Outcome};
 use crate::print::Output;
 use crate::{serve, shards, telemetry};
 
+mod admin;
 mod attached;
 pub(crate) mod cluster;
 mod config;
 mod context;
+mod hub;
 mod interest;
 mod kv;
 mod object;
@@ -39,6 +41,8 @@ pub(crate) fn run(cli: Cli) -> Outcome {
         Command::Broker(args) => serve::broker(args, &log),
         Command::Cluster(args) => cluster::run(*args, &log),
         Command::Persist(args) => persist::run(args, &log),
+        Command::Hub(args) => hub::run(args, &log),
+        Command::Admin(args) => client(&log, admin::run(*args)),
         Command::Config(args) => config::run(args, &log),
         Command::Passwd(args) => passwd::run(&args),
         Command::Context(args) => context::run(args),

@@ -17,6 +17,7 @@ mod commands;
 mod config;
 mod connect;
 mod contexts;
+mod database;
 mod discovery;
 mod exit;
 mod files;

@@ -160,7 +160,14 @@ fn compare(applied: &[Applied], dialect: Dialect) -> Result<&'static [Migration]
 /// # Errors
 /// When the database does not answer.
 pub async fn status(on: &mut Reader) -> Result<Vec<Status>, Error> {
-    let applied = applied(on).await?;
+    let there = Sql::pair(
+        "SELECT 1 FROM pg_tables WHERE schemaname = $1 AND tablename = 'schema_migrations'",
+        "SELECT 1 FROM sqlite_schema WHERE $1 <> '' AND name = 'schema_migrations'",
+    );
+    let applied = match on.row(there.bind(SCHEMA)).await? {
+        Some(_) => applied(on).await?,
+        None => Vec::new(),
+    };
     let status = MIGRATIONS.iter().map(|migration| Status {
         version: migration.version,
         name: migration.name.to_owned(),

@@ -11,6 +11,7 @@ use dialtone_testkit::Postgres;
 use tempfile::TempDir;
 
 mod accounts;
+mod ends;
 mod leases;
 mod outbox;
 mod projects;

@@ -8,6 +8,7 @@ use crate::{Site, on_both, unusable};
 
 on_both! {
     everything_is_made_once_however_many_hubs_start,
+    what_is_still_to_be_made_is_told,
     a_changed_migration_is_refused,
     tables_of_a_newer_version_are_refused,
 }
@@ -25,6 +26,19 @@ async fn everything_is_made_once_however_many_hubs_start(site: Site) {
     let versions =
         site.beside("SELECT CAST(version AS text) FROM schema_migrations ORDER BY version");
     assert_eq!(versions.await[..3], ["1", "2", "3"]);
+}
+
+async fn what_is_still_to_be_made_is_told(site: Site) {
+    let store = Store::attach(site.config()).await.unwrap();
+    let status = migrate::status(&mut store.read().await.unwrap())
+        .await
+        .unwrap();
+    assert!(status.iter().all(|one| one.applied_at.is_none()));
+    site.open().await;
+    let status = migrate::status(&mut store.read().await.unwrap())
+        .await
+        .unwrap();
+    assert!(status.iter().all(|one| one.applied_at.is_some()));
 }
 
 async fn a_changed_migration_is_refused(site: Site) {

@@ -18,14 +18,7 @@ const TOKEN_LEN_MIN: usize = 16;
 /// `dialtone passwd`
 pub(super) fn run(args: &Passwd) -> Outcome {
     let what = if args.token { "token" } else { "password" };
-    let secret = if io::stdin().is_terminal() {
-        asked(what)?
-    } else {
-        piped()?
-    };
-    if secret.is_empty() {
-        return Err(Failure::usage(format_args!("the {what} is empty")));
-    }
+    let secret = secret(what)?;
     if args.token && secret.chars().count() < TOKEN_LEN_MIN {
         return Err(Failure::usage(format_args!(
             "a token needs at least {TOKEN_LEN_MIN} characters, since its hash is quick to check"
@@ -40,6 +33,19 @@ pub(super) fn run(args: &Passwd) -> Outcome {
     let mut out = Output::stdout();
     out.line(hash)?;
     Ok(out.flush()?)
+}
+
+/// A secret from whoever types it, twice and without showing it, or from standard input.
+pub(super) fn secret(what: &str) -> Result<String, Failure> {
+    let secret = if io::stdin().is_terminal() {
+        asked(what)?
+    } else {
+        piped()?
+    };
+    if secret.is_empty() {
+        return Err(Failure::usage(format_args!("the {what} is empty")));
+    }
+    Ok(secret)
 }
 
 fn piped() -> anyhow::Result<String> {

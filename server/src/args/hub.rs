@@ -1,0 +1,292 @@
+//! The flags of `dialtone hub` and `dialtone admin`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Subcommand, ValueEnum};
+
+use crate::config::Span;
+
+/// Which database.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct DatabaseArgs {
+    /// `postgres://USER@HOST/NAME` or `sqlite:FILE` [env: DIALTONE_DATABASE_URL, DATABASE_URL] [default: hub.db in the data folder]
+    #[arg(long, value_name = "URL", help_heading = "Database")]
+    pub(crate) database_url: Option<String>,
+    /// Host, or folder of the socket, of a PostgreSQL; instead of a URL
+    #[arg(
+        long,
+        value_name = "HOST",
+        conflicts_with = "database_url",
+        help_heading = "Database"
+    )]
+    pub(crate) database_nodes: Option<String>,
+    /// Name of the database there [default: as PGDATABASE says, or smc]
+    #[arg(
+        long,
+        value_name = "NAME",
+        requires = "database_nodes",
+        help_heading = "Database"
+    )]
+    pub(crate) database_name: Option<String>,
+    /// User of the database there [default: as PGUSER says, or smc]
+    #[arg(
+        long,
+        value_name = "USER",
+        requires = "database_nodes",
+        help_heading = "Database"
+    )]
+    pub(crate) database_user: Option<String>,
+    /// File with the password of the database [env: DIALTONE_DATABASE_PASSWORD_FILE]
+    #[arg(long, value_name = "FILE", help_heading = "Database")]
+    pub(crate) database_password_file: Option<PathBuf>,
+    /// Most connections to the database
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(3..=1000), help_heading = "Database")]
+    pub(crate) database_connections: u32,
+    /// Folder for what must outlive a restart [env: DIALTONE_DATA] [default: ~/.local/share/dialtone]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+}
+
+/// How projects are run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Mode {
+    /// Projects are processes of the user that runs the hub
+    SingleUser,
+    /// Each project has a user of its own
+    MultiUser,
+    /// Projects are run by workers that take requests
+    Kucalc,
+    /// Projects are pods
+    Kubernetes,
+}
+
+/// `dialtone hub`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Any number of hubs may share a PostgreSQL; what only one may do is done by the one that has its lease
+(`dialtone admin leases`). The tables are made and brought up to date at the start, whoever is first.
+
+DIALTONE_SETTING_<NAME> (or COCALC_SETTING_<NAME>) sets a setting of the site, which administrators
+then cannot change; `dialtone admin settings ls` shows all.
+
+Over HTTP: /alive, /healthcheck, /concurrent, /concurrent-warn, /healthz, /readyz, /metrics.
+
+Signals:
+  TERM, INT   stop taking work, finish what has begun, give leases back; again: stop at once
+
+Examples:
+  dialtone hub --mode single-user
+  dialtone hub --mode multi-user --database-url postgres://hub@db.example.org/site \\
+      --database-password-file /run/secrets/postgres --listen 0.0.0.0:5000")]
+pub(crate) struct Hub {
+    /// How projects are run [env: DIALTONE_MODE, COCALC_MODE]
+    #[arg(long, value_name = "MODE", value_enum)]
+    pub(crate) mode: Option<Mode>,
+    /// Address for health, metrics and load balancers
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:5000")]
+    pub(crate) listen: SocketAddr,
+    /// Port at which HAProxy asks whether to send work; 0: none [env: DIALTONE_AGENT_PORT, COCALC_AGENT_PORT]
+    #[arg(long, value_name = "PORT")]
+    pub(crate) agent_port: Option<u16>,
+    /// So many requests at the database at once make the hub count as overloaded [env: DIALTONE_DB_CONCURRENT_WARN, COCALC_HEALTH_PG_CONCURRENT_WARN] [default: 300]
+    #[arg(long, value_name = "N", help_heading = "Database")]
+    pub(crate) db_concurrent_warn: Option<usize>,
+    /// When ready, write the address and process number to this file, as JSON
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ready_file: Option<PathBuf>,
+    /// Which database.
+    #[command(flatten)]
+    pub(crate) database: DatabaseArgs,
+}
+
+/// `dialtone admin`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Works in the database itself, whether or not a hub runs on it; hubs hear of what was changed.
+
+Examples:
+  dialtone admin users add ada@example.org --first-name Ada --last-name Lovelace --admin
+  dialtone admin tokens add --descr 'a course' --limit 30 --expires-in 90d
+  dialtone admin settings set site_name 'Our site'
+  dialtone admin --database-url postgres://hub@db/site migrations status")]
+pub(crate) struct Admin {
+    /// Which database.
+    #[command(flatten)]
+    pub(crate) database: DatabaseArgs,
+    /// Print JSON
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: AdminCommand,
+}
+
+/// `dialtone admin …`
+#[derive(Debug, Subcommand)]
+pub(crate) enum AdminCommand {
+    /// The tables of the hub, and how far data was migrated
+    #[command(subcommand)]
+    Migrations(Migrations),
+    /// Settings of the site
+    #[command(subcommand)]
+    Settings(Settings),
+    /// Tokens with which people sign up
+    #[command(subcommand)]
+    Tokens(Tokens),
+    /// Accounts
+    #[command(subcommand)]
+    Users(Users),
+    /// What only one hub does at a time, and which one
+    Leases,
+    /// Hubs that run
+    Hubs,
+    /// Remove everything that is over
+    DeleteExpired,
+}
+
+/// `dialtone admin migrations …`
+#[derive(Debug, Subcommand)]
+pub(crate) enum Migrations {
+    /// Show which changes of the tables were made, and change nothing
+    Status,
+    /// Bring the tables up to date, as hubs do when they start
+    Run,
+    /// Show how far migrations of data are, and what they could not move
+    Data,
+}
+
+/// `dialtone admin settings …`
+#[derive(Debug, Subcommand)]
+pub(crate) enum Settings {
+    /// List what is set, or everything
+    Ls {
+        /// Also those at their defaults
+        #[arg(long)]
+        all: bool,
+    },
+    /// Print one
+    Get {
+        /// Which
+        name: String,
+    },
+    /// Set one; `-` reads the value from standard input
+    Set {
+        /// Which
+        name: String,
+        /// To what
+        value: String,
+    },
+    /// Let the default of one hold again
+    Unset {
+        /// Which
+        name: String,
+    },
+}
+
+/// `dialtone admin tokens …`
+#[derive(Debug, Subcommand)]
+pub(crate) enum Tokens {
+    /// List them
+    Ls,
+    /// Make one; from then on nobody signs up without
+    Add(TokenAdd),
+    /// Switch one off
+    Disable {
+        /// Which
+        token: String,
+    },
+    /// Switch one on again
+    Enable {
+        /// Which
+        token: String,
+    },
+    /// Remove one
+    Rm {
+        /// Which
+        token: String,
+    },
+}
+
+/// `dialtone admin tokens add`
+#[derive(Debug, Args)]
+pub(crate) struct TokenAdd {
+    /// The token [default: a random one, which is printed]
+    #[arg(long)]
+    pub(crate) token: Option<String>,
+    /// What it is for
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    pub(crate) descr: String,
+    /// How often it may be used [default: as often as anybody wants]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i64).range(1..))]
+    pub(crate) limit: Option<i64>,
+    /// How long it may be used, such as `30d` [default: for ever]
+    #[arg(long, value_name = "TIME")]
+    pub(crate) expires_in: Option<Span>,
+    /// How long accounts live that are made with it [default: for ever]
+    #[arg(long, value_name = "TIME")]
+    pub(crate) ephemeral: Option<Span>,
+}
+
+impl TokenAdd {
+    /// The two times.
+    pub(crate) fn times(&self) -> (Option<Duration>, Option<Duration>) {
+        let get = |span: Option<Span>| span.map(|span| span.0);
+        (get(self.expires_in), get(self.ephemeral))
+    }
+}
+
+/// `dialtone admin users …`
+#[derive(Debug, Subcommand)]
+pub(crate) enum Users {
+    /// List accounts by beginnings of their names, those that were used last first
+    Ls {
+        /// Beginnings of first or last names
+        words: Vec<String>,
+        /// Most to list
+        #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(i64).range(1..=10_000))]
+        limit: i64,
+    },
+    /// Show one
+    Show(UserNamed),
+    /// Make one; the password is asked for, or read from standard input
+    Add(UserAdd),
+    /// Set the password anew and end all sessions; it is asked for, or read from standard input
+    Passwd(UserNamed),
+    /// Lock one out, and end everything that was let in as it
+    Ban(UserNamed),
+    /// Let one in again
+    Unban(UserNamed),
+    /// Make one an administrator of the site
+    Promote(UserNamed),
+    /// Make an administrator an ordinary account
+    Demote(UserNamed),
+    /// End all sessions
+    SignOut(UserNamed),
+    /// Give one up: its address is free, its sessions and keys are gone, its projects stay
+    Rm(UserNamed),
+}
+
+/// Which account.
+#[derive(Debug, Args)]
+pub(crate) struct UserNamed {
+    /// Number, email address or name
+    pub(crate) who: String,
+}
+
+/// `dialtone admin users add`
+#[derive(Debug, Args)]
+pub(crate) struct UserAdd {
+    /// Email address
+    pub(crate) email_address: String,
+    /// First name
+    #[arg(long, value_name = "NAME", default_value = "")]
+    pub(crate) first_name: String,
+    /// Last name
+    #[arg(long, value_name = "NAME", default_value = "")]
+    pub(crate) last_name: String,
+    /// Make it an administrator of the site
+    #[arg(long)]
+    pub(crate) admin: bool,
+}
