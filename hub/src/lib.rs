@@ -16,6 +16,7 @@
 
 pub mod accounts;
 pub mod agent;
+pub mod api;
 pub mod auth;
 pub mod background;
 pub mod caller;
@@ -25,9 +26,12 @@ pub mod feed;
 pub mod health;
 pub mod hub;
 pub mod id;
+pub mod identity;
 pub mod letters;
 pub mod maintenance;
+pub mod members;
 pub mod permission;
+pub mod query;
 pub mod settings;
 pub mod singleton;
 pub mod store;

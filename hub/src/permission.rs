@@ -24,6 +24,9 @@ pub use facts::{Fact, Facts, LookupError};
 mod authority;
 pub use authority::{Authority, Config, Status};
 
+mod stored;
+pub use stored::{Affected, follow};
+
 pub use dialtone_protocol::frame::Action;
 
 use crate::caller::{Caller, canonical};

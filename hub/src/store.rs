@@ -63,6 +63,12 @@ pub mod background;
 
 pub mod hubs;
 
+pub mod query;
+
+pub mod invites;
+
+pub mod project_log;
+
 /// How much longer than the database we wait for a statement: it should be the one to end it, and say why.
 const ANSWER_EXTRA: Duration = Duration::from_secs(2);
 

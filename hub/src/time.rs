@@ -1,6 +1,6 @@
 //! Points in time as the hub has them: to the millisecond, as its clients see them and as both databases keep them.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
@@ -13,6 +13,13 @@ impl Time {
     /// The point in time this many milliseconds after 1970 began in UTC.
     pub const fn from_millis(millis: i64) -> Self {
         Self(millis)
+    }
+
+    /// The point in time that this machine's clock shows. What is stored goes by the clock of the database.
+    pub fn now() -> Self {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH);
+        // A clock before 1970 shows 1970.
+        since.map_or(Self(0), |since| Self(millis(since)))
     }
 
     /// Milliseconds since 1970 began in UTC.

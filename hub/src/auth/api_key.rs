@@ -4,7 +4,7 @@
 //!   sk-<32 random characters><6 characters: the number of its row, base 62>
 //! ```
 //!
-//! The number finds the row, and the hash of the whole text decides. A key of CoCalc has 16 random characters and is
+//! The number finds the row, and the hash of the whole text decides. A key of the original has 16 random characters and is
 //! stored as its password hash; both are read, and an imported one gets the new form of hash when it is used.
 
 use std::fmt;
@@ -35,7 +35,7 @@ pub const KEYS_MAX: u32 = 1_000;
 /// Longest name of a key, in characters.
 pub const NAME_LEN_MAX: usize = 128;
 
-/// The highest number of a row, as in CoCalc.
+/// The highest number of a row, as in the original.
 const NUMBER_MAX: i64 = (1 << 31) - 1;
 
 /// A key as somebody offers it, in the form of one.

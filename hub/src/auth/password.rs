@@ -181,10 +181,10 @@ fn hash_now(password: &str) -> Result<String, Error> {
 fn check_now(password: &str, stored: &str) -> Result<Verdict, Error> {
     if !stored.starts_with("$argon2") {
         let hash = legacy::Hash::parse(stored).map_err(|legacy::Malformed| Error::Malformed)?;
-        return match hash.is_of(password) {
-            true => Ok(Verdict::RightOld(hash_now(password)?)),
-            false => Ok(Verdict::Wrong),
-        };
+        if hash.is_of(password) {
+            return Ok(Verdict::RightOld(hash_now(password)?));
+        }
+        return Ok(Verdict::Wrong);
     }
     let hash = PasswordHash::new(stored).map_err(|_detail| Error::Malformed)?;
     let params = Params::try_from(&hash).map_err(|_detail| Error::Malformed)?;

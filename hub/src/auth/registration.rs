@@ -62,10 +62,10 @@ pub struct Attempt {
 /// When it may not.
 pub fn redeem(attempt: Attempt, now: Time) -> Result<Option<Duration>, Refused> {
     if !attempt.given {
-        return match attempt.required || attempt.ephemeral {
-            true => Err(Refused::Missing),
-            false => Ok(None),
-        };
+        if attempt.required || attempt.ephemeral {
+            return Err(Refused::Missing);
+        }
+        return Ok(None);
     }
     let found = attempt.found.filter(|found| !found.disabled);
     let token = found.ok_or(Refused::Wrong)?;

@@ -42,10 +42,10 @@ impl Kind {
     }
 }
 
-/// How long a browser stays signed in: 180 days, as in CoCalc.
+/// How long a browser stays signed in: 180 days, as in the original.
 pub const LIFETIME: Duration = Duration::from_secs(180 * 24 * 3_600);
 
-/// How long somebody may be in the place of another: 12 hours, as in CoCalc.
+/// How long somebody may be in the place of another: 12 hours, as in the original.
 pub const LIFETIME_IMPERSONATION: Duration = Duration::from_secs(12 * 3_600);
 
 /// The secret of a session, new or as a cookie offers it.

@@ -3,10 +3,10 @@
 //! Length is what makes a password hard to guess online, where attempts are throttled and hashing is slow; beyond that,
 //! what an attacker tries first is refused: the best known passwords, what is known of the person, runs and repetitions.
 
-/// Fewest characters, as in CoCalc.
+/// Fewest characters, as in the original.
 pub const LEN_MIN: usize = 8;
 
-/// Most characters, as in CoCalc.
+/// Most characters, as in the original.
 pub const LEN_MAX: usize = 64;
 
 /// Fewest different characters.
@@ -163,10 +163,10 @@ pub fn check(password: &str, personal: &[&str]) -> Result<(), Weak> {
         .flat_map(|text| text.split(|c: char| !c.is_alphanumeric()).chain([*text]));
     let is_personal =
         |word: &str| word.chars().count() >= WORD_LEN_MIN && leaves_little(&word.to_lowercase());
-    match words.any(is_personal) {
-        true => Err(Weak::Personal),
-        false => Ok(()),
+    if words.any(is_personal) {
+        return Err(Weak::Personal);
     }
+    Ok(())
 }
 
 /// How many characters are left when each row of three or more is counted as one.

@@ -44,7 +44,7 @@ const fn at_most(max: u32, window: Duration) -> Rule {
 }
 
 impl Action {
-    /// The rules that hold for it, all of them. Those for signing in and resetting are CoCalc's.
+    /// The rules that hold for it, all of them. Those for signing in and resetting are the original's.
     pub fn rules(self) -> &'static [Rule] {
         const SIGN_IN_EMAIL: &[Rule] = &[at_most(5, MINUTE), at_most(50, HOUR)];
         const SIGN_IN_IP: &[Rule] = &[at_most(30, MINUTE), at_most(200, HOUR)];

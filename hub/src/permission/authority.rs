@@ -167,6 +167,13 @@ impl<F: Facts> Authority<F> {
         kept.older.retain(|fact, _| fact.account() != account);
     }
 
+    /// Everything known about a caller is to be looked up again; only accounts have facts.
+    pub fn forget_caller(&self, caller: Caller) {
+        if let Some(account) = caller.account() {
+            self.forget(account);
+        }
+    }
+
     /// Everything is to be looked up again. Called when changes may have been missed.
     pub fn forget_all(&self) {
         let mut kept = self.kept.lock();

@@ -1,4 +1,4 @@
-//! Hashes as CoCalc stores them for passwords, keys and sessions: `algorithm$salt$iterations$hex`.
+//! Hashes as the original stores them for passwords, keys and sessions: `algorithm$salt$iterations$hex`.
 //!
 //! The digest begins as the secret; each iteration replaces it by the hexadecimal HMAC of it with the salt's text as
 //! the key. Values with three parts have one iteration. Read for what was imported, and made for nothing.
