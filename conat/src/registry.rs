@@ -82,7 +82,8 @@ impl Registry {
 
     /// Puts a client out; whether there is one of that id.
     pub fn kick(&self, id: &str) -> bool {
-        let Some(member) = self.members.lock().get(id).map(Arc::clone) else {
+        let member = self.members.lock().get(id).map(Arc::clone);
+        let Some(member) = member else {
             return false;
         };
         member.kicked.store(true, Relaxed);
@@ -103,10 +104,11 @@ impl Registry {
     pub fn usage(&self) -> Value {
         let members = self.members.lock();
         let mut per_user: BTreeMap<String, u64> = BTreeMap::new();
-        for member in members.values() {
-            if let Some(user) = &*member.user.lock() {
-                *per_user.entry(user.to_string()).or_default() += 1;
-            }
+        let users = members
+            .values()
+            .filter_map(|member| member.user.lock().clone());
+        for user in users {
+            *per_user.entry(user.to_string()).or_default() += 1;
         }
         let total: u64 = per_user.values().sum();
         json!({ "total": total, "perUser": per_user })

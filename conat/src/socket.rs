@@ -70,7 +70,9 @@ pub(crate) fn decode<T: serde::de::DeserializeOwned>(message: &Message) -> Resul
         Encoding::Json => {
             serde_json::from_slice(message.payload()).map_err(|error| error.to_string())
         }
-        _ => rmp_serde::from_slice(message.payload()).map_err(|error| error.to_string()),
+        Encoding::MessagePack | Encoding::Other(_) => {
+            rmp_serde::from_slice(message.payload()).map_err(|error| error.to_string())
+        }
     }
 }
 

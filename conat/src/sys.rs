@@ -101,7 +101,10 @@ impl Sys {
     async fn tell(&self, client: &Client, own: &str) {
         let mut interval = tokio::time::interval(TELL_INTERVAL);
         loop {
-            interval.tick().await;
+            tokio::select! {
+                _ = interval.tick() => {}
+                _ = client.closed() => return,
+            }
             let place = Place {
                 id: self.node.id.clone(),
                 addresses: self.node.addresses.own(),

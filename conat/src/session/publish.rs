@@ -263,7 +263,9 @@ impl Session {
     /// if one is wanted.
     pub(super) fn on_publish_denied(&mut self, subject: &str) {
         self.denied.insert(subject);
-        self.denied.told = Some(subject.into());
+        let awaits = |asked: &Asked| matches!(asked, Asked::Published { subject: of, .. } if **of == *subject);
+        let answer_follows = self.asked.values().any(awaits);
+        self.denied.told = answer_follows.then(|| subject.into());
         let text = self.denial(subject);
         self.tell_permission(subject, "pub", &text);
     }

@@ -82,7 +82,9 @@ impl Data {
             Encoding::Json => {
                 serde_json::from_slice(&self.payload).map_err(|error| error.to_string())
             }
-            _ => rmp_serde::from_slice(&self.payload).map_err(|error| error.to_string()),
+            Encoding::MessagePack | Encoding::Other(_) => {
+                rmp_serde::from_slice(&self.payload).map_err(|error| error.to_string())
+            }
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use dialtone_client::persist::wire::{Blob, Outcome, Select, What};
+use dialtone_client::persist::wire::{APPEND_RECORDS_MAX, Blob, Outcome, Select, What};
 use dialtone_client::persist::{Persist, ReadOptions, Stream};
 use dialtone_client::{Encoding, Headers, Message};
 use futures_util::StreamExt as _;
@@ -332,8 +332,15 @@ async fn put_batch(
 }
 
 async fn delete(stream: &Stream, what: What, seqs: Option<Vec<u64>>) -> Result<Vec<u8>, Refusal> {
-    let removed = stream.remove(what).await?;
-    let seqs = seqs.unwrap_or_else(|| feed::numbers(&removed.ranges));
+    let Some(seqs) = seqs else {
+        let removed = stream.remove(what).await?;
+        let seqs = feed::numbers(&removed.ranges);
+        return Ok(encode(&json!({ "seqs": seqs })));
+    };
+    // The service takes so many at once.
+    for part in seqs.chunks(APPEND_RECORDS_MAX) {
+        stream.remove(What::Seqs(part.to_vec())).await?;
+    }
     Ok(encode(&json!({ "seqs": seqs })))
 }
 

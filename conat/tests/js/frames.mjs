@@ -75,7 +75,7 @@ await run({
       '4314[[{"status":"already-added"},{"status":"added"}]]',
       "4315[[null]]",
     ]) {
-      const at = found.findIndex((said) => (Buffer.isBuffer(expected) ? expected.equals(said) : said === expected));
+      const at = found.findIndex((said) => (Buffer.isBuffer(expected) && Buffer.isBuffer(said) ? expected.equals(said) : said === expected));
       assert.ok(at >= 0, `${expected} is missing in ${JSON.stringify(found)}`);
       found.splice(at, 1);
     }

@@ -24,7 +24,8 @@ async function open(path, { changefeed = false, storage = {}, subject = base } =
       stream.emitted += 1;
       stream.data.push({ headers, value: decode(raw) });
       const ack = encode({ socket: { emitted: stream.emitted } });
-      publish(client, server, ack, { headers: { "CN-SocketCmd": "socket", "CN-Reply": `_INBOX.${random()}.x` } });
+      const headers = { "CN-SocketCmd": "socket", "CN-Reply": `_INBOX.${random()}.x` };
+      client.socket.emit("publish", [server, random(), 0, 1, 0, ack, headers]);
     }
     stream.waiting.splice(0).forEach((wake) => wake());
   });

@@ -25,10 +25,8 @@ async fn exchange(scheme: &str) {
         )
     };
     let service = client.service("native.echo", "0", echo).await.unwrap();
-    let script = tokio::spawn({
-        let running = site.node("interop.mjs").output();
-        running
-    });
+    let running = site.node("interop.mjs").output();
+    let script = site.tasks.spawn(running);
 
     let hello = plain.next().await.unwrap();
     assert_eq!(hello.subject().as_str(), "to.native.plain");

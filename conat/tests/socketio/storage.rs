@@ -10,6 +10,7 @@ use dialtone_persist::{Config, Node, Store};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::site::Site;
 
@@ -31,11 +32,12 @@ impl Service {
         );
         let node = node.await.unwrap();
         let stopping = stop.clone();
-        let persist = tokio::spawn(async move {
+        let tasks = TaskTracker::new();
+        let persist = tasks.spawn(async move {
             node.run(stopping.cancelled()).await.unwrap();
         });
         let serving = storage::serve(client, storage::Options::new("p1"), stop.clone());
-        let front = tokio::spawn(async move { serving.await.unwrap() });
+        let front = tasks.spawn(async move { serving.await.unwrap() });
         Self {
             stop,
             persist,
