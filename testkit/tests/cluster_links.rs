@@ -325,9 +325,12 @@ async fn an_acknowledgement_counts_the_receivers_of_its_own_message() {
             subscriptions.push(receiver.subscribe(subject).await.unwrap());
         }
     }
-    let receiving = join_all(subscriptions.into_iter().map(async |mut subscription| {
-        while subscription.next().await.is_some() {}
-    }));
+    let receiving =
+        join_all(subscriptions.into_iter().map(
+            async |mut subscription| {
+                while subscription.next().await.is_some() {}
+            },
+        ));
     let mut publishers = JoinSet::new();
     for subscribers in 1..=PUBLISHERS {
         publishers.spawn(publish_counted(first.client().await, subscribers));

@@ -246,12 +246,7 @@ impl Effects {
         }
     }
 
-    fn put(
-        &mut self,
-        target: &Target<Arc<Peer>>,
-        delivery: Delivery<'_>,
-        question: Option<&[u8]>,
-    ) {
+    fn put(&mut self, target: &Target<Arc<Peer>>, delivery: Delivery<'_>, question: Option<&[u8]>) {
         match question {
             None => self.deliver(target, delivery),
             Some(question) => self.deliver_behind(question, target, delivery),

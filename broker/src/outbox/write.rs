@@ -14,6 +14,10 @@ const BULK_TURN: usize = 256 << 10;
 /// Most bytes that are taken from the queue for one write.
 const WRITE_TURN: usize = 1 << 20;
 
+/// The same where control frames, which go before what is in the queue, share the stream: what the transport has been given
+/// goes before them.
+const WRITE_TURN_SHARED: usize = 128 << 10;
+
 #[derive(Debug)]
 pub(super) struct Writing {
     writer: Writer,
@@ -145,9 +149,12 @@ impl Outbox {
         if let Some(control) = &mut queued.control {
             control.move_to(writing.control_batch(), WRITE_TURN);
         }
-        queued
-            .interactive
-            .move_to(&mut writing.interactive, WRITE_TURN);
+        let turn = if queued.control.is_some() && !writing.lanes.control {
+            WRITE_TURN_SHARED
+        } else {
+            WRITE_TURN
+        };
+        queued.interactive.move_to(&mut writing.interactive, turn);
         if writing.lanes.bulk {
             queued.bulk.move_to(&mut writing.bulk, WRITE_TURN);
         } else if writing.interactive.len() < BULK_TURN {

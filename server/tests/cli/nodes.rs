@@ -94,7 +94,7 @@ fn streams_are_spread_over_the_nodes_and_are_there_again_with_their_node() {
             .ok();
     }
     // Each node has some of them: all can be read at any node, and with one node some are away.
-    kill_process(pid(&ready["nodes"][2]), Signal::KILL).unwrap();
+    kill_process(pid(&ready["nodes"][1]), Signal::KILL).unwrap();
     let start = up.until("dialtone broker --persist ");
     let is_there = |number: u32, at: usize, patience: &str| {
         let stream = format!("s{number}");
@@ -107,7 +107,7 @@ fn streams_are_spread_over_the_nodes_and_are_there_again_with_their_node() {
             .filter(|number| is_there(*number, at, "1s"))
             .count()
     };
-    let (first, second) = (there(0), there(1));
+    let (first, second) = (there(0), there(2));
     assert_eq!(first, second);
     assert!(0 < first && first < STREAMS as usize, "{first} are there");
     let args = start.split_once("dialtone ").unwrap().1;
