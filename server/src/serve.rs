@@ -10,6 +10,7 @@ use dialtone_broker::Handle;
 use dialtone_broker::auth::Authenticate;
 use dialtone_broker::error::BindError;
 use dialtone_broker::monitor::Monitor;
+use dialtone_persist::node::Keep;
 use dialtone_transport::tls::ServerTls;
 use dialtone_transport::{Endpoint, PORT_QUIC, PORT_WSS};
 use tokio_util::sync::CancellationToken;
@@ -275,26 +276,14 @@ impl Service {
             logs: self.logs,
             broker: handle,
         };
-        let (mut streams, mut monitor) = (None, monitor);
-        if let Some(keep) = streams_kept {
-            let shards = shards.handles();
-            let shard = shards.first().context("there is no thread for persist")?;
-            let config = persist::service(&reload.settings)?;
-            let broker = reload.broker.clone();
-            let started = Embedded::start(broker, &inside, config, keep, shard).await?;
-            let watched = Arc::new(persist::Watched::new(started.handle()));
-            monitor = monitor.map(|monitor| monitor.with(watched));
-            streams = Some(started);
-        }
+        let streams = match streams_kept {
+            Some(keep) => Some(start_streams(&reload, &inside, keep, shards).await?),
+            None => None,
+        };
+        let monitor = watching(monitor, streams.as_ref());
         let failure = Arc::new(OnceLock::new());
-        let running = serve(
-            broker,
-            monitor,
-            streams,
-            watch,
-            drain.clone(),
-            Arc::clone(&failure),
-        );
+        let failed = Arc::clone(&failure);
+        let running = serve(broker, monitor, streams, watch, drain.clone(), failed);
         let service = Box::pin(running);
         self.announce.say(&ready)?;
         let supervised = lifecycle::supervise(
@@ -309,14 +298,42 @@ impl Service {
         if let Some(failure) = Arc::into_inner(failure).and_then(OnceLock::into_inner) {
             return Err(failure.into());
         }
-        match ended {
-            Ended::Drained => tracing::info!("stopped"),
-            Ended::Cut => tracing::warn!("stopped; connections were cut"),
-            Ended::Unasked => {
-                return Err(Failure::from(anyhow::anyhow!("the broker ended by itself")));
-            }
+        report(ended)
+    }
+}
+
+/// Says how it ended.
+fn report(ended: Ended) -> Outcome {
+    match ended {
+        Ended::Drained => tracing::info!("stopped"),
+        Ended::Cut => tracing::warn!("stopped; connections were cut"),
+        Ended::Unasked => {
+            return Err(Failure::from(anyhow::anyhow!("the broker ended by itself")));
         }
-        Ok(())
+    }
+    Ok(())
+}
+
+/// Starts a node of persist beside the broker.
+async fn start_streams(
+    reload: &Reload,
+    inside: &Inside,
+    keep: Keep,
+    shards: &Shards,
+) -> Result<Embedded, Failure> {
+    let shards = shards.handles();
+    let shard = shards.first().context("there is no thread for persist")?;
+    let config = persist::service(&reload.settings)?;
+    Embedded::start(reload.broker.clone(), inside, config, keep, shard).await
+}
+
+/// The monitoring server, which shows the node of persist as well.
+fn watching(monitor: Option<Monitor>, streams: Option<&Embedded>) -> Option<Monitor> {
+    match (monitor, streams) {
+        (Some(monitor), Some(streams)) => {
+            Some(monitor.with(Arc::new(persist::Watched::new(streams.handle()))))
+        }
+        (monitor, _) => monitor,
     }
 }
 
