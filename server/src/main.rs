@@ -33,6 +33,7 @@ mod serve;
 mod shards;
 mod socketio;
 mod telemetry;
+mod watch;
 mod when;
 
 /// Many small buffers come and go; this allocator is made for that and gives memory back.

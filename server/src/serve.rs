@@ -1,7 +1,6 @@
 //! `up` and `broker`: everything is read and checked before anything is bound, then bound, then
 //! announced, and then it runs until a signal comes.
 
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
@@ -11,6 +10,8 @@ use dialtone_broker::Handle;
 use dialtone_broker::auth::Authenticate;
 use dialtone_broker::error::BindError;
 use dialtone_broker::monitor::Monitor;
+use dialtone_client::Options;
+use dialtone_persist::node::Keep;
 use dialtone_transport::tls::ServerTls;
 use dialtone_transport::{Endpoint, PORT_QUIC, PORT_WSS};
 use tokio::sync::watch;
@@ -19,11 +20,10 @@ use tokio_util::sync::CancellationToken;
 use crate::announce::{Announce, Ready, ReadyCluster, draining_text};
 use crate::args::{Broker, LogArgs, Serve, Up};
 use crate::assemble::{self, Auth};
-use crate::cluster::{self, JoinToken, Keys, Trusted};
+use crate::cluster::{self, JoinToken, Trusted};
 use crate::config::{
     Environment, Layer, Loaded, Origin, Problem, Raw, Settings, Sources, Strings as _,
 };
-use crate::discovery::{self, Names, Own, Seed};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::expiry::{self, Shown};
 use crate::lifecycle::{self, Ended, Signals};
@@ -33,6 +33,7 @@ use crate::reload::Reload;
 use crate::shards::{self, Shards};
 use crate::socketio::SocketIo;
 use crate::telemetry;
+use crate::watch::Watch;
 
 /// Beyond the drain's own grace period, how long a broker may take to end before it is cut.
 const CUT_AFTER: Duration = Duration::from_secs(5);
@@ -289,35 +290,16 @@ impl Service {
             broker: handle,
             seeds,
         };
-        let (mut streams, mut monitor) = (None, monitor);
-        if let Some(keep) = streams_kept {
-            let shards = shards.handles();
-            let shard = shards.first().context("there is no thread for persist")?;
-            let config = persist::service(&reload.settings)?;
-            let broker = reload.broker.clone();
-            let conat = socketio.urls().next().is_some();
-            let started = Embedded::start(broker, &inside, config, keep, shard, conat).await?;
-            let watched = Arc::new(persist::Watched::new(started.handle()));
-            monitor = monitor.map(|monitor| monitor.with(watched));
-            streams = Some(started);
-        }
-        let mut within = None;
-        if socketio.is_wanted()
-            && let Some(shard) = shards.handles().first()
-        {
-            let name = concat!("dialtone-sys/", env!("CARGO_PKG_VERSION"));
-            let dial = inside.dial(reload.broker.clone(), name, shard, drain.clone());
-            within = Some(dial.await?);
-        }
+        let conat = socketio.urls().next().is_some();
+        let streams = match streams_kept {
+            Some(keep) => Some(start_streams(&reload, &inside, keep, shards, conat).await?),
+            None => None,
+        };
+        let monitor = watching(monitor, streams.as_ref());
+        let within = dial_for_sys(&reload, &inside, &socketio, shards, &drain).await?;
         let failure = Arc::new(OnceLock::new());
-        let served = serve(
-            broker,
-            monitor,
-            streams,
-            watch,
-            drain.clone(),
-            Arc::clone(&failure),
-        );
+        let failed = Arc::clone(&failure);
+        let served = serve(broker, monitor, streams, watch, drain.clone(), failed);
         // The broker may end by itself, and those in front of it end with it.
         let closing = drain.child_token();
         let gateways = socketio.run(within, shards.handles(), closing.clone());
@@ -341,14 +323,60 @@ impl Service {
         if let Some(failure) = Arc::into_inner(failure).and_then(OnceLock::into_inner) {
             return Err(failure.into());
         }
-        match ended {
-            Ended::Drained => tracing::info!("stopped"),
-            Ended::Cut => tracing::warn!("stopped; connections were cut"),
-            Ended::Unasked => {
-                return Err(Failure::from(anyhow::anyhow!("the broker ended by itself")));
-            }
+        report(ended)
+    }
+}
+
+/// Says how it ended.
+fn report(ended: Ended) -> Outcome {
+    match ended {
+        Ended::Drained => tracing::info!("stopped"),
+        Ended::Cut => tracing::warn!("stopped; connections were cut"),
+        Ended::Unasked => {
+            return Err(Failure::from(anyhow::anyhow!("the broker ended by itself")));
         }
-        Ok(())
+    }
+    Ok(())
+}
+
+/// Starts a node of persist beside the broker.
+async fn start_streams(
+    reload: &Reload,
+    inside: &Inside,
+    keep: Keep,
+    shards: &Shards,
+    conat: bool,
+) -> Result<Embedded, Failure> {
+    let shards = shards.handles();
+    let shard = shards.first().context("there is no thread for persist")?;
+    let config = persist::service(&reload.settings)?;
+    Embedded::start(reload.broker.clone(), inside, config, keep, shard, conat).await
+}
+
+/// How what answers administrators dials the broker, if there is anything for them.
+async fn dial_for_sys(
+    reload: &Reload,
+    inside: &Inside,
+    socketio: &SocketIo,
+    shards: &Shards,
+    stop: &CancellationToken,
+) -> Result<Option<Options>, Failure> {
+    let shards = shards.handles();
+    let Some(shard) = shards.first().filter(|_| socketio.is_wanted()) else {
+        return Ok(None);
+    };
+    let name = concat!("dialtone-sys/", env!("CARGO_PKG_VERSION"));
+    let dial = inside.dial(reload.broker.clone(), name, shard, stop.clone());
+    dial.await.map(Some)
+}
+
+/// The monitoring server, which shows the node of persist as well.
+fn watching(monitor: Option<Monitor>, streams: Option<&Embedded>) -> Option<Monitor> {
+    match (monitor, streams) {
+        (Some(monitor), Some(streams)) => {
+            Some(monitor.with(Arc::new(persist::Watched::new(streams.handle()))))
+        }
+        (monitor, _) => monitor,
     }
 }
 
@@ -387,106 +415,6 @@ impl Service {
                 name: cluster.name().to_owned(),
                 urls: urls(cluster.endpoints()),
             }),
-        }
-    }
-}
-
-/// What a process looks after beside its broker: when certificates end, and where other nodes are.
-struct Watch {
-    cluster: Option<dialtone_broker::cluster::Handle>,
-    /// A reload may change them.
-    seeds: watch::Receiver<Vec<Seed>>,
-    own: Own,
-    dns_servers: Vec<SocketAddr>,
-    /// What looks names up, where seeds have any.
-    names: Option<Names>,
-    tls: Option<ServerTls>,
-    keys: Option<Keys>,
-}
-
-impl Watch {
-    fn new(
-        settings: &Settings,
-        handle: &Handle,
-        tls: Option<&ServerTls>,
-        keys: Option<&Keys>,
-        seeds: watch::Receiver<Vec<Seed>>,
-    ) -> Result<Self, Failure> {
-        let cluster = handle.cluster();
-        let listens = cluster
-            .as_ref()
-            .map(dialtone_broker::cluster::Handle::endpoints);
-        let advertised = settings.cluster_advertise.value.iter();
-        let mut watch = Self {
-            cluster,
-            seeds,
-            own: Own::new(
-                listens.unwrap_or_default(),
-                advertised.map(|link| link.0.clone()).collect(),
-            ),
-            dns_servers: settings.cluster_dns_servers.value.clone(),
-            names: None,
-            tls: tls.cloned(),
-            keys: keys.filter(|keys| keys.files).cloned(),
-        };
-        if watch.cluster.is_some() {
-            watch.look_up(&settings.cluster_seeds.value)?;
-        }
-        Ok(watch)
-    }
-
-    /// Prepares to look names up, if there are any among the seeds.
-    fn look_up(&mut self, seeds: &[Seed]) -> anyhow::Result<()> {
-        if self.names.is_none() && seeds.iter().any(Seed::is_name) {
-            let names = Names::new(&self.dns_servers);
-            let names =
-                names.context("cannot look names up; cluster.dns_servers names the servers")?;
-            self.names = Some(names);
-        }
-        Ok(())
-    }
-
-    /// Goes on until `end`.
-    async fn run(mut self, end: CancellationToken) {
-        let (tls, keys) = (self.tls.take(), self.keys.take());
-        let listeners = async {
-            if let Some(tls) = &tls {
-                expiry::watch(tls, Shown::Clients, &end).await;
-            }
-        };
-        let node = async {
-            if let Some(keys) = &keys {
-                expiry::watch(&keys.server, Shown::Nodes, &end).await;
-            }
-        };
-        tokio::join!(self.discover(&end), listeners, node);
-    }
-
-    /// Tells the broker which nodes the seeds stand for, and looks names up again and again.
-    async fn discover(&mut self, end: &CancellationToken) {
-        let Some(cluster) = self.cluster.clone() else {
-            return;
-        };
-        loop {
-            let seeds = self.seeds.borrow_and_update().clone();
-            if let Err(error) = self.look_up(&seeds) {
-                tracing::error!("{error:#}");
-            }
-            let publish = |nodes| cluster.set_seeds(nodes);
-            let (own, names) = (self.own.clone(), self.names.clone());
-            let discovery = discovery::run(seeds, own, names, end.clone(), publish);
-            let looking_up = async {
-                discovery.await;
-                end.cancelled().await;
-            };
-            let changed = tokio::select! {
-                () = looking_up => return,
-                changed = self.seeds.changed() => changed,
-            };
-            if changed.is_err() {
-                // Nobody reloads any more: the broker has ended.
-                return;
-            }
         }
     }
 }

@@ -39,7 +39,7 @@ impl S3 {
             .spawn();
         let mut child = child.expect("this test needs python3");
         // It says other things as well.
-        let output = BufReader::new(child.stdout.take().unwrap()).lines();
+        let output = BufReader::new(child.stdout.take().expect("its output is a pipe")).lines();
         let port = output
             .map_while(Result::ok)
             .find_map(|line| line.strip_prefix("port ")?.parse().ok());
@@ -58,14 +58,18 @@ impl S3 {
     /// # Panics
     /// When the server refuses.
     pub fn bucket(&self, name: &str) {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).expect("the server listens");
         let request = format!(
             "PUT /{name} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 0\r\nConnection: close\r\n\
              Authorization: AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/s3/aws4_request\r\n\r\n"
         );
-        stream.write_all(request.as_bytes()).unwrap();
+        stream
+            .write_all(request.as_bytes())
+            .expect("the server reads");
         let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
+        stream
+            .read_to_string(&mut answer)
+            .expect("the server answers");
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     }
 }

@@ -251,11 +251,10 @@ impl Archive {
         let time = match point {
             Point::Newest => return self.latest().await,
             Point::Generation(generation) => {
-                let is_there = self.generations().await?.contains(&generation);
-                return match is_there {
-                    true => self.manifest(generation).await.map(Some),
-                    false => Ok(None),
-                };
+                if !self.generations().await?.contains(&generation) {
+                    return Ok(None);
+                }
+                return self.manifest(generation).await.map(Some);
             }
             Point::Time(time) => time,
         };

@@ -116,15 +116,7 @@ impl Log {
         let config = config.bounded();
         let failed =
             |error: std::io::Error| Error::Failed(format!("failed to open the log: {error}"));
-        if disk
-            .list()
-            .map_err(failed)?
-            .iter()
-            .any(|name| name == RESTORING)
-        {
-            let text = "a log was being restored into the folder, which was interrupted: restore it once more";
-            return Err(Error::Failed(text.to_owned()));
-        }
+        refuse_unrestored(&*disk)?;
         let reserve = config.reserve.then_some(config.segment_len_max);
         let opened = open::open(disk, reserve, config.open_segments_max).map_err(failed)?;
         let streams = Streams::default();
@@ -135,12 +127,7 @@ impl Log {
         for problem in &report.problems {
             tracing::error!("the log is damaged: {problem}");
         }
-        let expiries = Expiries::default();
-        for stream in streams.all() {
-            if let Some(due) = stream.state.lock().due {
-                expiries.add(due, stream.id);
-            }
-        }
+        let expiries = expiries_of(&streams);
         let segments = Arc::new(opened.segments);
         let queue = Arc::new(Queue::new(
             opened.end,
@@ -277,6 +264,31 @@ impl Inner {
         }
         self.workers.stop();
     }
+}
+
+/// When streams that nobody has loaded are to be looked at.
+fn expiries_of(streams: &Streams) -> Expiries {
+    let expiries = Expiries::default();
+    for stream in streams.all() {
+        let due = stream.state.lock().due;
+        if let Some(due) = due {
+            expiries.add(due, stream.id);
+        }
+    }
+    expiries
+}
+
+/// A log that was not restored to its end is none.
+fn refuse_unrestored(disk: &dyn Disk) -> Result<(), Error> {
+    let names = disk
+        .list()
+        .map_err(|error| Error::Failed(format!("failed to open the log: {error}")))?;
+    if names.iter().any(|name| name == RESTORING) {
+        let text =
+            "a log was being restored into the folder, which was interrupted: restore it once more";
+        return Err(Error::Failed(text.to_owned()));
+    }
+    Ok(())
 }
 
 impl Drop for Log {

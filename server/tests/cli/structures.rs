@@ -141,7 +141,7 @@ impl Open {
     }
 
     /// Something of each kind.
-    async fn write(&mut self, round: u32) {
+    async fn write(&self, round: u32) {
         let round = round.to_string();
         self.values.set("last", round.clone()).unwrap();
         self.values.set(&round, round.clone()).unwrap();
@@ -176,11 +176,9 @@ impl Open {
         assert_eq!(object, last.repeat(300_000).into_bytes());
 
         // Each record once, to the one who follows and to the one who works.
-        let seen = loop {
-            match self.news.next().await.unwrap().unwrap() {
-                Event::Record(record) => break record,
-                event => assert!(!matches!(event, Event::Removed(_)), "{event:?}"),
-            }
+        let event = self.news.next().await.unwrap().unwrap();
+        let Event::Record(seen) = &event else {
+            panic!("{event:?}");
         };
         assert_eq!(
             (seen.seq, &seen.payload[..]),

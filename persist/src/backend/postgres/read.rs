@@ -283,6 +283,21 @@ fn behind(prefix: &str) -> Option<String> {
     None
 }
 
+/// Streams of which something is over at `now`, or may be, the longest waiting first.
+pub(super) async fn due(pool: &PgPool, now: u64, limit: usize) -> Result<Vec<StreamName>, Error> {
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let rows = sqlx::query_as::<_, (String,)>(
+        "SELECT name FROM stream WHERE due <= $1 ORDER BY due LIMIT $2",
+    );
+    let rows = rows.bind(to_sql(now)).bind(limit).fetch_all(pool).await;
+    let rows = rows.map_err(|error| of(&error))?;
+    let name = |(name,)| {
+        StreamName::new(name)
+            .map_err(|error| Error::Corrupt(format!("the name of a stream: {error}")))
+    };
+    rows.into_iter().map(name).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -305,19 +320,4 @@ mod tests {
             Some(ORDER_CHARS)
         );
     }
-}
-
-/// Streams of which something is over at `now`, or may be, the longest waiting first.
-pub(super) async fn due(pool: &PgPool, now: u64, limit: usize) -> Result<Vec<StreamName>, Error> {
-    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    let rows = sqlx::query_as::<_, (String,)>(
-        "SELECT name FROM stream WHERE due <= $1 ORDER BY due LIMIT $2",
-    );
-    let rows = rows.bind(to_sql(now)).bind(limit).fetch_all(pool).await;
-    let rows = rows.map_err(|error| of(&error))?;
-    let name = |(name,)| {
-        StreamName::new(name)
-            .map_err(|error| Error::Corrupt(format!("the name of a stream: {error}")))
-    };
-    rows.into_iter().map(name).collect()
 }
