@@ -63,6 +63,8 @@ pub(crate) struct Outbox {
     /// Publishers that wait for the outbox to drain.
     drained: Notify,
     bounds: OutboxBounds,
+    /// Fragments do not let small messages pass.
+    in_order: bool,
 }
 
 /// The part of [`OutboxConfig`] that a push needs.
@@ -99,6 +101,8 @@ struct Queued {
 pub(crate) struct Lanes {
     pub(crate) bulk: bool,
     pub(crate) control: bool,
+    /// Whoever is at the other end expects messages in their order, whatever their size.
+    pub(crate) in_order: bool,
 }
 
 impl Lanes {
@@ -107,6 +111,7 @@ impl Lanes {
         Self {
             bulk: reader.has_lane(Lane::Bulk),
             control: reader.has_lane(Lane::Control),
+            in_order: false,
         }
     }
 }
@@ -138,6 +143,7 @@ impl Outbox {
             max: config.max_bytes,
             datagrams: config.datagrams_max,
         };
+        let in_order = lanes.in_order;
         let writing = Writing::new(writer, lanes);
         Self {
             queued: Mutex::new(Queued::new()),
@@ -151,6 +157,7 @@ impl Outbox {
             epoch: now(),
             drained: Notify::new(),
             bounds,
+            in_order,
         }
     }
 
@@ -194,7 +201,7 @@ impl Outbox {
             let added = self.hold(&mut queued, subscription, drop_oldest, section, unreliable);
             return self.pushed(&mut queued, added);
         }
-        let queue = if fragment.is_some() {
+        let queue = if fragment.is_some() && !self.in_order {
             &mut queued.bulk
         } else {
             &mut queued.interactive

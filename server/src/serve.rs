@@ -25,7 +25,6 @@ use crate::config::{
     Environment, Layer, Loaded, Origin, Problem, Raw, Settings, Sources, Strings as _,
 };
 use crate::exit::{Exit, Failure, Outcome};
-use crate::expiry::{self, Shown};
 use crate::lifecycle::{self, Ended, Signals};
 use crate::persist::{self, Embedded, Inside};
 use crate::print::note;
@@ -270,8 +269,8 @@ impl Service {
         let drain = CancellationToken::new();
         let grace = self.settings.drain_grace.value.get();
         let (counting, inviting) = (handle.clone(), self.announce.inviting);
-        // That of persist in this process is nobody's who has to move.
-        let own = u64::from(self.streams.is_some());
+        // Those of parts of this process are nobody's who has to move.
+        let own = u64::from(self.streams.is_some()) + u64::from(socketio.is_wanted());
         let say_draining = || {
             let text = draining_text(counting.status().connections.saturating_sub(own), grace);
             if inviting {

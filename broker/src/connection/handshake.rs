@@ -9,7 +9,7 @@ use bytes::Bytes;
 use dialtone_protocol::frame::{Close, Hello, Refused, Welcome};
 use dialtone_protocol::session::server::{Session, Step};
 use dialtone_protocol::{Code, Frame, Limits, Violation, codec, inbox};
-use dialtone_transport::{Batch, Connection, Info, Lane, Reader, Writer};
+use dialtone_transport::{Batch, Connection, Info, Kind, Lane, Reader, Writer};
 
 use super::{Conn, now};
 use crate::auth::{Offer, Principal};
@@ -183,7 +183,12 @@ fn welcome(
         since: Instant::now(),
     };
     let datagram_len_max = writer.datagram_len_max();
-    let outbox = Outbox::new(writer, Lanes::of(&reader), &shared.config.outbox);
+    let lanes = Lanes {
+        // Clients of the predecessor read one stream, and rely on its order.
+        in_order: info.kind == Kind::SocketIo,
+        ..Lanes::of(&reader)
+    };
+    let outbox = Outbox::new(writer, lanes, &shared.config.outbox);
     outbox.set_datagram_len_max(datagram_len_max);
     let peer = Arc::new(Peer::new(id, about, outbox));
     let frame = Frame::Welcome(Box::new(Welcome {

@@ -443,14 +443,20 @@ impl Pump {
 
     async fn publish(&mut self, seq: u64, data: Data) -> Result<(), End> {
         let headers = data.headers.with(SEQUENCE, seq);
-        let sent = self
+        let in_fragments = data.payload.len() > self.client.limits().fragment_len_max as usize;
+        let draft = self
             .client
             .message(self.peer.as_str())
             .headers(&headers)
             .encoding(data.encoding)
-            .payload(data.payload)
-            .publish();
-        sent.await.map_err(|error| {
+            .payload(data.payload);
+        // What follows a large message is not to overtake it: the other end would ask for it again.
+        let sent = if in_fragments {
+            draft.publish_acked().await.map(drop)
+        } else {
+            draft.publish().await
+        };
+        sent.map_err(|error| {
             tracing::debug!(%error, "a socket cannot send");
             End::Lost
         })

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use dialtone_client::persist::wire::{APPEND_RECORDS_MAX, Blob, Outcome, Select, What};
+use dialtone_client::persist::wire::{
+    APPEND_RECORDS_MAX, Blob, Outcome, Select, StoredRecord, What,
+};
 use dialtone_client::persist::{Persist, ReadOptions, Stream};
 use dialtone_client::{Encoding, Headers, Message};
 use futures_util::StreamExt as _;
@@ -307,28 +309,40 @@ async fn get_all(stream: &Stream, from: u64, to: Option<u64>, request: &Message)
             None => break,
         }
         if len >= BATCH_LEN {
-            put_batch(request, seq, &batch).await;
+            if !put_batch(request, seq, &batch).await {
+                return;
+            }
             seq += 1;
             batch.clear();
             len = 0;
         }
     }
     if !batch.is_empty() {
-        put_batch(request, seq, &batch).await;
+        if !put_batch(request, seq, &batch).await {
+            return;
+        }
         seq += 1;
     }
     let headers = Headers::new().with("seq", seq);
     answer(request, &headers, NOTHING.to_vec()).await;
 }
 
-async fn put_batch(
-    request: &Message,
-    seq: u64,
-    batch: &[dialtone_client::persist::wire::StoredRecord],
-) {
+/// Waits until the broker has passed the batch on, since a small message may overtake a large one; `false` when nobody
+/// waits for it any more.
+async fn put_batch(request: &Message, seq: u64, batch: &[StoredRecord]) -> bool {
     let rows: Vec<Row<'_>> = batch.iter().map(Row::of).collect();
     let headers = Headers::new().with("seq", seq);
-    answer(request, &headers, encode(&rows)).await;
+    let Ok(draft) = request.answer() else {
+        return false;
+    };
+    let draft = draft.encoding(Encoding::MessagePack).headers(&headers);
+    match draft.payload(encode(&rows)).publish_acked().await {
+        Ok(count) => count > 0,
+        Err(error) => {
+            tracing::debug!(%error, "records were not sent");
+            false
+        }
+    }
 }
 
 async fn delete(stream: &Stream, what: What, seqs: Option<Vec<u64>>) -> Result<Vec<u8>, Refusal> {

@@ -216,6 +216,22 @@ await run({
     }
   },
 
+  async "a small message does not overtake a large one"() {
+    const [client, other] = [await connect(), await connect()];
+    await subscribe(other, "size.x");
+    for (let i = 0; i < 20; i += 1) {
+      client.socket.emit("publish", ["size.x", random(), 0, 1, 0, Buffer.alloc(1_000_000, i)]);
+      client.socket.emit("publish", ["size.x", random(), 0, 1, 0, Buffer.alloc(1, i)]);
+    }
+    for (let i = 0; i < 20; i += 1) {
+      for (const length of [1_000_000, 1]) {
+        const { raw } = await message(other, "size.x");
+        assert.equal(raw.length, length);
+        assert.equal(raw[0], i);
+      }
+    }
+  },
+
   async "who leaves is gone for publishers"() {
     const [client, other] = [await connect(), await connect()];
     await subscribe(other, "gone.x");

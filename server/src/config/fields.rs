@@ -207,9 +207,9 @@ settings! {
         "Most subscriptions of a Socket.IO client.";
     socketio_hub_subscriptions_max: u32, "socketio.hub_subscriptions_max", |_: &Broker| count(socketio().hub_subscriptions_max), "52",
         "Most subscriptions of a Socket.IO client that is a hub.";
-    socketio_ping_interval: Span, "socketio.ping_interval", |_: &Broker| Span(socketio().ping_interval), "25100ms",
+    socketio_ping_interval: Span, "socketio.ping_interval", |_: &Broker| Span(socketio().ping_interval), "54s",
         "How often a Socket.IO client is asked whether it is there.";
-    socketio_ping_timeout: Span, "socketio.ping_timeout", |_: &Broker| Span(socketio().ping_timeout), "21s",
+    socketio_ping_timeout: Span, "socketio.ping_timeout", |_: &Broker| Span(socketio().ping_timeout), "53s",
         "How long its answer may take.";
     cluster_name: Option<String>, "cluster.name", |_: &Broker| None, "prod",
         "Name of the cluster that this node belongs to; the same on all its nodes. Empty: the node stands alone.";

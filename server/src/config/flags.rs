@@ -189,6 +189,7 @@ fn heading(table: &str) -> &'static str {
         "limits" => "Limits of a connection",
         "outbox" => "Slow consumers",
         "timing" => "Timing",
+        "socketio" => "Existing clients",
         "cluster" => "Cluster",
         "persist" => "Streams",
         _ => "Broker",
