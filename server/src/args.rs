@@ -37,7 +37,7 @@ pub(crate) use stream::{
 
 #[expect(clippy::doc_markdown, reason = "help texts are shown as they stand")]
 mod serve;
-pub(crate) use serve::{Broker, Persist, Serve, Up};
+pub(crate) use serve::{Broker, Persist, Proxy, Serve, Up};
 
 /// Everything that can stand behind `dialtone`.
 #[derive(Debug, Parser)]
@@ -90,6 +90,8 @@ pub(crate) enum Command {
     Cluster(Box<Cluster>),
     /// Run a node of the persist service: durable streams
     Persist(Box<Persist>),
+    /// Run a proxy: HTTP and WebSocket to the servers of projects
+    Proxy(Box<Proxy>),
     /// Show, check and explain the configuration of a broker
     Config(Config),
     /// Make the hash of a password or token for a users file
@@ -136,7 +138,9 @@ pub(crate) enum Command {
 const GROUPS: [(&str, &[&str]); 5] = [
     (
         "Run",
-        &["up", "broker", "cluster", "persist", "config", "passwd"],
+        &[
+            "up", "broker", "cluster", "persist", "proxy", "config", "passwd",
+        ],
     ),
     ("Use", &["pub", "sub", "request", "reply", "interest"]),
     ("Keep", &["stream", "kv", "object"]),

@@ -16,6 +16,7 @@ mod messaging;
 mod namespaces;
 mod nodes;
 mod process;
+mod proxy;
 mod rolling;
 mod signals;
 mod streams;
