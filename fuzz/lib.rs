@@ -38,6 +38,9 @@ pub use broker::connection;
 mod link;
 pub use link::link;
 
+mod proxy;
+pub use proxy::{proxy_head, proxy_path};
+
 /// A target: its name, which is also the name of its corpus, and what it does with an input.
 pub type Target = (&'static str, fn(&[u8]));
 
@@ -53,6 +56,8 @@ pub const TARGETS: &[Target] = &[
     ("http_upgrade", http_upgrade),
     ("connection", connection),
     ("link", link),
+    ("proxy_path", proxy_path),
+    ("proxy_head", proxy_head),
 ];
 
 /// The `main` of a target's binary: libFuzzer's under `cargo fuzz`, else one that replays the files

@@ -13,7 +13,7 @@ use std::convert::Infallible;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf as _, Bytes};
+use bytes::{Buf, Bytes};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::Full;
 
@@ -86,7 +86,7 @@ impl HttpBody for Body {
             Inner::File(file) => ready!(file.poll_frame(cx, this.record.as_deref_mut())),
         };
         if let (Some(record), Some(Ok(frame))) = (&mut this.record, &frame) {
-            let len = frame.data_ref().map_or(0, |data| data.remaining());
+            let len = frame.data_ref().map_or(0, Buf::remaining);
             record.entry.sent += u64::try_from(len).unwrap_or(u64::MAX);
         }
         Poll::Ready(frame)

@@ -30,7 +30,7 @@ pub struct Config {
     pub brokers: Vec<SocketAddr>,
     /// Which credentials are ours.
     pub names: Names,
-    /// Web origins whose pages may open WebSockets, beside those of the same host.
+    /// Web origins whose pages may open web sockets, beside those of the same host.
     pub allowed_origins: Vec<String>,
     /// Whether `Forwarded` and `X-Forwarded-*` of requests are believed: a trusted proxy stands in front.
     pub trust_forwarded: bool,
@@ -42,7 +42,7 @@ pub struct Config {
     pub refusal_ttl: Duration,
     /// How long an address that [`Targets`](crate::Targets) gave is used.
     pub target_ttl: Duration,
-    /// How long requests in progress and WebSockets may go on when the proxy stops.
+    /// How long requests in progress and web sockets may go on when the proxy stops.
     pub drain_grace: Duration,
     /// Deadlines.
     pub timing: Timing,
@@ -115,10 +115,11 @@ impl Default for Timing {
 
 /// Bounds.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_field_names, reason = "each is a bound, and says so")]
 pub struct Limits {
     /// Connections of clients at the same time; further ones wait in the kernel's queue.
     pub connections_max: u32,
-    /// Requests and WebSockets in progress within one project.
+    /// Requests and web sockets in progress within one project.
     pub project_requests_max: u32,
     /// Longest head of a request, in bytes.
     pub head_len_max: u32,

@@ -174,6 +174,10 @@ impl Refusal {
     }
 
     /// When a program may try again.
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "only some pass by themselves"
+    )]
     pub const fn retry(&self) -> Option<Duration> {
         match self {
             Self::Starting(retry) => Some(*retry),

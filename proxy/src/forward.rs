@@ -115,12 +115,12 @@ impl Exchange<'_> {
         self.check_len(incoming.headers())?;
         let credentials = request::take_credentials(incoming.headers_mut(), &config.names);
         // A key is no cookie: no page of another site can send it.
-        if upgrade == Upgrade::WebSocket && !credentials.cookies.is_empty() {
-            if let Some(origin) =
+        if upgrade == Upgrade::WebSocket
+            && !credentials.cookies.is_empty()
+            && let Some(origin) =
                 request::foreign_origin(incoming.headers(), &host, &config.allowed_origins)
-            {
-                return Err(Refusal::Origin(origin));
-            }
+        {
+            return Err(Refusal::Origin(origin));
         }
         let level = match target.want {
             Want::File(_) => Level::Read,
@@ -395,7 +395,7 @@ impl Exchange<'_> {
         };
         let unsent = match wait.answer(&mut sender, outward).await? {
             Ok(answer) => return Ok((answer, Some(sender))),
-            Err(Failed { unsent, .. }) if reused => {
+            Err(Failed { unsent }) if reused => {
                 unsent.or_else(|| again.map(|head| Request::from_parts(head, Upload::Empty)))
             }
             Err(_) => None,
@@ -421,7 +421,7 @@ impl Exchange<'_> {
             Ok(answer) => Ok((answer, Some(fresh))),
             Err(_) => Err(progress
                 .failure(config.limits.body_len_max)
-                .unwrap_or(Refusal::Broken(service.clone()))),
+                .unwrap_or_else(|| Refusal::Broken(service.clone()))),
         }
     }
 

@@ -307,7 +307,8 @@ impl Grants {
     async fn ask_again(&self, key: Arc<Key>) {
         if let Err(error) = self.ask(Arc::clone(&key)).await {
             tracing::warn!(project = %key.project, %error, "access ends, since it cannot be checked");
-            if let Some(entry) = self.entries.lock().remove(&key) {
+            let removed = self.entries.lock().remove(&key);
+            if let Some(entry) = removed {
                 entry.known.end();
             }
         }

@@ -38,6 +38,7 @@ mod socket;
 mod body;
 mod forward;
 mod pool;
+mod quiet;
 mod tunnel;
 mod upgrade;
 

@@ -189,7 +189,7 @@ impl Shared {
             match open(destination) {
                 Ok(fresh) => *out = fresh,
                 Err(error) => {
-                    tracing::error!(%error, "the access log cannot be opened again; the old file is used")
+                    tracing::error!(%error, "the access log cannot be opened again; the old file is used");
                 }
             }
         }

@@ -7,6 +7,82 @@ use std::time::Duration;
 /// Upper bounds of the times to the first byte of an answer, in milliseconds.
 const BOUNDS: [u64; 12] = [1, 2, 5, 10, 25, 50, 100, 250, 500, 1_000, 5_000, 30_000];
 
+/// Name, type and description of each counter and gauge.
+const SIMPLE: [(&str, &str, &str, Gauge); 13] = [
+    ("connections", "gauge", "Connections of clients.", |m| {
+        &m.connections
+    }),
+    (
+        "connections_total",
+        "counter",
+        "Connections of clients so far.",
+        |m| &m.connections_total,
+    ),
+    ("requests", "gauge", "Requests in progress.", |m| {
+        &m.requests
+    }),
+    (
+        "websockets",
+        "gauge",
+        "WebSockets to projects and brokers.",
+        |m| &m.tunnels,
+    ),
+    ("websockets_total", "counter", "WebSockets so far.", |m| {
+        &m.tunnels_total
+    }),
+    (
+        "received_bytes_total",
+        "counter",
+        "Bytes of bodies and WebSockets from clients.",
+        |m| &m.received_bytes,
+    ),
+    (
+        "sent_bytes_total",
+        "counter",
+        "Bytes of bodies and WebSockets to clients.",
+        |m| &m.sent_bytes,
+    ),
+    (
+        "upstream_connections_total",
+        "counter",
+        "Connections made to servers.",
+        |m| &m.upstream_connects,
+    ),
+    (
+        "upstream_reuses_total",
+        "counter",
+        "Requests over a connection that was there.",
+        |m| &m.upstream_reuses,
+    ),
+    (
+        "upstream_failures_total",
+        "counter",
+        "Servers that could not be reached or broke off.",
+        |m| &m.upstream_failures,
+    ),
+    (
+        "cookies_refused_total",
+        "counter",
+        "Cookies that projects may not set.",
+        |m| &m.cookies_refused,
+    ),
+    (
+        "access_ended_total",
+        "counter",
+        "Requests and WebSockets ended because access ended.",
+        |m| &m.ended,
+    ),
+    (
+        "log_lines_lost_total",
+        "counter",
+        "Lines of the access log that could not be written.",
+        |m| &m.log_lines_lost,
+    ),
+];
+
+/// One of the numbers.
+type Gauge = fn(&Metrics) -> &AtomicU64;
+
 /// Counters and gauges. All of them begin with zero and are changed from any thread.
 #[derive(Debug, Default)]
 pub struct Metrics {
@@ -82,12 +158,12 @@ impl Metrics {
         get(&self.connections)
     }
 
-    /// Requests in progress at present, WebSockets not among them.
+    /// Requests in progress at present, web sockets not among them.
     pub fn requests(&self) -> u64 {
         get(&self.requests)
     }
 
-    /// WebSockets at present.
+    /// web sockets at present.
     pub fn tunnels(&self) -> u64 {
         get(&self.tunnels)
     }
@@ -100,81 +176,7 @@ impl Metrics {
     /// Everything in the Prometheus text format, version 0.0.4.
     pub fn text(&self) -> String {
         let mut out = String::with_capacity(4096);
-        for (name, kind, help, counter) in [
-            (
-                "connections",
-                "gauge",
-                "Connections of clients.",
-                &self.connections,
-            ),
-            (
-                "connections_total",
-                "counter",
-                "Connections of clients so far.",
-                &self.connections_total,
-            ),
-            ("requests", "gauge", "Requests in progress.", &self.requests),
-            (
-                "websockets",
-                "gauge",
-                "WebSockets to projects and brokers.",
-                &self.tunnels,
-            ),
-            (
-                "websockets_total",
-                "counter",
-                "WebSockets so far.",
-                &self.tunnels_total,
-            ),
-            (
-                "received_bytes_total",
-                "counter",
-                "Bytes of bodies and WebSockets from clients.",
-                &self.received_bytes,
-            ),
-            (
-                "sent_bytes_total",
-                "counter",
-                "Bytes of bodies and WebSockets to clients.",
-                &self.sent_bytes,
-            ),
-            (
-                "upstream_connections_total",
-                "counter",
-                "Connections made to servers.",
-                &self.upstream_connects,
-            ),
-            (
-                "upstream_reuses_total",
-                "counter",
-                "Requests over a connection that was there.",
-                &self.upstream_reuses,
-            ),
-            (
-                "upstream_failures_total",
-                "counter",
-                "Servers that could not be reached or broke off.",
-                &self.upstream_failures,
-            ),
-            (
-                "cookies_refused_total",
-                "counter",
-                "Cookies that projects may not set.",
-                &self.cookies_refused,
-            ),
-            (
-                "access_ended_total",
-                "counter",
-                "Requests and WebSockets ended because access ended.",
-                &self.ended,
-            ),
-            (
-                "log_lines_lost_total",
-                "counter",
-                "Lines of the access log that could not be written.",
-                &self.log_lines_lost,
-            ),
-        ] {
+        for (name, kind, help, gauge) in SIMPLE {
             line(
                 &mut out,
                 format_args!(
@@ -183,7 +185,7 @@ impl Metrics {
             );
             line(
                 &mut out,
-                format_args!("dialtone_proxy_{name} {}", get(counter)),
+                format_args!("dialtone_proxy_{name} {}", get(gauge(self))),
             );
         }
         let name = "dialtone_proxy_responses_total";

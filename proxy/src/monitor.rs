@@ -76,8 +76,9 @@ impl Monitor {
                         (self.proxy.clone(), draining.clone(), stop.child_token());
                     tracker.spawn(async move {
                         let served = timeout(CONNECTION_AGE_MAX, serve(stream, proxy, draining));
-                        // A connection that is cut off asks again.
-                        drop(stop.run_until_cancelled(served).await);
+                        if stop.run_until_cancelled(served).await.is_none() {
+                            tracing::debug!("a connection to the monitoring server was cut off");
+                        }
                         drop(slot);
                     });
                 }

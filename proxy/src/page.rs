@@ -69,6 +69,10 @@ pub(crate) fn with_slash(path: &str, query: Option<&str>) -> Response<Body> {
     response
 }
 
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "only some refusals have headers of their own"
+)]
 fn answer(refusal: &Refusal, form: Form) -> Response<Body> {
     let (text, kind) = match form {
         Form::Html => (html(refusal), "text/html; charset=utf-8"),
@@ -113,14 +117,11 @@ fn answer(refusal: &Refusal, form: Form) -> Response<Body> {
 
 fn html(refusal: &Refusal) -> String {
     let status = refusal.status();
-    let refresh = match refusal {
-        Refusal::Starting(retry) => {
-            format!(
-                "<meta http-equiv=\"refresh\" content=\"{}\">",
-                retry.as_secs().max(1)
-            )
-        }
-        _ => String::new(),
+    let refresh = if let Refusal::Starting(retry) = refusal {
+        let seconds = retry.as_secs().max(1);
+        format!("<meta http-equiv=\"refresh\" content=\"{seconds}\">")
+    } else {
+        String::new()
     };
     let what = escaped(&sentence(&refusal.to_string()));
     format!(

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -24,6 +25,7 @@ use crate::config::{Config, Listen};
 use crate::forward;
 use crate::metrics::{Held, Metrics, add};
 use crate::pool::Shard;
+use crate::quiet::Quiet;
 use crate::site::Site;
 use crate::socket::{Socket, Stream};
 
@@ -89,7 +91,7 @@ impl Door {
             };
             match accepted {
                 Ok((stream, address, slot)) => {
-                    self.hand_over(&site, worker, (stream, address, slot), &stop)
+                    self.hand_over(&site, worker, (stream, address, slot), &stop);
                 }
                 Err(error) => {
                     tracing::warn!(%error, "a connection cannot be accepted");
@@ -140,8 +142,12 @@ impl Door {
         site.tracker.spawn_on(
             async move {
                 let served = serve(task_site, shard, Arc::new(client), stream, acceptor, stop);
-                if cut.run_until_cancelled(served).await.is_none() {
-                    tracing::debug!(client = %address, "a connection was cut off");
+                tokio::select! {
+                    biased;
+                    () = served => {}
+                    () = Quiet::new(cut.cancelled_owned()) => {
+                        tracing::debug!(client = %address, "a connection was cut off");
+                    }
                 }
             },
             &worker.runtime,
@@ -171,24 +177,26 @@ async fn serve(
     let head = site.config.timing.head;
     let at = Arc::clone(&client);
     let service = service_fn(move |request: Request<Incoming>| {
-        let answer = forward::answer(
+        // hyper moves the future about; a pointer is quickly moved.
+        let answer = Box::pin(forward::answer(
             Arc::clone(&site),
             Arc::clone(&shard),
             Arc::clone(&client),
             request,
-        );
-        async move { Ok::<_, Infallible>(answer.await) }
+        ));
+        answer.map(Ok::<_, Infallible>)
     });
     let mut connection =
         pin!(builder.serve_connection_with_upgrades(TokioIo::new(socket), service));
     let mut watch = pin!(sleep(head));
+    let mut stopped = Quiet::new(stop.cancelled_owned());
     let mut seen = 0;
     let mut is_ending = false;
     let ended = loop {
         tokio::select! {
             biased;
             ended = connection.as_mut() => break ended,
-            () = stop.cancelled(), if !is_ending => {
+            () = &mut stopped, if !is_ending => {
                 is_ending = true;
                 connection.as_mut().graceful_shutdown();
             }

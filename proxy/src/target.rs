@@ -233,14 +233,14 @@ mod tests {
     }
 
     #[track_caller]
-    fn server(base: &str, path: &str, wanted: Service, sees: &str, scope: &str) {
+    fn server(base: &str, path: &str, wanted: &Service, sees: &str, scope: &str) {
         let target = target(base, path);
         assert_eq!(target.project.to_string(), ID);
         assert_eq!(target.scope, scope);
         match target.want {
             Want::Server { service, seen, .. } => {
-                assert_eq!(service, wanted);
-                assert_eq!(&path[seen], sees);
+                assert_eq!(service, *wanted);
+                assert_eq!(path.get(seen), Some(sees));
             }
             Want::File(file) => panic!("a file: {file}"),
         }
@@ -254,7 +254,7 @@ mod tests {
         server(
             "",
             path,
-            Service::Port(8888),
+            &Service::Port(8888),
             path,
             &format!("/{ID}/port/8888/"),
         );
@@ -262,7 +262,7 @@ mod tests {
         server(
             "/app",
             &path,
-            lab(),
+            &lab(),
             &path,
             &format!("/app/{ID}/port/jupyterlab/"),
         );
@@ -270,14 +270,14 @@ mod tests {
         server(
             "",
             &path,
-            Service::Port(3000),
+            &Service::Port(3000),
             "/a/b",
             &format!("/{ID}/server/3000/"),
         );
         let path = format!("/{ID}/server/jupyterlab/");
-        server("", &path, lab(), "/", &format!("/{ID}/server/jupyterlab/"));
+        server("", &path, &lab(), "/", &format!("/{ID}/server/jupyterlab/"));
         let path = format!("/{ID}/raw/a/b.html");
-        server("", &path, Service::Raw, &path, &format!("/{ID}/raw/"));
+        server("", &path, &Service::Raw, &path, &format!("/{ID}/raw/"));
     }
 
     #[test]

@@ -48,7 +48,7 @@ pub(crate) use stream::{
 
 #[expect(clippy::doc_markdown, reason = "help texts are shown as they stand")]
 mod serve;
-pub(crate) use serve::{Broker, Persist, Serve, Up};
+pub(crate) use serve::{Broker, Persist, Proxy, Serve, Up};
 
 /// Everything that can stand behind `dialtone`.
 #[derive(Debug, Parser)]
@@ -105,6 +105,8 @@ pub(crate) enum Command {
     Hub(Box<Hub>),
     /// Accounts, settings and tables of a hub's database
     Admin(Box<Admin>),
+    /// Run a proxy: HTTP and WebSocket to the servers of projects
+    Proxy(Box<Proxy>),
     /// Show, check and explain the configuration of a broker
     Config(Config),
     /// Make the hash of a password or token for a users file
@@ -152,7 +154,7 @@ const GROUPS: [(&str, &[&str]); 5] = [
     (
         "Run",
         &[
-            "up", "broker", "cluster", "persist", "hub", "admin", "config", "passwd",
+            "up", "broker", "cluster", "persist", "hub", "admin", "proxy", "config", "passwd",
         ],
     ),
     ("Use", &["pub", "sub", "request", "reply", "interest"]),

@@ -43,6 +43,10 @@ pub(crate) fn run(cli: Cli) -> Outcome {
         Command::Persist(args) => persist::run(args, &log),
         Command::Hub(args) => hub::run(args, &log),
         Command::Admin(args) => client(&log, admin::run(*args)),
+        Command::Proxy(args) => {
+            start_logs_at(&log, "info")?;
+            crate::proxy::run(*args)
+        }
         Command::Config(args) => config::run(args, &log),
         Command::Passwd(args) => passwd::run(&args),
         Command::Context(args) => context::run(args),
@@ -81,11 +85,15 @@ fn client(log: &LogArgs, work: impl Future<Output = Outcome>) -> Outcome {
 }
 
 fn start_logs(log: &LogArgs) -> Outcome {
+    start_logs_at(log, "warn")
+}
+
+fn start_logs_at(log: &LogArgs, default: &str) -> Outcome {
     let level = log
         .log_level
         .clone()
         .or_else(|| Environment.get("DIALTONE_LOG"));
-    let level = level.as_deref().unwrap_or("warn");
+    let level = level.as_deref().unwrap_or(default);
     telemetry::parse(level).map_err(|error| Failure::new(Exit::Usage, error))?;
     telemetry::start(level, log.log_format.unwrap_or(Format::Text))?;
     Ok(())

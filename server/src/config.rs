@@ -182,7 +182,9 @@ fn from_environment(
     for name in strings.names() {
         let known =
             OTHERS.contains(&name.as_str()) || FIELDS.iter().any(|field| field.env() == name);
-        if name.starts_with(PREFIX) && !known {
+        // Those of a proxy are looked at by the proxy.
+        let is_proxys = name.starts_with("DIALTONE_PROXY_");
+        if name.starts_with(PREFIX) && !known && !is_proxys {
             let text = "no setting has this name".to_owned();
             warnings.push(Problem {
                 origin: Origin::Env(name),

@@ -28,6 +28,7 @@ mod payload;
 mod persist;
 mod print;
 mod profile;
+mod proxy;
 mod reload;
 mod serve;
 mod shards;

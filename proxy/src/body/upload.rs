@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
-use bytes::{Buf as _, Bytes};
+use bytes::{Buf, Bytes};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 
@@ -106,7 +106,7 @@ impl Uploading {
                 if let Err(over) = self.watch.moved() {
                     return self.over(over);
                 }
-                let len = frame.data_ref().map_or(0, |data| data.remaining());
+                let len = frame.data_ref().map_or(0, Buf::remaining);
                 let len = u64::try_from(len).unwrap_or(u64::MAX);
                 let sum = self
                     .progress

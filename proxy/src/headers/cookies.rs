@@ -86,9 +86,7 @@ pub(crate) fn scoped(cookie: &[u8], scope: &str, names: &[String]) -> Option<Hea
             continue;
         }
         if key.eq_ignore_ascii_case(b"path") {
-            path = attribute
-                .get(key.len()..)
-                .map(|rest| rest.trim_ascii_start());
+            path = attribute.get(key.len()..).map(<[u8]>::trim_ascii_start);
             continue;
         }
         out.extend_from_slice(b"; ");

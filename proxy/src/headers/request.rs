@@ -237,8 +237,8 @@ mod tests {
     }
 
     #[track_caller]
-    fn checked(uri: &str, lines: &[(&str, &str)]) -> Result<String, String> {
-        let uri = uri.parse().unwrap();
+    fn checked(uri: &'static str, lines: &[(&str, &str)]) -> Result<String, String> {
+        let uri = Uri::from_static(uri);
         check(&Method::POST, &uri, Version::HTTP_11, &headers(lines))
             .map_err(|refusal| refusal.to_string())
     }

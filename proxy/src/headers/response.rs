@@ -81,7 +81,7 @@ fn scope_cookies(headers: &mut HeaderMap, source: Source<'_>) -> u64 {
 fn relocated(place: &HeaderValue, source: Source<'_>) -> Option<HeaderValue> {
     let text = place.to_str().ok()?;
     let path = match text.split_once("://") {
-        Some((scheme, rest)) if matches!(scheme, "http" | "https") => {
+        Some(("http" | "https", rest)) => {
             let (host, _) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
             if !host.eq_ignore_ascii_case(source.host) {
                 return None;

@@ -259,10 +259,11 @@ fn some(len: usize) -> io::Result<usize> {
 
 /// An end that has gone need not be told that there is no more.
 fn gone_is_closed(error: io::Error) -> io::Result<()> {
-    match error.kind() {
-        io::ErrorKind::NotConnected
-        | io::ErrorKind::BrokenPipe
-        | io::ErrorKind::ConnectionReset => Ok(()),
-        _ => Err(error),
-    }
+    let is_gone = [
+        io::ErrorKind::NotConnected,
+        io::ErrorKind::BrokenPipe,
+        io::ErrorKind::ConnectionReset,
+    ]
+    .contains(&error.kind());
+    if is_gone { Ok(()) } else { Err(error) }
 }

@@ -36,9 +36,9 @@ impl AsyncWrite for Wrapped {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        bytes: &[u8],
+        buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, bytes)
+        Pin::new(&mut self.0).poll_write(cx, buf)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -175,7 +175,7 @@ async fn silence_ends_a_tunnel_and_talk_does_not() {
     let (outer, server) = tokio::io::duplex(64);
     let (mut client, mut server) = (client, server);
     let ended = CancellationToken::new();
-    let idle = Duration::from_secs(60);
+    let idle = Duration::from_mins(1);
     let passing = pass(
         Side::new(Duplex(inner), Bytes::new()),
         Side::new(Duplex(outer), Bytes::new()),
@@ -217,9 +217,9 @@ impl AsyncWrite for Duplex {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        bytes: &[u8],
+        buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, bytes)
+        Pin::new(&mut self.0).poll_write(cx, buf)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -28,12 +28,23 @@ Examples:
   DIALTONE_LISTEN=ws://0.0.0.0:80 dialtone config check --config broker.toml --threads 4")]
     Check(ConfigCheck),
     /// Print a configuration file with every setting explained and at its default
-    Sample,
+    Sample(ConfigSample),
+}
+
+/// `dialtone config sample`
+#[derive(Debug, Args)]
+pub(crate) struct ConfigSample {
+    /// That of a proxy
+    #[arg(long)]
+    pub(crate) proxy: bool,
 }
 
 /// `dialtone config check`
 #[derive(Debug, Args)]
 pub(crate) struct ConfigCheck {
+    /// Check the configuration of a proxy: its file and environment
+    #[arg(long)]
+    pub(crate) proxy: bool,
     /// File with the configuration, as TOML [env: DIALTONE_CONFIG]
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,

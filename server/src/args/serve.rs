@@ -87,6 +87,37 @@ pub(crate) struct Persist {
     pub(crate) settings: crate::config::StreamFlags,
 }
 
+/// `dialtone proxy`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Passes requests to {base}/PROJECT/port/PORT/…, …/server/NAME/…, …/raw/… and …/files/… on to the servers
+and files of projects, which stand in the configuration file with those who may use them, and requests
+to {base}/conat/ to a broker. `dialtone config sample --proxy` prints a file that explains everything.
+
+Signals:
+  TERM, INT   let what is under way come to its end within --drain-grace; again: stop at once
+  HUP         read projects, users and certificates again, open the access log again; connections
+              stay, unless access has ended
+
+Examples:
+  dialtone proxy --config /etc/dialtone/proxy.toml
+  dialtone proxy --config proxy.toml --listen https://0.0.0.0:443 --tls-cert cert.pem --tls-key key.pem
+  dialtone proxy --listen http://127.0.0.1:4470 --brokers 127.0.0.1:4480 --monitor 127.0.0.1:4471")]
+pub(crate) struct Proxy {
+    /// File with settings, projects and users, as TOML [env: DIALTONE_PROXY_CONFIG]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// When ready, write URLs and process number to this file, as JSON
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ready_file: Option<PathBuf>,
+    /// When ready, print the same as one line of JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// The settings.
+    #[command(flatten)]
+    pub(crate) settings: crate::proxy::Flags,
+}
+
 /// `dialtone broker`
 #[derive(Debug, Args)]
 #[command(after_help = "\

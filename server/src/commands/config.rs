@@ -16,10 +16,16 @@ use crate::{assemble, cluster, serve};
 /// `dialtone config`
 pub(super) fn run(args: Config, log: &LogArgs) -> Outcome {
     match args.command {
+        ConfigCommand::Check(args) if args.proxy => check_proxy(args),
         ConfigCommand::Check(args) => check(args, log),
-        ConfigCommand::Sample => {
+        ConfigCommand::Sample(args) => {
             let mut out = Output::stdout();
-            out.write_all(sample().as_bytes())?;
+            let text = if args.proxy {
+                crate::proxy::sample()
+            } else {
+                sample()
+            };
+            out.write_all(text.as_bytes())?;
             Ok(out.flush()?)
         }
     }
@@ -36,8 +42,34 @@ fn check(args: ConfigCheck, log: &LogArgs) -> Outcome {
     for notice in &notices {
         note(format_args!("{} {notice}", paint.bold("warning:")));
     }
-    for problem in &problems {
-        note(format_args!("{} {problem}", paint.red("wrong:")));
+    verdict(&problems)
+}
+
+/// The same for a proxy, whose settings are not among the flags here.
+fn check_proxy(args: ConfigCheck) -> Outcome {
+    let sources = crate::proxy::Sources {
+        file: args.config,
+        ..Default::default()
+    };
+    let loaded = sources.load(&Environment);
+    let mut out = Output::stdout();
+    out.write_all(crate::proxy::resolved(&loaded.settings, &loaded.site).as_bytes())?;
+    out.flush()?;
+    for warning in &loaded.warnings {
+        note(format_args!(
+            "{} {warning}",
+            Paint::stderr().bold("warning:")
+        ));
+    }
+    let mut problems: Vec<_> = loaded.problems.iter().map(ToString::to_string).collect();
+    problems.extend(loaded.unopened());
+    verdict(&problems)
+}
+
+/// Tells what is wrong, and how many of it there are.
+fn verdict(problems: &[String]) -> Outcome {
+    for problem in problems {
+        note(format_args!("{} {problem}", Paint::stderr().red("wrong:")));
     }
     match problems.len() {
         0 => Ok(()),

@@ -22,6 +22,7 @@ mod namespaces;
 mod nodes;
 mod persist;
 mod process;
+mod proxy;
 mod rolling;
 mod signals;
 mod streams;

@@ -177,7 +177,7 @@ impl Open {
 
         // Each record once, to the one who follows and to the one who works.
         let event = self.news.next().await.unwrap().unwrap();
-        let Event::Record(seen) = &event else {
+        let Event::Record { record: seen, .. } = &event else {
             panic!("{event:?}");
         };
         assert_eq!(
