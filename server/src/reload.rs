@@ -78,11 +78,7 @@ impl Reload {
             self.broker.set_limits(limits);
             tracing::info!("new limits apply to new connections");
         }
-        let seeds = &loaded.settings.cluster_seeds.value;
-        if *seeds != self.settings.cluster_seeds.value {
-            tracing::info!(count = seeds.len(), "other seeds are used from now on");
-            self.seeds.send_replace(seeds.clone());
-        }
+        self.take_seeds(&loaded.settings);
         let level = &loaded.settings.log_level.value;
         if *level != self.settings.log_level.value {
             match self.logs.set_level(level) {
@@ -93,6 +89,14 @@ impl Reload {
         self.settings
             .take(loaded.settings, |key| LIVE.contains(&key));
         true
+    }
+
+    fn take_seeds(&self, newer: &Settings) {
+        let seeds = &newer.cluster_seeds.value;
+        if *seeds != self.settings.cluster_seeds.value {
+            tracing::info!(count = seeds.len(), "other seeds are used from now on");
+            self.seeds.send_replace(seeds.clone());
+        }
     }
 
     fn warn_about_fixed(&self, newer: &Settings) {

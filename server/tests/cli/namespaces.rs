@@ -118,14 +118,16 @@ impl Network {
                 .spawn()
                 .map_err(|error| format!("python3: {error}"))?;
             let mut said = String::new();
-            let stdout = cable.stdout.take().unwrap();
-            BufReader::new(stdout).read_line(&mut said).unwrap();
+            let stdout = cable.stdout.take().expect("a pipe was asked for");
+            let read = BufReader::new(stdout).read_line(&mut said);
+            read.map_err(|error| error.to_string())?;
             let is_ready = said.trim() == "ready";
             if !is_ready {
                 let mut why = String::new();
-                let mut stderr = cable.stderr.take().unwrap();
-                stderr.read_to_string(&mut why).unwrap();
-                cable.wait().unwrap();
+                let mut stderr = cable.stderr.take().expect("a pipe was asked for");
+                let read = stderr.read_to_string(&mut why);
+                read.map_err(|error| error.to_string())?;
+                cable.wait().map_err(|error| error.to_string())?;
                 return Err(why.lines().last().unwrap_or("no reason").to_owned());
             }
             self.cables.push(cable);

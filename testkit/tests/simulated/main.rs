@@ -104,8 +104,8 @@ fn run<F: Future>(seed: u64, test: impl Fn(u64) -> F) {
 struct Simulated(Instant);
 
 impl FormatTime for Simulated {
-    fn format_time(&self, out: &mut Writer<'_>) -> std::fmt::Result {
-        write!(out, "{:>10.3}s", self.0.elapsed().as_secs_f64())
+    fn format_time(&self, w: &mut Writer<'_>) -> std::fmt::Result {
+        write!(w, "{:>10.3}s", self.0.elapsed().as_secs_f64())
     }
 }
 

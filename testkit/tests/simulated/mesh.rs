@@ -2,6 +2,11 @@
 //!
 //! `DIALTONE_SEEDS=1000 cargo nextest run -p dialtone-testkit mesh` plays a thousand seeds of each.
 
+#![expect(
+    clippy::print_stdout,
+    reason = "how much was played is for who reads along"
+)]
+
 use dialtone_broker::Config;
 use dialtone_broker::cluster::{self, Trust};
 use dialtone_testkit::recorder::{Event, difference};

@@ -166,7 +166,9 @@ impl LinkConn {
                 let subject = subject_range(view, end);
                 work.run.begin(route, self.reach, subject, section);
             }
-            found => self.deliver_singly(found, view, asked, work),
+            found @ (Found::Route(_) | Found::Inbox(_) | Found::Elsewhere(_) | Found::Nobody) => {
+                self.deliver_singly(found, view, asked, work);
+            }
         }
     }
 
