@@ -105,7 +105,7 @@ pub async fn run(
                 migration: migration.as_ref(),
                 config,
             };
-            match stop.run_until_cancelled(mover.run()).await {
+            match stop.run_until_cancelled(Box::pin(mover.run())).await {
                 Some(Ok(Outcome::Finished)) => {}
                 Some(Ok(Outcome::FailuresLeft)) => left = true,
                 Some(Err(Lost)) | None => return,

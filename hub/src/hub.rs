@@ -80,7 +80,7 @@ pub struct Hub {
     web: Web,
     agent: Option<agent::Agent>,
     health: Arc<Health>,
-    migrations: Arc<Vec<Box<dyn Migration>>>,
+    migrations: Arc<[Box<dyn Migration>]>,
 }
 
 impl std::fmt::Debug for Hub {
@@ -132,7 +132,7 @@ impl Hub {
             web,
             agent,
             health,
-            migrations: Arc::new(migrations),
+            migrations: migrations.into(),
         })
     }
 
@@ -230,25 +230,25 @@ async fn maintain(
     ending: CancellationToken,
 ) {
     let lease = singleton::Config::new("maintenance", &holder);
-    singleton::run(&store, &lease, &ending, |_lease, stop| {
+    Box::pin(singleton::run(&store, &lease, &ending, |_lease, stop| {
         let (store, config) = (store.clone(), config.clone());
-        async move { maintenance::run(&store, &config, &stop).await }
-    })
+        Box::pin(async move { maintenance::run(&store, &config, &stop).await })
+    }))
     .await;
 }
 
 async fn migrate(
     store: Store,
     holder: String,
-    migrations: Arc<Vec<Box<dyn Migration>>>,
+    migrations: Arc<[Box<dyn Migration>]>,
     config: background::Config,
     ending: CancellationToken,
 ) {
     let lease = singleton::Config::new("background-migrations", &holder);
-    singleton::run(&store, &lease, &ending, |lease, stop| {
+    Box::pin(singleton::run(&store, &lease, &ending, |lease, stop| {
         let (store, config, migrations) = (store.clone(), config.clone(), Arc::clone(&migrations));
-        async move { background::run(&store, &lease, &migrations, &config, &stop).await }
-    })
+        Box::pin(async move { background::run(&store, &lease, &migrations, &config, &stop).await })
+    }))
     .await;
 }
 

@@ -358,10 +358,7 @@ mod tests {
     fn check(name: &str, value: &str, expected: Result<(), &str>) {
         let checked = definition(name).and_then(|definition| definition.check(value));
         let checked = checked.map_err(|error| error.to_string());
-        assert_eq!(
-            checked.as_ref().map(|()| ()).map_err(String::as_str),
-            expected.as_ref().map(|()| ()).map_err(|text| *text)
-        );
+        assert_eq!(checked, expected.map_err(ToOwned::to_owned));
     }
 
     #[test]

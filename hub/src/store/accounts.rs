@@ -256,6 +256,10 @@ pub async fn by_ids(on: &mut Reader, ids: &[AccountId]) -> Result<Vec<Account>, 
 
 /// What is to be changed about an account; the rest stays.
 #[derive(Debug, Clone, Default)]
+#[expect(
+    clippy::option_option,
+    reason = "whether it changes, and what is there afterwards"
+)]
 pub struct Update {
     /// The first name.
     pub first_name: Option<String>,

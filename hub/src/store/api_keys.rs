@@ -182,6 +182,10 @@ pub async fn count(on: &mut Reader, id: AccountId) -> Result<i64, Error> {
 
 /// What is to be changed about a key; the rest stays.
 #[derive(Debug, Clone, Default)]
+#[expect(
+    clippy::option_option,
+    reason = "whether it changes, and what is there afterwards"
+)]
 pub struct Update {
     /// What it is called.
     pub name: Option<String>,

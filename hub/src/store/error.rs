@@ -84,6 +84,10 @@ impl Error {
     }
 }
 
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "the driver has many errors, and may get more; those that are not named may pass"
+)]
 /// What an error of the driver means, where it is known that nothing was committed.
 pub(super) fn of(error: &sqlx::Error) -> Error {
     if let Some(database) = error.as_database_error() {
@@ -103,6 +107,10 @@ pub(super) fn of(error: &sqlx::Error) -> Error {
     }
 }
 
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "what the driver has no kind for is told apart by its code"
+)]
 fn of_database(error: &dyn DatabaseError) -> Error {
     let text = error.message().to_owned();
     match error.kind() {
@@ -142,7 +150,7 @@ fn conflict(error: &dyn DatabaseError) -> String {
 fn of_sqlite(code: u32, text: String) -> Error {
     match code & 0xff {
         // BUSY, LOCKED, NOMEM, INTERRUPT, IOERR, PROTOCOL.
-        5 | 6 | 7 | 9 | 10 | 15 => Error::Unavailable(text),
+        5..=7 | 9 | 10 | 15 => Error::Unavailable(text),
         // FULL.
         13 => Error::Full(text),
         // CORRUPT, NOTADB.
@@ -150,7 +158,7 @@ fn of_sqlite(code: u32, text: String) -> Error {
         // PERM, READONLY, CANTOPEN, AUTH.
         3 | 8 | 14 | 23 => Error::Unusable(text),
         // TOOBIG, CONSTRAINT, MISMATCH.
-        18 | 19 | 20 => Error::Invalid(text),
+        18..=20 => Error::Invalid(text),
         _ => Error::Mistake(text),
     }
 }

@@ -53,9 +53,10 @@ pub async fn delete(on: &mut Transaction, table: &str, limit: i64) -> Result<usi
         return Ok(rows.len());
     };
     for row in &rows {
-        let value: Json = match told {
-            Table::ApiKeys => row.get::<i64>(column)?.into(),
-            _ => row.get::<String>(column)?.into(),
+        let value: Json = if told == Table::ApiKeys {
+            row.get::<i64>(column)?.into()
+        } else {
+            row.get::<String>(column)?.into()
         };
         let change = Change::delete(told, json!({ (*column): value }));
         on.changed(change.account(row.get("account_id")?));

@@ -5,7 +5,6 @@
 
 use std::time::Duration;
 
-use sha2::{Digest as _, Sha256};
 use sqlx::AssertSqlSafe;
 
 use super::connect::SCHEMA;
@@ -73,8 +72,7 @@ impl Migration {
 }
 
 fn checksum(script: &str) -> String {
-    let digest = Sha256::digest(script);
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+    crate::auth::token::hash(script)
 }
 
 /// Brings the tables up to date, and returns how many changes that took.

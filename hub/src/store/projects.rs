@@ -171,6 +171,10 @@ pub async fn after(
 
 /// What is to be changed about a project; the rest stays.
 #[derive(Debug, Clone, Default)]
+#[expect(
+    clippy::option_option,
+    reason = "whether it changes, and what is there afterwards"
+)]
 pub struct Update {
     /// What it is called.
     pub title: Option<String>,

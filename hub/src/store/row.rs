@@ -113,14 +113,14 @@ impl sqlx::Type<Postgres> for Time {
 impl sqlx::Encode<'_, Postgres> for Time {
     fn encode_by_ref(
         &self,
-        buffer: &mut sqlx::postgres::PgArgumentBuffer,
+        buf: &mut sqlx::postgres::PgArgumentBuffer,
     ) -> Result<sqlx::encode::IsNull, sqlx::error::BoxDynError> {
         let micros = self
             .millis()
             .checked_sub(EPOCH_POSTGRES)
             .and_then(|millis| millis.checked_mul(1000))
             .ok_or("a time that PostgreSQL does not know")?;
-        sqlx::Encode::<Postgres>::encode_by_ref(&micros, buffer)
+        sqlx::Encode::<Postgres>::encode_by_ref(&micros, buf)
     }
 }
 

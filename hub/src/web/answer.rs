@@ -49,9 +49,10 @@ fn of_path(health: &Health, path: &str) -> Answer {
         "/healthz" => text(StatusCode::OK, "ok\n".to_owned()),
         "/readyz" => {
             let checks = health.ready();
-            let code = match all(&checks) {
-                true => StatusCode::OK,
-                false => StatusCode::SERVICE_UNAVAILABLE,
+            let code = if all(&checks) {
+                StatusCode::OK
+            } else {
+                StatusCode::SERVICE_UNAVAILABLE
             };
             text(code, lines(&checks))
         }
@@ -66,9 +67,10 @@ fn of_path(health: &Health, path: &str) -> Answer {
 
 /// What load balancers of CoCalc expect.
 fn found(ok: bool) -> StatusCode {
-    match ok {
-        true => StatusCode::OK,
-        false => StatusCode::NOT_FOUND,
+    if ok {
+        StatusCode::OK
+    } else {
+        StatusCode::NOT_FOUND
     }
 }
 
@@ -93,81 +95,12 @@ fn text(code: StatusCode, body: String) -> Answer {
     answer
 }
 
+/// What is told of one metric: name, type, what it is, value.
+type Metric = (&'static str, &'static str, &'static str, f64);
+
 fn metrics(health: &Health) -> String {
-    let store = health.store();
-    let flag = |value: bool| f64::from(u8::from(value));
-    #[expect(clippy::cast_precision_loss, reason = "exact up to 2⁵³")]
-    let number = |value: u64| value as f64;
-    let size = |value: usize| number(value as u64);
-    let all = [
-        (
-            "database_up",
-            "gauge",
-            "Whether the database answers.",
-            flag(health.is_database_there()),
-        ),
-        (
-            "draining",
-            "gauge",
-            "Whether the hub is about to end.",
-            flag(health.is_draining()),
-        ),
-        (
-            "uptime_seconds",
-            "gauge",
-            "How long the hub has run.",
-            health.uptime().as_secs_f64(),
-        ),
-        (
-            "database_connections",
-            "gauge",
-            "Open connections to the database.",
-            f64::from(store.connections),
-        ),
-        (
-            "database_connections_idle",
-            "gauge",
-            "Those that nobody uses.",
-            size(store.idle),
-        ),
-        (
-            "database_requests",
-            "gauge",
-            "Requests that have or wait for a connection.",
-            size(store.requests),
-        ),
-        (
-            "database_requests_refused_total",
-            "counter",
-            "Requests refused because too many waited.",
-            number(store.refused),
-        ),
-        (
-            "database_statements_total",
-            "counter",
-            "Statements.",
-            number(store.statements),
-        ),
-        (
-            "database_statements_slow_total",
-            "counter",
-            "Statements that were slow.",
-            number(store.slow),
-        ),
-        (
-            "database_statements_failed_total",
-            "counter",
-            "Statements that failed.",
-            number(store.failed),
-        ),
-        (
-            "database_seconds_total",
-            "counter",
-            "Time that all statements took together.",
-            store.busy.as_secs_f64(),
-        ),
-    ];
     let mut out = String::new();
+    let all = about_hub(health).into_iter().chain(about_store(health));
     for (name, kind, help, value) in all {
         let lines = [
             format!("# HELP dialtone_hub_{name} {help}\n"),
@@ -177,6 +110,78 @@ fn metrics(health: &Health) -> String {
         out.extend(lines);
     }
     out
+}
+
+fn about_hub(health: &Health) -> [Metric; 3] {
+    let flag = |value: bool| f64::from(u8::from(value));
+    let (there, draining) = (health.is_database_there(), health.is_draining());
+    let up = health.uptime().as_secs_f64();
+    [
+        (
+            "database_up",
+            "gauge",
+            "Whether the database answers.",
+            flag(there),
+        ),
+        (
+            "draining",
+            "gauge",
+            "Whether the hub is about to end.",
+            flag(draining),
+        ),
+        ("uptime_seconds", "gauge", "How long the hub has run.", up),
+    ]
+}
+
+fn about_store(health: &Health) -> [Metric; 8] {
+    let store = health.store();
+    let gauge = |name, help, value| (name, "gauge", help, value);
+    let counter = |name, help, value| (name, "counter", help, number(value));
+    let busy = store.busy.as_secs_f64();
+    [
+        gauge(
+            "database_connections",
+            "Open connections.",
+            f64::from(store.connections),
+        ),
+        gauge(
+            "database_connections_idle",
+            "Those that nobody uses.",
+            number(store.idle as u64),
+        ),
+        gauge(
+            "database_requests",
+            "Requests that have or want a connection.",
+            number(store.requests as u64),
+        ),
+        counter(
+            "database_requests_refused_total",
+            "Requests when too many waited.",
+            store.refused,
+        ),
+        counter("database_statements_total", "Statements.", store.statements),
+        counter(
+            "database_statements_slow_total",
+            "Statements that were slow.",
+            store.slow,
+        ),
+        counter(
+            "database_statements_failed_total",
+            "Statements that failed.",
+            store.failed,
+        ),
+        (
+            "database_seconds_total",
+            "counter",
+            "Time that all statements took.",
+            busy,
+        ),
+    ]
+}
+
+#[expect(clippy::cast_precision_loss, reason = "exact up to 2⁵³")]
+fn number(value: u64) -> f64 {
+    value as f64
 }
 
 #[cfg(test)]

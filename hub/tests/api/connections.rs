@@ -187,5 +187,7 @@ async fn what_ends_in_the_database_ends_on_the_broker() {
     service.stop().await;
     stop.cancel();
     tasks.wait().await;
+    client.close().await;
+    hub.close().await;
     broker.stop().await;
 }

@@ -12,6 +12,7 @@ use tempfile::TempDir;
 
 mod accounts;
 mod ends;
+mod entry;
 mod leases;
 mod outbox;
 mod projects;

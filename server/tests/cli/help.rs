@@ -16,8 +16,8 @@ fn the_overview() {
 #[test]
 fn the_subcommands() {
     for name in [
-        "up", "broker", "cluster", "persist", "config", "passwd", "pub", "sub", "request", "reply",
-        "interest", "rtt", "top", "context", "stream", "kv", "object",
+        "up", "broker", "cluster", "persist", "hub", "admin", "config", "passwd", "pub", "sub",
+        "request", "reply", "interest", "rtt", "top", "context", "stream", "kv", "object",
     ] {
         help(name, &[name]);
     }
@@ -36,6 +36,14 @@ fn the_subcommands() {
     }
     help("config-check", &["config", "check"]);
     help("context-add", &["context", "add"]);
+}
+
+#[test]
+fn the_subcommands_of_admin() {
+    for name in ["migrations", "settings", "tokens", "users"] {
+        help(&format!("admin-{name}"), &["admin", name]);
+    }
+    help("admin-tokens-add", &["admin", "tokens", "add"]);
 }
 
 #[test]

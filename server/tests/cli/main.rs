@@ -11,6 +11,7 @@ mod crash;
 mod exit_codes;
 mod founding;
 mod help;
+mod hub;
 mod linked;
 mod messaging;
 mod namespaces;
