@@ -22,7 +22,7 @@ use crate::store::{self, Reader, Store, accounts, api_keys, projects, remember_m
 const HUB_PASSWORD: &str = "conat_password";
 
 /// How often at most it is noted that a key is used.
-const TOUCH: Duration = Duration::from_secs(60);
+const TOUCH: Duration = Duration::from_mins(1);
 
 /// Most credentials of one identity that are looked at; beyond that, connections made with the oldest end early.
 const CREDENTIALS_MAX: i64 = 10_000;
@@ -51,6 +51,9 @@ pub enum Refused {
     /// The project has another secret, or none.
     #[error("invalid secret token for project")]
     ProjectSecret,
+    /// A name that signs in otherwise, or not at all.
+    #[error("only hub and project-<id> connect with a password")]
+    Name,
     /// What should be a session is none.
     #[error(transparent)]
     Malformed(#[from] session::Malformed),
@@ -93,6 +96,30 @@ impl Identifier {
     ) -> Result<Identity, Refused> {
         let credential = self.names.read(headers)?;
         self.by_credential(&credential).await
+    }
+
+    /// Who offers this token: a key, or the secret of a session.
+    ///
+    /// # Errors
+    /// When it is not good, or cannot be checked.
+    pub async fn by_token(&self, token: &str) -> Result<Identity, Refused> {
+        if token.starts_with(api_key::PREFIX) {
+            return self.by_api_key(token).await;
+        }
+        self.by_session(token).await
+    }
+
+    /// Who offers this name with this password: `hub` with the site's secret, `project-<id>` with that of the project.
+    /// People sign in over HTTP, where their attempts are throttled.
+    ///
+    /// # Errors
+    /// When it is not good, or cannot be checked.
+    pub async fn by_password(&self, name: &str, password: &str) -> Result<Identity, Refused> {
+        match name.parse() {
+            Ok(Caller::Hub) => self.by_hub_password(password),
+            Ok(Caller::Project(project)) => self.by_project_secret(project, password).await,
+            Ok(Caller::Account(_)) | Err(_) => Err(Refused::Name),
+        }
     }
 
     /// Who has this credential.
@@ -283,6 +310,6 @@ fn proof_of(parts: &[&str], epoch: i64) -> u64 {
         digest.update(part.as_bytes());
     }
     digest.update(epoch.to_le_bytes());
-    let [a, b, c, d, e, f, g, h, ..] = <[u8; 32]>::from(digest.finalize());
-    u64::from_le_bytes([a, b, c, d, e, f, g, h])
+    let digest = <[u8; 32]>::from(digest.finalize());
+    u64::from_le_bytes(*digest.first_chunk().expect("a digest has 32 bytes"))
 }

@@ -185,6 +185,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::too_many_lines, reason = "one row for each case")]
     fn who_may_change_what() {
         let [owner, member, stranger, other] = ids();
         let members = [(owner, Group::Owner), (member, Group::Collaborator)];

@@ -20,10 +20,10 @@ use crate::store::{self, Store};
 use crate::time::Time;
 
 /// How long a token to sign in lasts, as in the original.
-const SIGN_IN_TTL: Duration = Duration::from_secs(24 * 3_600);
+const SIGN_IN_TTL: Duration = Duration::from_hours(24);
 
 /// How long a link to set a new password lasts that an administrator makes, as in the original.
-const RESET_TTL: Duration = Duration::from_secs(24 * 3_600);
+const RESET_TTL: Duration = Duration::from_hours(24);
 
 /// How many accounts a search finds, if its caller says nothing; most for others; most for administrators.
 const FOUND: i64 = 20;

@@ -101,7 +101,7 @@ impl Function {
             wrapper,
             params,
             rules,
-            deadline_max: Duration::from_secs(120),
+            deadline_max: Duration::from_mins(2),
             about,
         }
     }

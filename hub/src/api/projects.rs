@@ -55,6 +55,7 @@ struct Make {
 }
 
 #[derive(Deserialize)]
+#[expect(clippy::struct_field_names, reason = "clients name them")]
 struct Add {
     account_id: OneOrMany<AccountId>,
     project_id: Option<OneOrMany<ProjectId>>,

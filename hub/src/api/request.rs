@@ -122,14 +122,10 @@ fn require_account(caller: Caller, function: &Function) -> Result<(), Error> {
 /// Clients of the original say in the first argument how long they wait, in milliseconds, unless the function has an
 /// argument of that name itself.
 fn timeout_argument(function: &Function, args: &[Json]) -> Option<f64> {
-    let own = function
-        .params
-        .first()
-        .is_some_and(|param| match param.shape {
-            Shape::Object(fields) => fields.iter().any(|field| field.name == "timeout"),
-            _ => true,
-        });
-    if own {
+    let Shape::Object(fields) = function.params.first()?.shape else {
+        return None;
+    };
+    if fields.iter().any(|field| field.name == "timeout") {
         return None;
     }
     args.first()?.get("timeout")?.as_f64()
@@ -255,11 +251,14 @@ fn projects(first: &Json, path: &str) -> Result<Vec<ProjectId>, Error> {
         text.parse()
             .map_err(|error: crate::id::InvalidId| Error::argument(InFirst(path), error))
     };
-    match at(first, path) {
-        Json::Null => Ok(Vec::new()),
-        Json::Array(elements) => elements.iter().map(parse).collect(),
-        one => parse(one).map(|project| vec![project]),
+    let found = at(first, path);
+    if found.is_null() {
+        return Ok(Vec::new());
     }
+    let list = found
+        .as_array()
+        .map_or_else(|| std::slice::from_ref(found), Vec::as_slice);
+    list.iter().map(parse).collect()
 }
 
 /// A path within the first argument, as it is shown.
@@ -278,6 +277,10 @@ mod tests {
     use super::*;
     use crate::id::AccountId;
 
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "arguments are written where they are used"
+    )]
     fn request(name: &str, args: Json) -> Request {
         serde_json::from_value(json!({"name": name, "args": args})).unwrap()
     }

@@ -16,7 +16,7 @@ use crate::store::query as stored;
 use crate::store::{Store, Transaction, accounts, projects, throttle};
 
 /// How often at most it is noted that an account is active.
-const TOUCH: Duration = Duration::from_secs(60);
+const TOUCH: Duration = Duration::from_mins(1);
 
 #[derive(Deserialize, Default)]
 struct Touch {

@@ -229,7 +229,7 @@ impl fmt::Debug for Credential {
         match self {
             Self::HubPassword(_) => f.write_str("HubPassword(…)"),
             Self::ApiKey(_) => f.write_str("ApiKey(…)"),
-            Self::ProjectSecret { project, secret: _ } => write!(f, "ProjectSecret({project}, …)"),
+            Self::ProjectSecret { project, .. } => write!(f, "ProjectSecret({project}, …)"),
             Self::RememberMe(_) => f.write_str("RememberMe(…)"),
         }
     }
@@ -438,7 +438,7 @@ mod tests {
     fn a_session_is_given_and_taken_away() {
         let names = Names::new("/base");
         assert_eq!(
-            names.remember("a$b", Duration::from_secs(60), SameSite::Strict, true),
+            names.remember("a$b", Duration::from_mins(1), SameSite::Strict, true),
             "%2Fbaseremember_me=a%24b; Path=/base; Max-Age=60; HttpOnly; SameSite=Strict; Secure"
         );
         assert_eq!(

@@ -113,7 +113,7 @@ mod tests {
 
     #[test]
     fn a_token_is_good_until_it_ends_is_used_up_or_switched_off() {
-        let hour = Duration::from_secs(3_600);
+        let hour = Duration::from_hours(1);
         check(TOKEN, Ok(None));
         check(
             Stored {
@@ -222,7 +222,7 @@ mod tests {
             ..ATTEMPT
         };
         assert_eq!(redeem(attempt, NOW), Err(Refused::NotEphemeral));
-        let day = Some(Duration::from_secs(86_400));
+        let day = Some(Duration::from_hours(24));
         let found = Some(Stored {
             ephemeral: day,
             ..TOKEN

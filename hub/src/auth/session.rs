@@ -43,10 +43,10 @@ impl Kind {
 }
 
 /// How long a browser stays signed in: 180 days, as in the original.
-pub const LIFETIME: Duration = Duration::from_secs(180 * 24 * 3_600);
+pub const LIFETIME: Duration = Duration::from_hours(4320);
 
 /// How long somebody may be in the place of another: 12 hours, as in the original.
-pub const LIFETIME_IMPERSONATION: Duration = Duration::from_secs(12 * 3_600);
+pub const LIFETIME_IMPERSONATION: Duration = Duration::from_hours(12);
 
 /// The secret of a session, new or as a cookie offers it.
 #[derive(Clone, PartialEq, Eq)]
@@ -206,7 +206,7 @@ mod tests {
 
     #[test]
     fn sessions_last_as_long_as_they_may() {
-        let short = Some(Duration::from_secs(60));
+        let short = Some(Duration::from_mins(1));
         assert_eq!(Kind::Password.lifetime(None), LIFETIME);
         assert_eq!(Kind::Impersonation.lifetime(None), LIFETIME_IMPERSONATION);
         for kind in [
@@ -215,7 +215,7 @@ mod tests {
             Kind::Impersonation,
             Kind::Ephemeral,
         ] {
-            assert_eq!(kind.lifetime(short), Duration::from_secs(60));
+            assert_eq!(kind.lifetime(short), Duration::from_mins(1));
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Random secrets, and the hashes by which the store knows them.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use rand::RngExt as _;
 use sha2::{Digest as _, Sha256};
@@ -92,7 +92,11 @@ pub fn decode62(text: &str) -> Option<u64> {
 
 /// Bytes as hexadecimal digits in lower case.
 pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    let mut text = String::with_capacity(2 * bytes.len());
+    for byte in bytes {
+        write!(text, "{byte:02x}").expect("writing to a String cannot fail");
+    }
+    text
 }
 
 #[cfg(test)]

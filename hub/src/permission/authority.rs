@@ -34,7 +34,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             facts_max: 20_000,
-            keep_max: Duration::from_secs(60),
+            keep_max: Duration::from_mins(1),
         }
     }
 }
@@ -399,7 +399,7 @@ mod tests {
         let (account, _) = ids();
         let config = Config {
             facts_max: 8,
-            keep_max: Duration::from_secs(60),
+            keep_max: Duration::from_mins(1),
         };
         let authority = Authority::new(Known::new([]), config);
         for _ in 0..100 {

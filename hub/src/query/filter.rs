@@ -25,21 +25,20 @@ pub(super) fn read(table: &Table, field: &'static Field, value: &Json) -> Result
     }
     if !is_plain(field.kind) {
         // A template for what is inside of it, with nulls for what is wanted: it comes as a whole.
-        return match value {
-            Json::Object(_) | Json::Array(_) => Ok(Wanted::Anything),
-            _ => Err(wrong(table, field, "cannot be compared")),
-        };
+        if value.is_object() || value.is_array() {
+            return Ok(Wanted::Anything);
+        }
+        return Err(wrong(table, field, "cannot be compared"));
     }
-    match value {
-        Json::Object(comparisons) => conditions(table, field, comparisons),
-        Json::Array(_) => Ok(Wanted::Conditions(vec![any_of(table, field, value)?])),
-        value => Ok(Wanted::Conditions(vec![compare(
-            table,
-            field,
-            Comparison::Equal,
-            value,
-        )?])),
+    if let Some(comparisons) = value.as_object() {
+        return conditions(table, field, comparisons);
     }
+    let condition = if value.is_array() {
+        any_of(table, field, value)?
+    } else {
+        compare(table, field, Comparison::Equal, value)?
+    };
+    Ok(Wanted::Conditions(vec![condition]))
 }
 
 fn conditions(

@@ -40,11 +40,11 @@ impl Options {
     /// # Errors
     /// When an option is not known, or has no such value.
     pub fn read(options: &Json) -> Result<Self, Error> {
-        let list = match options {
-            Json::Null => return Ok(Self::default()),
-            Json::Array(list) => list.as_slice(),
-            one => std::slice::from_ref(one),
-        };
+        if options.is_null() {
+            return Ok(Self::default());
+        }
+        let list = options.as_array().map(Vec::as_slice);
+        let list = list.unwrap_or_else(|| std::slice::from_ref(options));
         let mut read = Self::default();
         if list.len() > OPTIONS_MAX {
             return Err(wrong("there are", format!("more than {OPTIONS_MAX}")));

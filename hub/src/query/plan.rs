@@ -147,14 +147,12 @@ pub fn plan(
 ) -> Result<Vec<Planned>, Error> {
     let options = Options::read(options)?;
     let (caller, sudo) = acting(caller, &options)?;
-    let queries = match query {
-        Json::Array(list) if list.len() > QUERIES_MAX => {
-            let text = format!("has more than {QUERIES_MAX} queries ({})", list.len());
-            return Err(Error::argument("query", text));
-        }
-        Json::Array(list) => list.as_slice(),
-        one => std::slice::from_ref(one),
-    };
+    let list = query.as_array().map(Vec::as_slice);
+    let queries = list.unwrap_or_else(|| std::slice::from_ref(query));
+    if queries.len() > QUERIES_MAX {
+        let text = format!("has more than {QUERIES_MAX} queries ({})", queries.len());
+        return Err(Error::argument("query", text));
+    }
     let mut planned = Vec::with_capacity(queries.len());
     for query in queries {
         let mut one = plan_one(caller, query, &options, now)?;
@@ -196,9 +194,9 @@ fn plan_one(caller: Caller, query: &Json, options: &Options, now: Time) -> Resul
         let shown: String = name.chars().take(64).collect();
         Error::argument("query", format_args!("there is no table {shown:?}"))
     })?;
-    let (many, template) = match value {
-        Json::Array(list) => (true, list.first().filter(|_| list.len() == 1)),
-        one => (false, Some(one)),
+    let (many, template) = match value.as_array() {
+        Some(list) => (true, list.first().filter(|_| list.len() == 1)),
+        None => (false, Some(value)),
     };
     let template = template.and_then(Json::as_object).ok_or_else(|| {
         Error::argument(

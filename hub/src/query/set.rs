@@ -143,7 +143,7 @@ impl Draft<'_> {
             Write::Created => self.values.push((field.column, Assigned::Created)),
             Write::OwnMembership => self.take_membership(field)?,
             Write::Value | Write::Prefixed(_) | Write::Username | Write::Merge | Write::Setting => {
-                self.take_value(field)?
+                self.take_value(field)?;
             }
         }
         Ok(())
@@ -322,15 +322,17 @@ impl Draft<'_> {
 
 /// What a text must be beside its length.
 fn check_text(field: &Field, text: &str) -> Result<(), String> {
-    match field.write {
-        Write::Prefixed(prefix) if !text.starts_with(prefix) => {
-            Err(format!("must begin with {prefix:?}"))
-        }
-        Write::Username if !is_username(text) => Err(format!(
-            "must be 1 to {USERNAME_LEN_MAX} letters, digits and single hyphens between them, and no UUID"
-        )),
-        _ => Ok(()),
+    if let Write::Prefixed(prefix) = field.write
+        && !text.starts_with(prefix)
+    {
+        return Err(format!("must begin with {prefix:?}"));
     }
+    if field.write == Write::Username && !is_username(text) {
+        return Err(format!(
+            "must be 1 to {USERNAME_LEN_MAX} letters, digits and single hyphens between them, and no UUID"
+        ));
+    }
+    Ok(())
 }
 
 /// A name stands in addresses of pages where an identifier could stand as well.

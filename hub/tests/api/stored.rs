@@ -28,7 +28,7 @@ const NEVER: Duration = Duration::from_hours(1);
 pub(crate) struct Site {
     pub(crate) store: Store,
     pub(crate) authority: Arc<Authority<Store>>,
-    api: Api<Store>,
+    api: Arc<Api<Store>>,
     _folder: TempDir,
 }
 
@@ -60,13 +60,22 @@ impl Site {
         let handlers =
             Accounts::new(store.clone(), Arc::clone(&authority), hasher).install(handlers);
         let handlers = install_site(store.clone(), settings, handlers);
-        let api = Api::new(Arc::clone(&authority), handlers, Bounds::default());
+        let api = Arc::new(Api::new(
+            Arc::clone(&authority),
+            handlers,
+            Bounds::default(),
+        ));
         Self {
             store,
             authority,
             api,
             _folder: folder,
         }
+    }
+
+    /// The functions.
+    pub(crate) fn api(&self) -> Arc<Api<Store>> {
+        Arc::clone(&self.api)
     }
 
     /// Makes an account with these groups.

@@ -7,10 +7,10 @@ use crate::api::function::{Function, Rule};
 use crate::api::shape::{Field, IDS_MAX, PATH_LEN_MAX, Shape, TEXT_LEN_MAX, TITLE_LEN_MAX};
 
 /// Starting a project may take as long as its machine takes to come up.
-const START_MAX: Duration = Duration::from_secs(300);
+const START_MAX: Duration = Duration::from_mins(5);
 
 /// Copying takes as long as there is to copy.
-const COPY_MAX: Duration = Duration::from_secs(1_800);
+const COPY_MAX: Duration = Duration::from_mins(30);
 
 /// Longest list of licences, as text with commas.
 const LICENSES_LEN_MAX: usize = 4_096;

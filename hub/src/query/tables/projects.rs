@@ -15,7 +15,7 @@ const OBJECT: Kind = Kind::Json(256 << 10);
 /// A small picture as text of a `data:` address.
 const AVATAR: Kind = Kind::Text(32 << 10);
 
-const DAY: Duration = Duration::from_secs(86_400);
+const DAY: Duration = Duration::from_hours(24);
 
 const MEMBERS: Set = Set {
     who: Who::AccountOrProject,

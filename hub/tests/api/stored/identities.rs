@@ -41,7 +41,7 @@ async fn sign_in(site: &Site, account_id: AccountId) -> (String, String) {
     let new = remember_me::New {
         hash: &hash,
         account_id,
-        ttl: Duration::from_secs(3_600),
+        ttl: Duration::from_hours(1),
         kind: "password",
         ip: None,
         user_agent: None,

@@ -265,6 +265,10 @@ async fn uses_of_files_are_one_row_each(site: Site) {
     );
 }
 
+#[expect(
+    clippy::too_many_lines,
+    reason = "settings, tokens, and acting for others"
+)]
 async fn the_site_is_for_administrators(site: Site) {
     let (admin, user) = (
         site.account("root", &["admin"]).await,
