@@ -68,9 +68,6 @@ impl Follower {
                     }
                 }
             }
-            if *self.heard.borrow() > self.at {
-                continue;
-            }
             let looked = tokio::time::timeout(self.store.poll(), self.heard.changed()).await;
             // Its time is over, or something is told; the store itself outlives its followers.
             drop(looked);

@@ -90,7 +90,7 @@ struct Shared {
     pools: connect::Pools,
     config: Config,
     permits: Arc<Semaphore>,
-    /// The highest number in the log of changes that this process has heard of.
+    /// The number in the log of changes that this process has heard of last.
     heard: watch::Sender<i64>,
     counters: Counters,
 }
@@ -239,7 +239,7 @@ impl Store {
         }
     }
 
-    /// The highest number in the log of changes that this process has heard of, and news of higher ones.
+    /// The number in the log of changes that this process has heard of last, and news of others.
     pub fn heard(&self) -> watch::Receiver<i64> {
         self.shared.heard.subscribe()
     }
@@ -322,13 +322,12 @@ impl Shared {
         }
     }
 
-    /// Tells those who follow the changes that there are some up to this number.
+    /// Tells those who follow the changes that this is the last number. It may be lower than what was told before:
+    /// tellers overtake each other, and a database may be restored to an earlier state.
     fn wake(&self, seq: i64) {
         self.heard.send_if_modified(|heard| {
-            let news = seq > *heard;
-            if news {
-                *heard = seq;
-            }
+            let news = seq != *heard;
+            *heard = seq;
             news
         });
     }

@@ -1,6 +1,6 @@
 //! Which database the hub uses: from flags, from the environment, or a file in the data folder.
 
-use std::path::PathBuf;
+use std::path::Path;
 
 use anyhow::Context as _;
 use dialtone_hub::store::{Config, Location};
@@ -86,14 +86,13 @@ fn encoded(text: &str) -> String {
         if byte.is_ascii_alphanumeric() || b"-_.~/".contains(&byte) {
             out.push(char::from(byte));
         } else {
-            out.extend(['%']);
-            out.push_str(&format!("{byte:02X}"));
+            out.extend([format!("%{byte:02X}")]);
         }
     }
     out
 }
 
-fn private_folder(path: &PathBuf) -> Result<(), Failure> {
+fn private_folder(path: &Path) -> Result<(), Failure> {
     use std::os::unix::fs::DirBuilderExt as _;
     std::fs::DirBuilder::new()
         .recursive(true)

@@ -92,13 +92,13 @@ macro_rules! on_both {
         mod sqlite {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $test() {
-                super::$test(crate::Site::sqlite()).await;
+                Box::pin(super::$test(crate::Site::sqlite())).await;
             })*
         }
         mod postgres {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $test() {
-                super::$test(crate::Site::postgres()).await;
+                Box::pin(super::$test(crate::Site::postgres())).await;
             })*
         }
     };

@@ -15,6 +15,7 @@ on_both! {
     a_reader_gets_every_change_once_while_many_hubs_write,
     who_comes_after_changes_were_trimmed_is_told,
     a_number_that_was_never_given_is_a_gap,
+    who_follows_goes_on_after_the_database_was_restored,
 }
 
 async fn set(store: &Store, name: &str, value: &str) {
@@ -145,6 +146,22 @@ async fn a_number_that_was_never_given_is_a_gap(site: Site) {
             next: 1
         }
     );
+}
+
+/// As if a copy of yesterday had been put in its place.
+async fn who_follows_goes_on_after_the_database_was_restored(site: Site) {
+    let store = site.open().await;
+    let mut follower = Follower::from_now(&store).await.unwrap();
+    for name in ["a", "b", "c"] {
+        set(&store, name, "1").await;
+    }
+    assert_eq!(next(&mut follower).await.len(), 3);
+    site.beside("DELETE FROM change_log WHERE seq > 1").await;
+    site.beside("UPDATE outbox_head SET seq = 1").await;
+    assert_eq!(follower.next().await.unwrap(), News::Gap);
+    assert_eq!(follower.at(), 1);
+    let (told, ()) = tokio::join!(next(&mut follower), set(&store, "d", "1"));
+    assert_eq!((name(&told[0]), told[0].seq), ("d", 2));
 }
 
 /// What a follower hears next.

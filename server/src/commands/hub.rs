@@ -124,7 +124,8 @@ fn number<T: std::str::FromStr>(
     let Some((name, text)) = found else {
         return Ok(None);
     };
-    let wrong = |_| Failure::usage(format_args!("{name} must be a number, not {text:?}"));
+    let wrong =
+        |_error: T::Err| Failure::usage(format_args!("{name} must be a number, not {text:?}"));
     text.parse().map(Some).map_err(wrong)
 }
 
