@@ -279,19 +279,12 @@ impl Service {
             let conat = socketio.urls().next().is_some();
             streams = Some(Embedded::start(broker, &inside, node, keep, shard, conat).await?);
         }
-        let mut within = None;
-        if socketio.is_wanted()
-            && let Some(shard) = shards.handles().first()
-        {
-            let name = concat!("dialtone-sys/", env!("CARGO_PKG_VERSION"));
-            let dial = inside.dial(reload.broker.clone(), name, shard, drain.clone());
-            within = Some(dial.await?);
-        }
+        let broker_handle = reload.broker.clone();
+        let within = socketio.dial(&inside, broker_handle, shards, drain.clone());
+        let within = within.await?;
         let gateways = socketio.run(within, shards.handles(), drain.clone());
         let served = serve(broker, monitor, streams, watch, drain.clone());
-        let service = Box::pin(async {
-            tokio::join!(served, gateways);
-        });
+        let service = both(served, gateways);
         self.announce.say(&ready)?;
         let supervised = lifecycle::supervise(
             service,
@@ -301,14 +294,7 @@ impl Service {
             || reload.run(),
             say_draining,
         );
-        match supervised.await {
-            Ended::Drained => tracing::info!("stopped"),
-            Ended::Cut => tracing::warn!("stopped; connections were cut"),
-            Ended::Unasked => {
-                return Err(Failure::from(anyhow::anyhow!("the broker ended by itself")));
-            }
-        }
-        Ok(())
+        say_ended(supervised.await)
     }
 }
 
@@ -401,6 +387,27 @@ impl Watch {
         };
         tokio::join!(discovery, expiry);
     }
+}
+
+fn say_ended(ended: Ended) -> Outcome {
+    match ended {
+        Ended::Drained => tracing::info!("stopped"),
+        Ended::Cut => tracing::warn!("stopped; connections were cut"),
+        Ended::Unasked => {
+            return Err(Failure::from(anyhow::anyhow!("the broker ended by itself")));
+        }
+    }
+    Ok(())
+}
+
+/// Two parts that end together.
+fn both(
+    one: impl Future<Output = ()>,
+    other: impl Future<Output = ()>,
+) -> std::pin::Pin<Box<impl Future<Output = ()>>> {
+    Box::pin(async {
+        tokio::join!(one, other);
+    })
 }
 
 /// Runs a broker until it has drained. Persist ends before, so that its answers still arrive; monitoring goes on
