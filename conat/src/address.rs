@@ -40,7 +40,9 @@ pub(crate) fn client_address(headers: &HeaderMap, socket: IpAddr) -> Option<IpAd
             .filter(|(name, _)| name.eq_ignore_ascii_case("for"))
             .find_map(|(_, value)| parse(value.trim_matches('"')))
     };
-    named.or_else(forwarded).or(Some(socket.to_canonical()))
+    named
+        .or_else(forwarded)
+        .or_else(|| Some(socket.to_canonical()))
 }
 
 /// An address, perhaps with a port behind it.

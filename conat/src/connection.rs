@@ -73,7 +73,7 @@ pub(crate) struct Parts<S> {
     pub(crate) broker: Arc<dyn Broker>,
 }
 
-/// How WebSockets are read and written.
+/// How a WebSocket is read and written.
 pub(crate) fn websocket_config(config: &Config) -> WebSocketConfig {
     WebSocketConfig::default()
         .read_buffer_size(READ_LEN)

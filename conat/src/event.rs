@@ -234,12 +234,12 @@ impl<'de> Deserialize<'de> for Done {
                 formatter.write_str("0 or 1")
             }
 
-            fn visit_u64<E: Error>(self, number: u64) -> Result<Done, E> {
-                Ok(Done(number != 0))
+            fn visit_u64<E: Error>(self, v: u64) -> Result<Done, E> {
+                Ok(Done(v != 0))
             }
 
-            fn visit_bool<E: Error>(self, truth: bool) -> Result<Done, E> {
-                Ok(Done(truth))
+            fn visit_bool<E: Error>(self, v: bool) -> Result<Done, E> {
+                Ok(Done(v))
             }
         }
         deserializer.deserialize_any(DoneVisitor)

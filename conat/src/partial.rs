@@ -11,6 +11,10 @@ use thiserror::Error;
 
 /// The bounds of a [`Partial`].
 #[derive(Debug, Clone, Copy)]
+#[expect(
+    clippy::struct_field_names,
+    reason = "every one is a maximum, and names end with their qualifier"
+)]
 pub struct Bounds {
     /// Most messages.
     pub messages_max: usize,

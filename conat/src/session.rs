@@ -471,7 +471,7 @@ impl Session {
         let mut due = self.heartbeat.next_deadline();
         match self.state {
             State::AwaitsConnect { until } | State::Refused { until } | State::Leaves { until } => {
-                due = due.min(until)
+                due = due.min(until);
             }
             State::AwaitsWelcome | State::Open | State::Over => {}
         }

@@ -10,7 +10,6 @@ use dialtone_broker::Handle;
 use dialtone_broker::auth::Authenticate;
 use dialtone_broker::error::BindError;
 use dialtone_broker::monitor::Monitor;
-use dialtone_client::Options;
 use dialtone_persist::node::Keep;
 use dialtone_transport::tls::ServerTls;
 use dialtone_transport::{Endpoint, PORT_QUIC, PORT_WSS};
@@ -295,7 +294,8 @@ impl Service {
             None => None,
         };
         let monitor = watching(monitor, streams.as_ref());
-        let within = dial_for_sys(&reload, &inside, &socketio, shards, &drain).await?;
+        let within = socketio.dial(&inside, reload.broker.clone(), shards, drain.clone());
+        let within = within.await?;
         let failure = Arc::new(OnceLock::new());
         let failed = Arc::clone(&failure);
         let served = serve(broker, monitor, streams, watch, drain.clone(), failed);
@@ -350,23 +350,6 @@ async fn start_streams(
     let shard = shards.first().context("there is no thread for persist")?;
     let config = persist::service(&reload.settings)?;
     Embedded::start(reload.broker.clone(), inside, config, keep, shard, conat).await
-}
-
-/// How what answers administrators dials the broker, if there is anything for them.
-async fn dial_for_sys(
-    reload: &Reload,
-    inside: &Inside,
-    socketio: &SocketIo,
-    shards: &Shards,
-    stop: &CancellationToken,
-) -> Result<Option<Options>, Failure> {
-    let shards = shards.handles();
-    let Some(shard) = shards.first().filter(|_| socketio.is_wanted()) else {
-        return Ok(None);
-    };
-    let name = concat!("dialtone-sys/", env!("CARGO_PKG_VERSION"));
-    let dial = inside.dial(reload.broker.clone(), name, shard, stop.clone());
-    dial.await.map(Some)
 }
 
 /// The monitoring server, which shows the node of persist as well.

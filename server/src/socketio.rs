@@ -14,6 +14,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{Place, Settings};
 use crate::exit::{Exit, Failure};
+use crate::persist::Inside;
+use crate::shards::Shards;
 
 /// The broker, as those listeners know it.
 #[derive(Debug)]
@@ -105,6 +107,22 @@ impl SocketIo {
     /// Whether there is anything to do.
     pub(crate) fn is_wanted(&self) -> bool {
         !self.listeners.is_empty() || self.sys.answers
+    }
+
+    /// How what administrators ask is heard, if anybody may ask.
+    pub(crate) async fn dial(
+        &self,
+        inside: &Inside,
+        broker: Handle,
+        shards: &Shards,
+        stop: CancellationToken,
+    ) -> Result<Option<Options>, Failure> {
+        let handles = shards.handles();
+        let Some(shard) = handles.first().filter(|_| self.is_wanted()) else {
+            return Ok(None);
+        };
+        let name = concat!("dialtone-sys/", env!("CARGO_PKG_VERSION"));
+        inside.dial(broker, name, shard, stop).await.map(Some)
     }
 
     /// Accepts clients until `stop`, and waits until the broker has ended their connections. `inside` dials the broker

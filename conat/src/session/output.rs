@@ -17,7 +17,7 @@ pub enum Out {
 
 impl Out {
     /// Its length in bytes.
-    pub fn len(&self) -> usize {
+    fn len(&self) -> usize {
         match self {
             Self::Text(text) => text.len(),
             Self::Binary(bytes) => bytes.len(),
@@ -192,7 +192,8 @@ mod tests {
         assert_eq!(output.len(), expected.len() + 1);
         assert_eq!(output.pop(), Some(Out::Text(expected.to_owned())));
         assert_eq!(output.pop(), Some(Out::Binary(Bytes::from_static(b"x"))));
-        assert!(output.is_empty() && output.len() == 0);
+        assert!(output.is_empty());
+        assert_eq!(output.len, 0);
     }
 
     #[test]

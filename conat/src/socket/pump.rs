@@ -277,7 +277,7 @@ impl Pump {
     async fn on_message(&mut self, message: Message) -> Result<(), End> {
         let headers = headers(&message);
         if let Some(command) = headers.text(COMMAND) {
-            return self.on_command(&command.to_owned(), &message).await;
+            return self.on_command(command, &message).await;
         }
         if message.is_request() {
             if let Err(refused) = self.inbound.try_send(Inbound::Request(message)) {
@@ -441,6 +441,10 @@ impl Pump {
         self.publish(seq, data).await
     }
 
+    #[expect(
+        clippy::needless_pass_by_ref_mut,
+        reason = "with a shared reference the task could not move between threads"
+    )]
     async fn publish(&mut self, seq: u64, data: Data) -> Result<(), End> {
         let headers = data.headers.with(SEQUENCE, seq);
         let in_fragments = data.payload.len() > self.client.limits().fragment_len_max as usize;
@@ -479,7 +483,7 @@ impl Pump {
     }
 
     /// Asks whether the other end is there, and gives it time to come back.
-    fn ping(&mut self) {
+    fn ping(&self) {
         let (client, peer) = (self.client.clone(), self.peer.clone());
         let limit = self.options.keep_alive_timeout;
         self.tasks.push(Box::pin(async move {
@@ -500,6 +504,10 @@ impl Pump {
         }));
     }
 
+    #[expect(
+        clippy::needless_pass_by_ref_mut,
+        reason = "with a shared reference the task could not move between threads"
+    )]
     async fn command(&mut self, name: &str, payload: Vec<u8>, reply: Option<String>) {
         let headers = Headers::new().with(COMMAND, name);
         let mut draft = self

@@ -111,7 +111,9 @@ mod tests {
     use super::*;
 
     fn parse(json: &str) -> Result<Command, Refusal> {
-        Command::parse(&Headers::parse(json.as_bytes()).unwrap())
+        let headers = Headers::parse(json.as_bytes());
+        let wrong = |error: dialtone_client::HeadersError| Refusal::new(error.to_string());
+        Command::parse(&headers.map_err(wrong)?)
     }
 
     #[test]

@@ -189,6 +189,10 @@ impl Session {
     }
 
     /// Begins to tell changes, once.
+    #[expect(
+        clippy::needless_pass_by_ref_mut,
+        reason = "with a shared reference the task could not move between threads"
+    )]
     async fn feed(&mut self, running: &mut Running) -> Result<(), Refusal> {
         if !self.feeding {
             let watcher = feed::begin(&self.stream).await?;
