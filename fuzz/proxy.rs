@@ -87,10 +87,10 @@ fn check_answer(answer: &mut HeaderMap, names: &request::Names) {
         let pair = cookie.as_bytes().split(|byte| *byte == b';').next();
         assert!(!has_ours(pair.unwrap_or_default(), names), "{cookie:?}");
         let text = String::from_utf8_lossy(cookie.as_bytes()).to_ascii_lowercase();
-        let paths = text
+        let mut paths = text
             .split(';')
             .filter(|part| part.trim_start().starts_with("path"));
-        let last = paths.last().unwrap_or_default().trim();
+        let last = paths.next_back().unwrap_or_default().trim();
         assert!(last.starts_with("path=/id/server/web"), "{text}");
     }
 }

@@ -5,9 +5,14 @@
 //! take turns, and what is compared is work for each second of CPU time that their processes used, since the wall
 //! clock also shows what else the machine does.
 //!
-//! The server is another nginx with files; that of WebSockets is an echo in a process of this program, which starts
+//! The server is another nginx with files; that of web sockets is an echo in a process of this program, which starts
 //! itself again for each part.
-#![expect(clippy::unwrap_used, reason = "a benchmark that cannot go on ends")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::needless_collect,
+    reason = "it prints, ends where it cannot go on, and has everything begin before it waits"
+)]
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -31,7 +36,7 @@ const ID: &str = "7f2c6d1e-0b5a-4c39-9d5e-1a2b3c4d5e6f";
 /// How long the large download is, in bytes.
 const LARGE_LEN: u64 = 2 << 30;
 
-/// Idle WebSockets for the memory that each takes.
+/// Idle web sockets for the memory that each takes.
 const IDLE: usize = 4_000;
 
 fn main() {
@@ -196,7 +201,7 @@ fn free_port() -> u16 {
 }
 
 fn say(text: &str) {
-    writeln!(std::io::stdout(), "{text}").unwrap();
+    println!("{text}");
 }
 
 fn compare(args: &[String]) {
@@ -239,7 +244,19 @@ fn compare(args: &[String]) {
     }
     large(&sides, files, rounds);
     messages(&sides, echo, seconds, rounds);
-    idle(&sides, echo);
+    drop(sides);
+    // Memory is that of fresh processes: nothing is left of what was there before.
+    let child = Command::new(&exe)
+        .args(["proxy", &own.to_string(), &files.to_string()])
+        .spawn()
+        .unwrap();
+    let dialtone = Side {
+        name: "dialtone",
+        port: own,
+        child,
+    };
+    wait(own);
+    idle(&[dialtone, nginx_proxy(folder.path(), files, echo)], echo);
 }
 
 fn wait(port: u16) {

@@ -109,7 +109,7 @@ impl Exchange<'_> {
                     incoming.uri().query(),
                 )));
             }
-            Route::Broker(_) => return self.to_broker(incoming, &host, upgrade).await,
+            Route::Broker(_) => return Box::pin(self.to_broker(incoming, &host, upgrade)).await,
             Route::Project(target) => target,
         };
         self.check_len(incoming.headers())?;
@@ -139,11 +139,15 @@ impl Exchange<'_> {
                 .ok_or(Refusal::Busy)?,
         );
         match &target.want {
-            Want::File(path) => {
-                files::answer(self.site, &incoming, target.project, path, grant.ended())
-                    .await
-                    .map(Answer::Whole)
-            }
+            Want::File(path) => Box::pin(files::answer(
+                self.site,
+                &incoming,
+                target.project,
+                path,
+                grant.ended(),
+            ))
+            .await
+            .map(Answer::Whole),
             Want::Server { .. } => {
                 self.to_server(incoming, &host, &target, upgrade, grant.ended(), record)
                     .await
@@ -349,14 +353,14 @@ impl Exchange<'_> {
         }
         add(&metrics.upstream_connects, 1);
         let config = &self.site.config;
-        let made = connect(
+        let connecting = connect(
             addr,
             &config.timing,
             &config.limits,
             &self.site.tracker,
             upgrades,
-        )
-        .await;
+        );
+        let made = Box::pin(connecting).await;
         made.map(|sender| (sender, false))
             .map_err(|error| match error {
                 ConnectError::Timeout => Refusal::ConnectTimeout(service.clone()),
@@ -408,16 +412,16 @@ impl Exchange<'_> {
         let config = &self.site.config;
         add(&self.site.metrics.upstream_connects, 1);
         let upgrades = upgrade == Upgrade::WebSocket;
-        let fresh = connect(
+        let connecting = connect(
             addr,
             &config.timing,
             &config.limits,
             &self.site.tracker,
             upgrades,
-        )
-        .await;
+        );
+        let fresh = Box::pin(connecting).await;
         let mut fresh = fresh.map_err(|_gone| Refusal::Unreachable(service.clone()))?;
-        match wait.answer(&mut fresh, outward).await? {
+        match Box::pin(wait.answer(&mut fresh, outward)).await? {
             Ok(answer) => Ok((answer, Some(fresh))),
             Err(_) => Err(progress
                 .failure(config.limits.body_len_max)

@@ -24,6 +24,7 @@ use tokio::time::{Instant, Sleep, sleep};
 use tokio_util::sync::CancellationToken;
 
 use self::direction::Direction;
+use crate::quiet::Quiet;
 use crate::socket::Socket;
 
 /// How long one direction may go on after the other has ended.
@@ -105,13 +106,12 @@ pub(crate) async fn pass<C: Io, S: Io>(
         seen: 0,
         is_lingering: false,
     };
-    let end = match ended
-        .run_until_cancelled(poll_fn(|cx| tunnel.poll(cx)))
-        .await
-    {
-        Some(end) => end,
-        None => End::Access,
-    };
+    let mut over = Quiet::new(ended.clone().cancelled_owned());
+    let end = poll_fn(|cx| match tunnel.poll(cx) {
+        Poll::Ready(end) => Poll::Ready(end),
+        Poll::Pending => Pin::new(&mut over).poll(cx).map(|()| End::Access),
+    })
+    .await;
     Passed {
         from_client: tunnel.out.passed(),
         from_server: tunnel.back.passed(),

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::body::Body;
 use crate::headers::has_token;
 use crate::metrics::add;
+use crate::quiet::Quiet;
 use crate::record::Record;
 use crate::socket::Socket;
 use crate::tunnel::{self, End, Side};
@@ -50,13 +51,14 @@ impl Tunnel {
         let site = Arc::clone(&record.site);
         let tracker = site.tracker.clone();
         tracker.spawn(async move {
-            let cut = site.cut.child_token();
+            let cut = Quiet::new(site.cut.child_token().cancelled_owned());
             // Dropping the future closes both ends.
-            if cut
-                .run_until_cancelled(self.run(&mut record))
-                .await
-                .is_none()
-            {
+            let is_cut = tokio::select! {
+                biased;
+                () = self.run(&mut record) => false,
+                () = cut => true,
+            };
+            if is_cut {
                 record.entry.code = "cut";
             }
         });

@@ -140,11 +140,12 @@ fn usable(loaded: Loaded) -> Result<Loaded, Failure> {
     if loaded.problems.is_empty() {
         return Ok(loaded);
     }
-    let problems: String = loaded
+    let problems: Vec<String> = loaded
         .problems
         .iter()
         .map(|problem| format!("\n  {problem}"))
         .collect();
+    let problems = problems.concat();
     let failure = Failure::usage(format_args!("the configuration cannot be used:{problems}"));
     Err(failure.hint("`dialtone config check --proxy` shows the whole configuration, `dialtone config sample --proxy` explains it"))
 }
@@ -326,7 +327,7 @@ impl Reload {
         match table {
             Ok(table) => self.replace(table, loaded.site.counts()),
             Err(error) => {
-                tracing::error!("{:#}", error.context("the configuration stays as it was"))
+                tracing::error!("{:#}", error.context("the configuration stays as it was"));
             }
         }
     }

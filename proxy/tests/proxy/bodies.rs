@@ -50,7 +50,7 @@ async fn a_server_that_dies_within_its_answer_is_noticed() {
         &b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf"[..],
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n64\r\nhalf",
     ] {
-        let world = World::before(Upstream::saying(answer).await, |_| {}).await;
+        let world = World::before(Upstream::saying(answer).await, |_| {});
         let curl = world.curl(&[], "x").await;
         assert_eq!(curl.status(), 200);
         assert!(
@@ -67,7 +67,7 @@ async fn an_answer_that_is_none_is_a_bad_gateway() {
         b"nonsense\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello",
     ] {
-        let world = World::before(Upstream::saying(answer).await, |_| {}).await;
+        let world = World::before(Upstream::saying(answer).await, |_| {});
         let curl = world.curl(&[], "x").await;
         assert_eq!(curl.status(), 502, "{:?}", String::from_utf8_lossy(answer));
         assert!(curl.has("dialtone-proxy-error: broken"), "{curl:?}");

@@ -79,7 +79,7 @@ async fn connections_to_the_server_are_used_again() {
 #[tokio::test]
 async fn a_server_that_closes_each_connection_is_served_by_new_ones() {
     let upstream = Upstream::saying(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello").await;
-    let world = World::before(upstream, |_| {}).await;
+    let world = World::before(upstream, |_| {});
     let mut raw = world.connect().await;
     for _ in 0..20 {
         raw.send(world.head("GET", "x", "").as_bytes()).await;

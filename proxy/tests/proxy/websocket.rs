@@ -1,4 +1,4 @@
-//! WebSockets through the proxy.
+//! Web sockets through the proxy.
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -72,7 +72,7 @@ async fn a_server_that_switches_to_something_else_is_no_tunnel() {
         &b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: other\r\n\r\n"[..],
         b"HTTP/1.1 101 Switching Protocols\r\n\r\n",
     ] {
-        let world = World::before(Upstream::saying(answer).await, |_| {}).await;
+        let world = World::before(Upstream::saying(answer).await, |_| {});
         let lines = "Connection: Upgrade, close\r\nUpgrade: websocket\r\n";
         let mut raw = world.connect().await;
         raw.send(world.head("GET", "x", lines).as_bytes()).await;
@@ -85,7 +85,7 @@ async fn a_server_that_switches_to_something_else_is_no_tunnel() {
 async fn a_server_that_ends_a_websocket_ends_it_for_the_client() {
     let answer =
         b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\nbye";
-    let world = World::before(Upstream::saying(answer).await, |_| {}).await;
+    let world = World::before(Upstream::saying(answer).await, |_| {});
     let mut raw = websocket(&world).await;
     assert_eq!(raw.until("bye").await, "bye");
     raw.0.shutdown().await.unwrap();

@@ -28,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 pub(crate) const ID: &str = "7f2c6d1e-0b5a-4c39-9d5e-1a2b3c4d5e6f";
 
 /// How long anything may take; far more than is ever needed.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Everything that a test needs.
 pub(crate) struct World {
@@ -47,10 +47,10 @@ impl World {
 
     pub(crate) async fn with(change: impl FnOnce(&mut Config)) -> Self {
         let upstream = Upstream::start().await;
-        Self::before(upstream, change).await
+        Self::before(upstream, change)
     }
 
-    pub(crate) async fn before(upstream: Upstream, change: impl FnOnce(&mut Config)) -> Self {
+    pub(crate) fn before(upstream: Upstream, change: impl FnOnce(&mut Config)) -> Self {
         let fixed = Arc::new(Fixed::new(table(&upstream, None)));
         let mut config = Config {
             listen: vec![Listen {
@@ -158,14 +158,9 @@ impl Curl {
     /// The line of the status of the last answer, since `100 Continue` comes before it.
     pub(crate) fn status(&self) -> u16 {
         let lines = self.text.lines().filter(|line| line.starts_with("HTTP/"));
-        lines
-            .last()
-            .unwrap_or_else(|| panic!("{self:?}"))
-            .split(' ')
-            .nth(1)
-            .unwrap()
-            .parse()
-            .unwrap()
+        let last = lines.fold(None, |_, line| Some(line));
+        let last = last.unwrap_or_else(|| panic!("{self:?}"));
+        last.split(' ').nth(1).unwrap().parse().unwrap()
     }
 
     pub(crate) fn has(&self, part: &str) -> bool {
@@ -207,19 +202,15 @@ impl Raw {
     }
 
     /// Reads until this has come.
-    #[track_caller]
-    pub(crate) fn until<'a>(&'a mut self, end: &'a str) -> impl Future<Output = String> + 'a {
-        async move {
-            let mut got = Vec::new();
-            while !String::from_utf8_lossy(&got).ends_with(end) {
-                let byte = timeout(PATIENCE, self.0.read_u8()).await.unwrap();
-                let byte = byte.unwrap_or_else(|error| {
-                    panic!("{error} after {:?}", String::from_utf8_lossy(&got))
-                });
-                got.push(byte);
-            }
-            String::from_utf8(got).unwrap()
+    pub(crate) async fn until(&mut self, end: &str) -> String {
+        let mut got = Vec::new();
+        while !String::from_utf8_lossy(&got).ends_with(end) {
+            let byte = timeout(PATIENCE, self.0.read_u8()).await.unwrap();
+            let so_far = || String::from_utf8_lossy(&got).into_owned();
+            let byte = byte.unwrap_or_else(|error| panic!("{error} after {:?}", so_far()));
+            got.push(byte);
         }
+        String::from_utf8(got).unwrap()
     }
 
     /// Reads to the end, however the connection ends.

@@ -74,6 +74,10 @@ pub(super) fn check(s: &Settings, problems: &mut Vec<Problem>) {
             wrong(&given.origin, key, "must be at least 1");
         }
     }
+    check_times(s, &mut wrong);
+}
+
+fn check_times(s: &Settings, wrong: &mut impl FnMut(&Origin, &str, &str)) {
     for (field, given) in FIELDS
         .iter()
         .filter(|field| field.table() == "timing")
