@@ -22,6 +22,7 @@ on_both! {
     accounts_are_over_when_their_time_is,
     sessions_end_one_by_one_or_together,
     keys_know_who_and_what_they_are_for,
+    a_number_of_a_key_is_never_given_again,
     every_change_is_told,
 }
 
@@ -355,6 +356,11 @@ async fn make_key(store: &Store, account_id: AccountId, project_id: Option<Proje
     id
 }
 
+async fn find_key(store: &Store, id: i64) -> api_keys::Found {
+    let mut on = store.read().await.unwrap();
+    api_keys::find(&mut on, id).await.unwrap().unwrap()
+}
+
 async fn keys_know_who_and_what_they_are_for(site: Site) {
     let store = site.open().await;
     let id = make(&store, &new("one@example.org")).await;
@@ -409,30 +415,22 @@ async fn keys_know_who_and_what_they_are_for(site: Site) {
             .unwrap()
     );
     on.commit().await.unwrap();
-    let mut on = store.read().await.unwrap();
-    assert!(
-        !api_keys::find(&mut on, of_project)
-            .await
-            .unwrap()
-            .unwrap()
-            .member
-    );
-    assert_eq!(
-        api_keys::find(&mut on, own)
-            .await
-            .unwrap()
-            .unwrap()
-            .key
-            .name,
-        "desktop"
-    );
-    drop(on);
+    assert!(!find_key(&store, of_project).await.member);
+    assert_eq!(find_key(&store, own).await.key.name, "desktop");
+}
+
+/// An old key must not fit a new row.
+async fn a_number_of_a_key_is_never_given_again(site: Site) {
+    let store = site.open().await;
+    let id = make(&store, &new("one@example.org")).await;
+    let first = make_key(&store, id, None).await;
+    let second = make_key(&store, id, None).await;
     let mut on = store.write().await.unwrap();
-    assert!(api_keys::delete(&mut on, own).await.unwrap());
+    assert!(api_keys::delete(&mut on, first).await.unwrap());
+    assert!(!api_keys::delete(&mut on, first).await.unwrap());
     assert_eq!(api_keys::delete_all(&mut on, id).await.unwrap(), 1);
     on.commit().await.unwrap();
-    // A number is never given again: an old key must not fit a new row.
-    assert!(make_key(&store, id, None).await > of_project);
+    assert!(make_key(&store, id, None).await > second);
 }
 
 async fn every_change_is_told(site: Site) {

@@ -2,7 +2,11 @@
 //!
 //! A test is an `async fn` that takes a [`Site`]; `on_both!` runs it on each.
 
-#![expect(clippy::unwrap_used, reason = "a step that fails is a test that fails")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a step that fails is a test that fails, and the tasks of a test end with it"
+)]
 
 use std::time::Duration;
 
