@@ -148,7 +148,7 @@ fn a_broker_is_reached_through_a_proxy() {
     let reply = home.start(&["reply", "a", "--echo", "--url", &url]);
     reply.until("answering a");
     let answer = home.run(&["request", "a", "hello", "--url", &url]).ok();
-    assert_eq!(answer.text().trim(), "hello");
+    assert_eq!(answer.json(), "hello");
     broker.running.signal(Signal::TERM);
     broker.running.end().ok();
 }
