@@ -270,14 +270,7 @@ impl Service {
         let (counting, inviting) = (handle.clone(), self.announce.inviting);
         // Those of parts of this process are nobody's who has to move.
         let own = u64::from(self.streams.is_some()) + u64::from(socketio.is_wanted());
-        let say_draining = || {
-            let text = draining_text(counting.status().connections.saturating_sub(own), grace);
-            if inviting {
-                note(text);
-            } else {
-                tracing::info!("{text}");
-            }
-        };
+        let say_draining = || say_draining(&counting, own, grace, inviting);
         let mut reload = Reload {
             sources: self.sources,
             settings: self.settings,
@@ -299,16 +292,9 @@ impl Service {
         let failure = Arc::new(OnceLock::new());
         let failed = Arc::clone(&failure);
         let served = serve(broker, monitor, streams, watch, drain.clone(), failed);
-        // The broker may end by itself, and those in front of it end with it.
         let closing = drain.child_token();
         let gateways = socketio.run(within, shards.handles(), closing.clone());
-        let service = Box::pin(async {
-            let served = async {
-                served.await;
-                closing.cancel();
-            };
-            tokio::join!(served, gateways);
-        });
+        let service = Box::pin(with_gateways(served, gateways, closing));
         self.announce.say(&ready)?;
         let supervised = lifecycle::supervise(
             service,
@@ -324,6 +310,29 @@ impl Service {
         }
         report(ended)
     }
+}
+
+/// Says who has to move, without `own` connections.
+fn say_draining(counting: &Handle, own: u64, grace: Duration, inviting: bool) {
+    let text = draining_text(counting.status().connections.saturating_sub(own), grace);
+    if inviting {
+        note(text);
+    } else {
+        tracing::info!("{text}");
+    }
+}
+
+/// Runs a broker with what is in front of it. It may end by itself, and they end with it.
+async fn with_gateways(
+    served: impl Future<Output = ()>,
+    gateways: impl Future<Output = ()>,
+    closing: CancellationToken,
+) {
+    let served = async {
+        served.await;
+        closing.cancel();
+    };
+    tokio::join!(served, gateways);
 }
 
 /// Says how it ended.

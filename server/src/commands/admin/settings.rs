@@ -45,12 +45,12 @@ fn piped() -> anyhow::Result<String> {
 fn refused(error: SetError) -> Failure {
     match error {
         SetError::Store(error) => failure(error),
-        SetError::Invalid(error) => unknown(error),
+        SetError::Invalid(error) => unknown(&error),
         SetError::Readonly(_) => Failure::from(anyhow::Error::from(error)),
     }
 }
 
-fn unknown(error: Invalid) -> Failure {
+fn unknown(error: &Invalid) -> Failure {
     let failure = Failure::new(Exit::Usage, error.clone());
     match error {
         Invalid::Unknown(_) => failure.hint("`dialtone admin settings ls --all` lists all"),
@@ -93,7 +93,7 @@ async fn ls(site: &Site<'_>, all: bool) -> Outcome {
 }
 
 async fn get(site: &Site<'_>, name: &str) -> Outcome {
-    settings::definition(name).map_err(unknown)?;
+    settings::definition(name).map_err(|error| unknown(&error))?;
     let now = settings::read(site.store).await.map_err(failure)?;
     let mut out = Output::stdout();
     if site.json {

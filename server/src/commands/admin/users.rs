@@ -22,54 +22,56 @@ const PASSWORD_LEN_MIN: usize = 8;
 const NAME_LEN_MAX: usize = 254;
 
 pub(super) async fn run(site: &Site<'_>, command: Users) -> Outcome {
-    match command {
-        Users::Ls { words, limit } => ls(site, &words, limit).await,
-        Users::Show(who) => show(site, &find(site, &who).await?),
-        Users::Add(args) => add(site, args).await,
+    let (account, done) = match command {
+        Users::Ls { words, limit } => return ls(site, &words, limit).await,
+        Users::Show(who) => return show(site, &find(site, &who).await?),
+        Users::Add(args) => return add(site, args).await,
         Users::Passwd(who) => {
             let account = find(site, &who).await?;
             let hash = new_password()?;
             let done = accounts::set_password(site.store, account.id, &hash, None).await;
             done.map_err(refused)?;
-            said(&account, "has a new password and is signed out everywhere")
+            (account, "has a new password and is signed out everywhere")
         }
         Users::Ban(who) => {
             let account = find(site, &who).await?;
             let done = accounts::ban(site.store, account.id, true).await;
             done.map_err(refused)?;
-            said(&account, "is locked out")
+            (account, "is locked out")
         }
         Users::Unban(who) => {
             let account = find(site, &who).await?;
             let done = accounts::ban(site.store, account.id, false).await;
             done.map_err(refused)?;
-            said(&account, "may come in again")
+            (account, "may come in again")
         }
         Users::Promote(who) => {
             let account = find(site, &who).await?;
             let done = accounts::set_admin(site.store, account.id, true).await;
             done.map_err(refused)?;
-            said(&account, "is an administrator")
+            (account, "is an administrator")
         }
         Users::Demote(who) => {
             let account = find(site, &who).await?;
             let done = accounts::set_admin(site.store, account.id, false).await;
             done.map_err(refused)?;
-            said(&account, "is no administrator")
+            (account, "is no administrator")
         }
         Users::SignOut(who) => {
             let account = find(site, &who).await?;
             let done = accounts::sign_out(site.store, account.id, None).await;
             done.map_err(refused)?;
-            said(&account, "is signed out everywhere")
+            (account, "is signed out everywhere")
         }
         Users::Rm(who) => {
             let account = find(site, &who).await?;
             let done = accounts::delete(site.store, account.id).await;
             done.map_err(refused)?;
-            said(&account, "is gone")
+            (account, "is gone")
         }
-    }
+    };
+    say(&account, done);
+    Ok(())
 }
 
 fn refused(error: Error) -> Failure {
@@ -94,11 +96,10 @@ async fn find(site: &Site<'_>, who: &UserNamed) -> Result<Account, Failure> {
     })
 }
 
-fn said(account: &Account, text: &str) -> Outcome {
+fn say(account: &Account, text: &str) {
     let who = account.email_address.clone();
     let who = who.unwrap_or_else(|| account.id.to_string());
     note(format_args!("{} {text}", harmless(&who)));
-    Ok(())
 }
 
 fn new_password() -> Result<String, Failure> {
