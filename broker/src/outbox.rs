@@ -53,6 +53,7 @@ pub(crate) struct Outbox {
     /// Locked by the holder of the claim alone, so that it is never waited for.
     writing: Mutex<Option<Writing>>,
     pending: AtomicUsize,
+    written: AtomicU64,
     open: AtomicBool,
     owner: AtomicWaker,
     owner_turn: AtomicBool,
@@ -149,6 +150,7 @@ impl Outbox {
             queued: Mutex::new(Queued::new()),
             writing: Mutex::new(Some(writing)),
             pending: AtomicUsize::new(0),
+            written: AtomicU64::new(0),
             open: AtomicBool::new(true),
             owner: AtomicWaker::new(),
             owner_turn: AtomicBool::new(false),
@@ -165,6 +167,11 @@ impl Outbox {
     #[inline]
     pub(crate) fn pending(&self) -> usize {
         self.pending.load(Ordering::Relaxed)
+    }
+
+    /// Bytes that the transport has taken so far.
+    pub(crate) fn written(&self) -> u64 {
+        self.written.load(Ordering::Relaxed)
     }
 
     pub(crate) fn is_open(&self) -> bool {

@@ -233,6 +233,7 @@ mod tests {
     #[test]
     fn chunks_become_a_message_however_they_interleave() {
         let (mut partial, now) = (partial(), Instant::now());
+        partial.bounds.len_max = 10 + 4 * PIECE_COST;
         for piece in [
             chunk("x", 0, false, "on"),
             chunk("y", 0, false, "tw"),

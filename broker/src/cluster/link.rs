@@ -36,8 +36,11 @@ use crate::router;
 use crate::router::group::Dice;
 use crate::router::hash::stable_hash;
 
+mod asked;
 mod control;
 mod read;
+
+use asked::Asked;
 
 /// How long the other node is given to take what is due and the goodbye when a link ends.
 const GOODBYE_MAX: Duration = Duration::from_secs(2);
@@ -94,7 +97,7 @@ pub(super) struct LinkConn {
     stalled: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     heard: Instant,
     next_ping: Instant,
-    awaits_pong: Option<(u64, Instant)>,
+    awaits_pong: Option<Asked>,
     next_check: Instant,
     read_len: usize,
 }
@@ -310,8 +313,9 @@ impl LinkConn {
 
     fn arm(&self, sleep: Pin<&mut Sleep>) {
         let mut deadline = self.next_ping.min(self.next_check);
-        if let Some((_, sent)) = self.awaits_pong {
-            deadline = deadline.min(sent.max(self.heard) + self.cluster.config.timing.pong_max);
+        if let Some(asked) = &self.awaits_pong {
+            let pong_max = self.cluster.config.timing.pong_max;
+            deadline = deadline.min(asked.deadline(self.heard, pong_max));
         }
         // Others ask for counts at any time; their deadlines are looked at as often as this.
         deadline = deadline.min(now() + self.cluster.config.timing.count_max / 2);
@@ -331,18 +335,20 @@ impl LinkConn {
             self.cluster.counts.missed_one(token);
         }
         let timing = &self.cluster.config.timing;
-        if let Some((_, sent)) = self.awaits_pong
-            && now >= sent.max(self.heard) + timing.pong_max
-        {
-            let text = "the other node does not answer";
-            return Err(Violation::new(Code::Timeout, text));
+        if let Some(asked) = &mut self.awaits_pong {
+            asked.note(self.peer.outbox.written(), now);
+            if now >= asked.deadline(self.heard, timing.pong_max) {
+                let text = "the other node does not answer";
+                return Err(Violation::new(Code::Timeout, text));
+            }
         }
         if now >= self.next_ping {
             self.next_ping = now + timing.ping_interval;
             if self.awaits_pong.is_none() {
                 let token = chance::number();
-                self.awaits_pong = Some((token, now));
                 self.say_frame(&Frame::Ping(Ping { token }));
+                let outbox = &self.peer.outbox;
+                self.awaits_pong = Some(Asked::new(token, now, outbox.written(), outbox.pending()));
             }
         }
         if now >= self.next_check {

@@ -166,6 +166,7 @@ impl Outbox {
         if written == 0 {
             return;
         }
+        self.written.fetch_add(written as u64, Ordering::Relaxed);
         let before = self.release(written);
         if before > self.bounds.low {
             // The clock is read only where it can matter: for a peer that lags.

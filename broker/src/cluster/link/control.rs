@@ -50,11 +50,11 @@ impl LinkConn {
     }
 
     fn on_pong(&mut self, token: u64, now: Instant) {
-        if let Some((awaited, sent)) = self.awaits_pong
-            && awaited == token
+        if let Some(asked) = self.awaits_pong
+            && asked.token == token
         {
             self.awaits_pong = None;
-            let micros = now.saturating_duration_since(sent).as_micros();
+            let micros = now.saturating_duration_since(asked.sent).as_micros();
             let micros = u64::try_from(micros).unwrap_or(u64::MAX).max(1);
             self.link().figures.round_trip_us.store(micros, Relaxed);
         }
