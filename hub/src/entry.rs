@@ -1,6 +1,6 @@
 //! How people come in: signing up, signing in, a new password, showing that an address is one's own.
 //!
-//! The rules are in [`auth`](crate::auth), and the rows in [`store`](crate::store). What is done here is done in an order
+//! The rules are in [`auth`](crate::auth), and the rows in [`store`]. What is done here is done in an order
 //! that gives nothing away: an attempt is counted before anything is looked at, a password is hashed whether or not
 //! there is an account, and what depends on a row is decided again in the transaction that changes it.
 

@@ -86,7 +86,7 @@ impl Reader {
         }
     }
 
-    /// Which database it is, where the words of [`Sql`](super::sql::Sql) are not enough.
+    /// Which database it is, where the words of [`Sql`] are not enough.
     pub(super) fn dialect(&self) -> Dialect {
         match self.connection {
             Connection::Postgres(_) | Connection::PostgresTransaction(_) => Dialect::Postgres,
