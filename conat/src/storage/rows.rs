@@ -151,10 +151,6 @@ impl Item {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
-    use serde::de::IgnoredAny;
-
     use super::*;
 
     #[test]
@@ -194,7 +190,7 @@ mod tests {
             payload: Blob::from("x"),
         };
         let bytes = crate::socket::encode(&Row::of_change(&stored));
-        let row: BTreeMap<String, IgnoredAny> = rmp_serde::from_slice(&bytes).unwrap();
-        assert_eq!(row.len(), 4, "{:?}", row.keys());
+        let row: rmpv::Value = rmp_serde::from_slice(&bytes).unwrap();
+        assert_eq!(row.as_map().map(Vec::len), Some(4), "{row}");
     }
 }
