@@ -45,6 +45,10 @@ pub(super) fn secret(what: &str) -> Result<String, Failure> {
     if secret.is_empty() {
         return Err(Failure::usage(format_args!("the {what} is empty")));
     }
+    if secret.contains('\n') {
+        let text = format_args!("the {what} on standard input has more than one line");
+        return Err(Failure::usage(text));
+    }
     Ok(secret)
 }
 

@@ -132,6 +132,9 @@ fn what_makes_no_sense_is_2() {
     home.run(&["rtt", "--url", &url, "--log-level", "a=b=c"])
         .exits(2)
         .says("log level");
+    home.run_with(&["passwd"], b"secret\nsecret\n")
+        .exits(2)
+        .says("more than one line");
     home.run_with(&["passwd", "--token"], b"short\n")
         .exits(2)
         .says("at least 16 characters");
