@@ -82,7 +82,7 @@ pub async fn run(store: &Store, config: &Config, stop: &CancellationToken) {
                 Ok(removed) => tracing::info!(?removed, "removed what was over"),
                 Err(error) => tracing::warn!(
                     error = &error as &dyn std::error::Error,
-                    "what is over stays for now"
+                    "what is over could not be removed; the next round tries again"
                 ),
             }
             tokio::time::sleep(config.every).await;

@@ -24,6 +24,7 @@ mod fields;
 pub(crate) use fields::{FIELDS, Field, Format, Layer, Settings};
 
 mod file;
+pub(crate) use file::{origin, text_of, unreadable};
 
 mod flags;
 pub(crate) use flags::{ArchiveFlags, Flags, StreamFlags};
@@ -32,7 +33,7 @@ mod rules;
 pub(crate) use rules::is_loopback;
 
 mod show;
-pub(crate) use show::{as_file, resolved, sample};
+pub(crate) use show::{append, as_file, enter, resolved, sample};
 
 /// What every environment variable of ours begins with.
 const PREFIX: &str = "DIALTONE_";

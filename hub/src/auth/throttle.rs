@@ -193,8 +193,11 @@ mod tests {
 
     #[test]
     fn so_many_are_allowed_and_no_more() {
-        for now in 0..5 {
-            let counts = Counts { now, before: 0 };
+        for attempts in 0..5 {
+            let counts = Counts {
+                now: attempts,
+                before: 0,
+            };
             assert_eq!(RULE.judge(counts, at(60_000)), Verdict::Allowed);
         }
         let full = Counts { now: 5, before: 0 };

@@ -7,37 +7,54 @@ use toml::de::{DeTable, DeValue};
 
 use super::{FIELDS, Layer, Origin, Problem, Raw};
 
-/// Longest configuration file, in bytes.
+/// Longest configuration file of a broker, in bytes.
 const FILE_LEN_MAX: u64 = 1 << 20;
 
 /// Reads a file. Whatever cannot be used is a problem, and the rest is read nevertheless.
 pub(super) fn read(path: &Path, problems: &mut Vec<Problem>) -> Layer {
-    match text_of(path) {
+    match text_of(path, FILE_LEN_MAX) {
         Ok(text) => parse(path, &text, problems),
         Err(error) => {
-            let origin = Origin::File {
-                path: path.into(),
-                line: 1,
-                column: 1,
-            };
-            problems.push(Problem {
-                origin,
-                key: String::new(),
-                text: format!("cannot be read: {error}"),
-            });
+            problems.push(unreadable(path, &error));
             Layer::default()
         }
     }
 }
 
-fn text_of(path: &Path) -> std::io::Result<String> {
+/// The text of a file of at most `len_max` bytes.
+pub(crate) fn text_of(path: &Path, len_max: u64) -> std::io::Result<String> {
     let len = std::fs::metadata(path)?.len();
-    if len > FILE_LEN_MAX {
+    if len > len_max {
         return Err(std::io::Error::other(format!(
-            "{len} bytes are more than {FILE_LEN_MAX}"
+            "{len} bytes are more than {len_max}"
         )));
     }
     std::fs::read_to_string(path)
+}
+
+/// What is wrong with a file that cannot be read at all.
+pub(crate) fn unreadable(path: &Path, error: &std::io::Error) -> Problem {
+    Problem {
+        origin: origin(&path.into(), "", 0),
+        key: String::new(),
+        text: format!("cannot be read: {error}"),
+    }
+}
+
+/// The place of a byte of a text.
+pub(crate) fn origin(path: &Arc<Path>, text: &str, at: usize) -> Origin {
+    let before = text.get(..at).unwrap_or(text);
+    let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+    let line = before.bytes().filter(|byte| *byte == b'\n').count() + 1;
+    let column = before
+        .get(line_start..)
+        .map_or(0, |rest| rest.chars().count())
+        + 1;
+    Origin::File {
+        path: Arc::clone(path),
+        line,
+        column,
+    }
 }
 
 /// Reads the text of a file.
@@ -113,18 +130,7 @@ impl Reader<'_> {
     }
 
     fn origin(&self, at: usize) -> Origin {
-        let before = self.text.get(..at).unwrap_or(self.text);
-        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
-        let line = before.bytes().filter(|byte| *byte == b'\n').count() + 1;
-        let column = before
-            .get(line_start..)
-            .map_or(0, |rest| rest.chars().count())
-            + 1;
-        Origin::File {
-            path: Arc::clone(&self.path),
-            line,
-            column,
-        }
+        origin(&self.path, self.text, at)
     }
 }
 

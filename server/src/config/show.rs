@@ -75,14 +75,16 @@ impl std::fmt::Display for Place<'_> {
     }
 }
 
-fn enter(out: &mut String, table: &mut &'static str, next: &'static str) {
+/// Begins the next table, unless it has begun.
+pub(crate) fn enter(out: &mut String, table: &mut &'static str, next: &'static str) {
     if *table != next {
         append(out, format_args!("\n[{next}]\n"));
         *table = next;
     }
 }
 
-fn append(out: &mut String, text: std::fmt::Arguments<'_>) {
+/// Writes to the end.
+pub(crate) fn append(out: &mut String, text: std::fmt::Arguments<'_>) {
     out.write_fmt(text)
         .expect("a string takes whatever is written to it");
 }

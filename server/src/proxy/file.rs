@@ -8,7 +8,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::projects::{Reading, Site};
 use super::settings::{FIELDS, Layer};
-use crate::config::{Origin, Problem, Raw};
+use crate::config::{Origin, Problem, Raw, origin, text_of, unreadable};
 
 /// Longest configuration file, in bytes.
 const FILE_LEN_MAX: u64 = 16 << 20;
@@ -22,32 +22,13 @@ pub(super) struct Read {
 
 /// Reads a file. Whatever cannot be used is a problem, and the rest is read nevertheless.
 pub(super) fn read(path: &Path, problems: &mut Vec<Problem>) -> Read {
-    match text_of(path) {
+    match text_of(path, FILE_LEN_MAX) {
         Ok(text) => parse(path, &text, problems),
         Err(error) => {
-            let origin = Origin::File {
-                path: path.into(),
-                line: 1,
-                column: 1,
-            };
-            problems.push(Problem {
-                origin,
-                key: String::new(),
-                text: format!("cannot be read: {error}"),
-            });
+            problems.push(unreadable(path, &error));
             Read::default()
         }
     }
-}
-
-fn text_of(path: &Path) -> std::io::Result<String> {
-    let len = std::fs::metadata(path)?.len();
-    if len > FILE_LEN_MAX {
-        return Err(std::io::Error::other(format!(
-            "{len} bytes are more than {FILE_LEN_MAX}"
-        )));
-    }
-    std::fs::read_to_string(path)
 }
 
 /// Reads the text of a file.
@@ -139,17 +120,6 @@ impl Places<'_> {
     }
 
     fn origin(&self, at: usize) -> Origin {
-        let before = self.text.get(..at).unwrap_or(self.text);
-        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
-        let line = before.bytes().filter(|byte| *byte == b'\n').count() + 1;
-        let column = before
-            .get(line_start..)
-            .map_or(0, |rest| rest.chars().count())
-            + 1;
-        Origin::File {
-            path: Arc::clone(&self.path),
-            line,
-            column,
-        }
+        origin(&self.path, self.text, at)
     }
 }

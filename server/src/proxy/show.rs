@@ -1,9 +1,8 @@
 //! A proxy's configuration as TOML for people: the sample, and what was resolved.
 
-use std::fmt::Write as _;
-
 use super::projects::Site;
 use super::settings::{FIELDS, Layer, Settings};
+use crate::config::{append, enter};
 
 const PROJECTS: &str = r#"
 # Who may come: the SHA-256 hashes of tokens, made by `dialtone passwd --token`. A token is the value of one of the
@@ -65,16 +64,4 @@ pub(crate) fn resolved(settings: &Settings, site: &Site) -> String {
         format_args!("\n# projects: {projects}, tokens: {tokens}\n"),
     );
     out
-}
-
-fn enter(out: &mut String, table: &mut &'static str, next: &'static str) {
-    if *table != next {
-        append(out, format_args!("\n[{next}]\n"));
-        *table = next;
-    }
-}
-
-fn append(out: &mut String, text: std::fmt::Arguments<'_>) {
-    out.write_fmt(text)
-        .expect("a string takes whatever is written to it");
 }
