@@ -27,7 +27,7 @@ mod file;
 pub(crate) use file::{origin, text_of, unreadable};
 
 mod flags;
-pub(crate) use flags::{ArchiveFlags, Flags, StreamFlags};
+pub(crate) use flags::{ArchiveFlags, Flags, StreamFlags, Texts, arg, given};
 
 mod rules;
 pub(crate) use rules::is_loopback;

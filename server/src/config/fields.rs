@@ -17,6 +17,8 @@ use crate::discovery::{Link, PORT_CLUSTER, Seed};
 /// One line of the table, without its type.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Field {
+    /// What its environment variable begins with.
+    pub(crate) prefix: &'static str,
     /// The key in a file, with dots between tables.
     pub(crate) key: &'static str,
     /// What it does, in one paragraph.
@@ -40,9 +42,10 @@ impl Field {
 
     /// The environment variable.
     pub(crate) fn env(&self) -> String {
+        let prefix = self.prefix;
         match self.key {
-            "log.level" => format!("{PREFIX}LOG"),
-            key => format!("{PREFIX}{}", key.replace('.', "_").to_uppercase()),
+            "log.level" => format!("{prefix}LOG"),
+            key => format!("{prefix}{}", key.replace('.', "_").to_uppercase()),
         }
     }
 
@@ -61,6 +64,7 @@ macro_rules! settings {
     ($($name:ident: $type:ty, $key:literal, $default:expr, $example:literal, $doc:literal;)+) => {
         /// Every setting, in the order of the sample file.
         pub(crate) const FIELDS: &[Field] = &[$(Field {
+            prefix: PREFIX,
             key: $key,
             doc: $doc,
             value_name: <$type as Value>::NAME,

@@ -10,8 +10,11 @@ use super::{FIELDS, Field, Layer, Origin, Problem, Raw};
 /// What the command line says about settings, still as texts.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Flags {
-    given: Vec<(&'static Field, Vec<String>)>,
+    given: Texts,
 }
+
+/// Settings whose flags were given, with what was said.
+pub(crate) type Texts = Vec<(&'static Field, Vec<String>)>;
 
 impl Flags {
     /// What the flags say.
@@ -110,7 +113,9 @@ impl<P: Part> PartFlags<P> {
 impl<P: Part> clap::FromArgMatches for PartFlags<P> {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
         Ok(Self {
-            flags: given(Self::own(), matches),
+            flags: Flags {
+                given: given(Self::own(), matches),
+            },
             part: PhantomData,
         })
     }
@@ -123,7 +128,9 @@ impl<P: Part> clap::FromArgMatches for PartFlags<P> {
 
 impl<P: Part> clap::Args for PartFlags<P> {
     fn augment_args(cmd: Command) -> Command {
-        Self::own().fold(cmd, |cmd, field| cmd.arg(arg(field)))
+        Self::own().fold(cmd, |cmd, field| {
+            cmd.arg(arg(field, heading(field.table())))
+        })
     }
 
     fn augment_args_for_update(cmd: Command) -> Command {
@@ -131,21 +138,22 @@ impl<P: Part> clap::Args for PartFlags<P> {
     }
 }
 
-fn given(fields: impl Iterator<Item = &'static Field>, matches: &ArgMatches) -> Flags {
+/// Those of some settings whose flags were given.
+pub(crate) fn given(fields: impl Iterator<Item = &'static Field>, matches: &ArgMatches) -> Texts {
     let is_given =
         |field: &&Field| matches.value_source(field.key) == Some(ValueSource::CommandLine);
     let texts = |field: &'static Field| {
         let texts = matches.get_many::<String>(field.key).unwrap_or_default();
         (field, texts.cloned().collect())
     };
-    Flags {
-        given: fields.filter(is_given).map(texts).collect(),
-    }
+    fields.filter(is_given).map(texts).collect()
 }
 
 impl clap::FromArgMatches for Flags {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
-        Ok(given(own(), matches))
+        Ok(Self {
+            given: given(own(), matches),
+        })
     }
 
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
@@ -156,7 +164,9 @@ impl clap::FromArgMatches for Flags {
 
 impl clap::Args for Flags {
     fn augment_args(cmd: Command) -> Command {
-        own().fold(cmd, |cmd, field| cmd.arg(arg(field)))
+        own().fold(cmd, |cmd, field| {
+            cmd.arg(arg(field, heading(field.table())))
+        })
     }
 
     fn augment_args_for_update(cmd: Command) -> Command {
@@ -164,12 +174,13 @@ impl clap::Args for Flags {
     }
 }
 
-fn arg(field: &Field) -> Arg {
+/// The flag of a setting, below a heading.
+pub(crate) fn arg(field: &Field, heading: &'static str) -> Arg {
     let arg = Arg::new(field.key)
         .long(field.flag())
         .help(field.doc)
         .value_name(field.value_name)
-        .help_heading(heading(field.table()));
+        .help_heading(heading);
     if field.switch {
         arg.num_args(0..=1)
             .require_equals(true)

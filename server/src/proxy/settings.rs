@@ -4,57 +4,20 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::parser::ValueSource;
-use clap::{Arg, ArgAction, ArgMatches, Command};
+use clap::{Arg, ArgMatches, Command};
 use dialtone_proxy::Config as Proxy;
 
 use super::listen::At;
-use crate::config::{Given, Origin, Problem, Raw, Size, Span, Strings, Value};
+use crate::config::{self, Field, Given, Origin, Problem, Raw, Size, Span, Strings, Value};
 
 /// What the environment variables of a proxy begin with.
 const PREFIX: &str = "DIALTONE_PROXY_";
-
-/// One line of the table, without its type.
-#[derive(Debug)]
-pub(crate) struct Field {
-    /// The key in a file, with a dot after its table.
-    pub(crate) key: &'static str,
-    /// What it does, in one paragraph.
-    pub(crate) doc: &'static str,
-    value_name: &'static str,
-    list: bool,
-    switch: bool,
-    /// A value other than the default, as a text.
-    #[cfg_attr(not(test), expect(dead_code, reason = "each setting is tried with it"))]
-    pub(crate) example: &'static str,
-}
-
-impl Field {
-    /// The flag, without the dashes in front.
-    pub(crate) fn flag(&self) -> String {
-        self.key.replace(['.', '_'], "-")
-    }
-
-    /// The environment variable.
-    pub(crate) fn env(&self) -> String {
-        format!("{PREFIX}{}", self.key.replace('.', "_").to_uppercase())
-    }
-
-    /// The table in a file; empty for the top level.
-    pub(crate) fn table(&self) -> &'static str {
-        self.key.split_once('.').map_or("", |(table, _)| table)
-    }
-
-    /// The key within its table.
-    pub(crate) fn leaf(&self) -> &'static str {
-        self.key.split_once('.').map_or(self.key, |(_, leaf)| leaf)
-    }
-}
 
 macro_rules! settings {
     ($($name:ident: $type:ty, $key:literal, $default:expr, $example:literal, $doc:literal;)+) => {
         /// Every setting, in the order of the sample file.
         pub(crate) const FIELDS: &[Field] = &[$(Field {
+            prefix: PREFIX,
             key: $key,
             doc: $doc,
             value_name: <$type as Value>::NAME,
@@ -193,7 +156,7 @@ settings! {
 /// What the command line says, still as texts.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Flags {
-    given: Vec<(&'static Field, Vec<String>)>,
+    given: config::Texts,
 }
 
 impl Flags {
@@ -261,14 +224,8 @@ fn set(
 
 impl clap::FromArgMatches for Flags {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
-        let is_given =
-            |field: &&Field| matches.value_source(field.key) == Some(ValueSource::CommandLine);
-        let texts = |field: &'static Field| {
-            let texts = matches.get_many::<String>(field.key).unwrap_or_default();
-            (field, texts.cloned().collect())
-        };
         Ok(Self {
-            given: FIELDS.iter().filter(is_given).map(texts).collect(),
+            given: config::given(FIELDS.iter(), matches),
         })
     }
 
@@ -297,21 +254,7 @@ fn arg(field: &Field) -> Arg {
         "limits" => "Limits",
         _ => "Proxy",
     };
-    let arg = Arg::new(field.key)
-        .long(field.flag())
-        .help(field.doc)
-        .value_name(field.value_name)
-        .help_heading(heading);
-    if field.switch {
-        arg.num_args(0..=1)
-            .require_equals(true)
-            .default_missing_value("true")
-            .hide_possible_values(true)
-    } else if field.list {
-        arg.action(ArgAction::Append)
-    } else {
-        arg
-    }
+    config::arg(field, heading)
 }
 
 /// The longest time that a setting may be; more is a mistake in its unit.
