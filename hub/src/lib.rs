@@ -20,6 +20,7 @@ pub mod api;
 pub mod auth;
 pub mod background;
 pub mod caller;
+pub mod control;
 pub mod email;
 pub mod entry;
 pub mod feed;
