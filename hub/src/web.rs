@@ -40,9 +40,10 @@ use crate::health::Health;
 mod answer;
 
 mod body;
+pub use body::read as read_body;
 
 mod entry;
-pub use entry::EntryPages;
+pub use entry::{EntryPages, origin, status};
 
 mod first_admin;
 pub use first_admin::{FirstAdminPages, PREFIX as FIRST_ADMIN_PREFIX};

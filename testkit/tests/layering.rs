@@ -33,6 +33,7 @@ const ALLOWED: &[(&str, &[&str], &[&str])] = &[
         &["protocol", "transport", "client"],
         &["broker", "persist", "testkit"],
     ),
+    ("web", &["hub"], &["testkit"]),
     (
         "benches/load",
         &["protocol", "transport", "broker", "client"],
@@ -49,6 +50,7 @@ const ALLOWED: &[(&str, &[&str], &[&str])] = &[
             "hub",
             "conat",
             "proxy",
+            "web",
             "benches/load",
         ],
         &["testkit"],

@@ -19,8 +19,11 @@ const TIME_MAX: Duration = Duration::from_secs(10);
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
-/// The body of a request.
-pub(super) async fn read(request: Request<Incoming>) -> Result<Bytes, Answer> {
+/// The body of a request, of 64 KiB at most.
+///
+/// # Errors
+/// What to answer when it is longer, takes too long, or breaks off.
+pub async fn read(request: Request<Incoming>) -> Result<Bytes, Answer> {
     let body = Limited::new(request.into_body(), LEN_MAX).collect();
     match tokio::time::timeout(TIME_MAX, body).await {
         Ok(Ok(body)) => Ok(body.to_bytes()),

@@ -30,6 +30,8 @@ use crate::entry::sign_in::Request as SignIn;
 use crate::entry::sign_up::Request as SignUp;
 use crate::entry::{Entry, Origin, Refused, SignedIn};
 use crate::gate::{Gate, Offer};
+use crate::id::AccountId;
+use crate::identity;
 
 /// What all these paths begin with.
 const PREFIX: &str = "/api/v2/auth/";
@@ -229,8 +231,7 @@ impl EntryPages {
             }
         }
         let mut answer = body::answer(StatusCode::OK, &json!({}));
-        let secure = self.is_secure(from);
-        set_cookie(&mut answer, &self.0.names.forget(self.same_site(), secure));
+        set_cookie(&mut answer, &self.forgotten(from));
         Ok(answer)
     }
 
@@ -276,15 +277,41 @@ impl EntryPages {
     }
 
     /// The `Set-Cookie` header for somebody who has come in.
-    pub(super) fn cookie(&self, signed_in: &SignedIn, from: From) -> String {
+    pub fn cookie(&self, signed_in: &SignedIn, from: From) -> String {
         let (same_site, secure) = (self.same_site(), self.is_secure(from));
         self.0
             .names
             .remember(&signed_in.cookie, signed_in.lifetime, same_site, secure)
     }
 
-    pub(super) fn entry(&self) -> &Entry {
+    /// The `Set-Cookie` header for somebody who has gone.
+    pub fn forgotten(&self, from: From) -> String {
+        let secure = self.is_secure(from);
+        self.0.names.forget(self.same_site(), secure)
+    }
+
+    /// The ways in.
+    pub fn entry(&self) -> &Entry {
         &self.0.entry
+    }
+
+    /// The value of the session's cookie, and whose it is; `None` for who is not signed in.
+    ///
+    /// # Errors
+    /// When it cannot be found out.
+    pub async fn visitor(
+        &self,
+        headers: &HeaderMap,
+    ) -> Result<Option<(AccountId, String)>, Refused> {
+        let cookies = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes);
+        let Ok(Credential::RememberMe(session)) = self.0.names.read(cookies) else {
+            return Ok(None);
+        };
+        match self.0.gate.admit(&Offer::Token(session.clone())).await {
+            Ok(identity) => Ok(identity.caller.account().map(|account| (account, session))),
+            Err(identity::Refused::Unavailable(error)) => Err(Refused::Store(error)),
+            Err(_not) => Ok(None),
+        }
     }
 
     fn same_site(&self) -> SameSite {
@@ -300,7 +327,8 @@ impl EntryPages {
     }
 }
 
-pub(super) fn origin(headers: &HeaderMap, from: From) -> Origin {
+/// From where a request comes, for what is written down about it.
+pub fn origin(headers: &HeaderMap, from: From) -> Origin {
     let agent = headers
         .get(USER_AGENT)
         .and_then(|value| value.to_str().ok());
@@ -341,7 +369,25 @@ fn issue(refused: &Refused) -> Option<Answer> {
 
 /// What somebody is told who does not come in.
 pub(super) fn failure(refused: &Refused) -> Answer {
-    let code = match refused {
+    let code = status(refused);
+    if code.is_server_error() {
+        tracing::warn!(
+            error = refused as &dyn std::error::Error,
+            "somebody could not be let in"
+        );
+        return body::failure(code, "this is not possible now; try again later");
+    }
+    let mut answer = body::failure(code, &refused.to_string());
+    if let Refused::Throttled { wait } = refused {
+        let seconds = HeaderValue::from(wait.as_secs().max(1));
+        answer.headers_mut().insert(RETRY_AFTER, seconds);
+    }
+    answer
+}
+
+/// The code of HTTP for that.
+pub fn status(refused: &Refused) -> StatusCode {
+    match refused {
         Refused::Wrong | Refused::Token => StatusCode::UNAUTHORIZED,
         Refused::Banned | Refused::Disabled(_) => StatusCode::FORBIDDEN,
         Refused::Throttled { .. } => StatusCode::TOO_MANY_REQUESTS,
@@ -357,18 +403,5 @@ pub(super) fn failure(refused: &Refused) -> Answer {
         Refused::Password(password::Error::Malformed | password::Error::Broken(_)) => {
             StatusCode::INTERNAL_SERVER_ERROR
         }
-    };
-    if code.is_server_error() {
-        tracing::warn!(
-            error = refused as &dyn std::error::Error,
-            "somebody could not be let in"
-        );
-        return body::failure(code, "this is not possible now; try again later");
     }
-    let mut answer = body::failure(code, &refused.to_string());
-    if let Refused::Throttled { wait } = refused {
-        let seconds = HeaderValue::from(wait.as_secs().max(1));
-        answer.headers_mut().insert(RETRY_AFTER, seconds);
-    }
-    answer
 }

@@ -1,0 +1,28 @@
+//! Pages for people: signing up and in, their projects, their account. Plain HTML, without scripts.
+//!
+//! ```text
+//!   request ──▶ site     which page (a path and a method)
+//!                │
+//!                ├──▶ guard     is it a page that a person opened, a form that this site gave out (pure)
+//!                ├──▶ entry     signing up, in and out, a new password, one's address
+//!                ├──▶ projects  the list, and one project: start, stop, open
+//!                └──▶ account   keys, sessions
+//!                       │
+//!                     calls ──▶ the functions of the hub, as the account that is signed in
+//! ```
+//!
+//! Whatever a page does, it does by a function of the API, with its checks and bounds: pages know no database. Projects
+//! may be served below the same host, so that their scripts could ask for these pages; [`guard`] has what stands
+//! against that.
+
+pub mod guard;
+
+mod account;
+mod calls;
+mod entry;
+mod form;
+mod page;
+mod projects;
+mod site;
+
+pub use site::Site;
