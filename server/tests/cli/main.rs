@@ -25,6 +25,7 @@ mod process;
 mod proxy;
 mod rolling;
 mod signals;
+mod site;
 mod streams;
 mod structures;
 mod watching;
