@@ -13,7 +13,7 @@ use crate::health::{self, Health};
 use crate::settings::Live;
 use crate::singleton;
 use crate::store::{self, Store, hubs};
-use crate::web::Web;
+use crate::web::{Pages, Web};
 use crate::{agent, maintenance};
 
 /// How often a hub says that it runs, and how long that counts.
@@ -81,6 +81,7 @@ pub struct Hub {
     agent: Option<agent::Agent>,
     health: Arc<Health>,
     migrations: Arc<[Box<dyn Migration>]>,
+    pages: Vec<Arc<dyn Pages>>,
 }
 
 impl std::fmt::Debug for Hub {
@@ -133,7 +134,15 @@ impl Hub {
             agent,
             health,
             migrations: migrations.into(),
+            pages: Vec::new(),
         })
+    }
+
+    /// Also shows these pages over HTTP.
+    #[must_use]
+    pub fn with_pages(mut self, pages: Arc<dyn Pages>) -> Self {
+        self.pages.push(pages);
+        self
     }
 
     /// For other parts of the program.
@@ -167,7 +176,10 @@ impl Hub {
             let (settings, ending) = (self.settings, ending.clone());
             async move { settings.follow(self.follower, ending).await }
         });
-        tasks.spawn(self.web.run(Arc::clone(&health), ending.clone()));
+        tasks.spawn(
+            self.web
+                .run(Arc::clone(&health), self.pages, ending.clone()),
+        );
         if let Some(agent) = self.agent {
             tasks.spawn(agent.run(Arc::clone(&health), ending.clone()));
         }

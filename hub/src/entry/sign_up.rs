@@ -186,7 +186,7 @@ async fn redeem(
     Ok(found.map(|(found, _)| found))
 }
 
-fn name<'a>(field: &'static str, text: &'a str) -> Result<&'a str, Refused> {
+pub(super) fn name<'a>(field: &'static str, text: &'a str) -> Result<&'a str, Refused> {
     let text = text.trim();
     if text.is_empty() || text.chars().count() > NAME_LEN_MAX {
         return Err(Refused::Name {
