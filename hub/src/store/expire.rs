@@ -14,6 +14,7 @@ const TABLES: &[(&str, &[&str], Option<Table>)] = &[
     ("auth_tokens", &["auth_token_hash"], None),
     ("blobs", &["id"], None),
     ("central_log", &["id"], None),
+    ("copy_paths", &["id"], None),
     ("email_counter", &["account_id", "time"], None),
     ("file_access_log", &["id"], None),
     ("hub_servers", &["host"], None),
