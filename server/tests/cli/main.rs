@@ -7,6 +7,7 @@
 mod access;
 mod archive;
 mod cluster;
+mod conat;
 mod configuration;
 mod contexts;
 mod crash;
