@@ -57,6 +57,14 @@ pub mod throttle;
 
 pub mod projects;
 
+pub mod control;
+
+pub mod copies;
+
+pub mod pool;
+
+pub mod users;
+
 pub mod expire;
 
 pub mod background;
@@ -68,6 +76,22 @@ pub mod query;
 pub mod invites;
 
 pub mod project_log;
+
+pub mod creation_actions;
+
+pub mod messages;
+
+pub mod organizations;
+
+pub mod purchases;
+
+pub mod licences;
+
+pub mod logs;
+
+pub mod files;
+
+pub mod passport_links;
 
 /// How much longer than the database we wait for a statement: it should be the one to end it, and say why.
 const ANSWER_EXTRA: Duration = Duration::from_secs(2);

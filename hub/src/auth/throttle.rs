@@ -25,6 +25,10 @@ pub enum Action {
     AuthToken,
     /// Calls of a function that writes for others to read, by caller.
     Message,
+    /// Letters that verify an address, by account.
+    Verification,
+    /// Telling the site of errors and of what was done, by caller.
+    Report,
 }
 
 /// At most so many in so long.
@@ -53,6 +57,8 @@ impl Action {
         const TOKEN_IP: &[Rule] = &[at_most(20, MINUTE), at_most(200, HOUR)];
         const AUTH_TOKEN: &[Rule] = &[at_most(1, Duration::from_secs(30))];
         const MESSAGE: &[Rule] = &[at_most(30, MINUTE), at_most(300, HOUR)];
+        const VERIFICATION: &[Rule] = &[at_most(3, Duration::from_mins(10))];
+        const REPORT: &[Rule] = &[at_most(120, MINUTE), at_most(1_000, HOUR)];
         match self {
             Self::SignInEmail => SIGN_IN_EMAIL,
             Self::SignInIp => SIGN_IN_IP,
@@ -61,6 +67,8 @@ impl Action {
             Self::TokenIp => TOKEN_IP,
             Self::AuthToken => AUTH_TOKEN,
             Self::Message => MESSAGE,
+            Self::Verification => VERIFICATION,
+            Self::Report => REPORT,
         }
     }
 
@@ -73,6 +81,8 @@ impl Action {
             Self::TokenIp => "token-ip",
             Self::AuthToken => "auth-token",
             Self::Message => "message",
+            Self::Verification => "verification",
+            Self::Report => "report",
         }
     }
 

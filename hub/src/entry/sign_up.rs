@@ -6,6 +6,7 @@ use crate::auth::registration::{self, Attempt};
 use crate::auth::session::Kind;
 use crate::auth::strength;
 use crate::auth::throttle::Action;
+use crate::creation;
 use crate::email::EmailAddress;
 use crate::store::accounts::New;
 use crate::store::tokens::{self, Registration};
@@ -139,6 +140,13 @@ impl Entry {
         inserted.map_err(|error| Refused::from(accounts::Error::from(error)))?;
         if let Some(token) = &token {
             tokens::registration_used(&mut on, &token.token).await?;
+        }
+        // Elsewhere a letter shows whose the address is, and then it happens.
+        if let Some(address) = new.email_address.as_deref()
+            && !self.letters.are_sent()
+        {
+            let address = address.parse().map_err(|_invalid| Refused::EmailAddress)?;
+            creation::run(&mut on, new.id, &address).await?;
         }
         let account = crate::store::accounts::by_id(&mut on, new.id).await?;
         let account = account.ok_or(Refused::Wrong)?;
