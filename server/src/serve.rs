@@ -291,6 +291,7 @@ impl Service {
         let within = within.await?;
         let failure = Arc::new(OnceLock::new());
         let failed = Arc::clone(&failure);
+        let served_by = reload.broker.clone();
         let served = serve(broker, monitor, streams, watch, drain.clone(), failed);
         let closing = drain.child_token();
         let gateways = socketio.run(within, shards.handles(), closing.clone());
@@ -308,7 +309,11 @@ impl Service {
         if let Some(failure) = Arc::into_inner(failure).and_then(OnceLock::into_inner) {
             return Err(failure.into());
         }
-        report(ended)
+        match ended {
+            // Somebody has asked the broker itself, with `sys.drain`.
+            Ended::Unasked if served_by.was_asked_to_drain() => report(Ended::Drained),
+            Ended::Unasked | Ended::Drained | Ended::Cut => report(ended),
+        }
     }
 }
 
