@@ -381,6 +381,7 @@ impl Service {
         let within = within.await?;
         let failure = Arc::new(OnceLock::new());
         let failed = Arc::clone(&failure);
+        let served_by = reload.broker.clone();
         let served = parts::serve(broker, monitor, parts, watch, drain.clone(), failed);
         let closing = drain.child_token();
         let gateways = socketio.run(within, shards.handles(), closing.clone());
@@ -398,7 +399,11 @@ impl Service {
         if let Some(failure) = Arc::into_inner(failure).and_then(OnceLock::into_inner) {
             return Err(failure.into());
         }
-        report(ended)
+        match ended {
+            // Somebody has asked the broker itself, with `sys.drain`.
+            Ended::Unasked if served_by.was_asked_to_drain() => report(Ended::Drained),
+            Ended::Unasked | Ended::Drained | Ended::Cut => report(ended),
+        }
     }
 }
 
