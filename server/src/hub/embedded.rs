@@ -23,6 +23,7 @@ use dialtone_hub::gate::Gate;
 use dialtone_hub::health::Health;
 use dialtone_hub::identity::HUB_PASSWORD;
 use dialtone_hub::letters::Letters;
+use dialtone_hub::query::{FeedBounds, Feeds};
 use dialtone_hub::store::Store;
 use dialtone_hub::web::{EntryPages, FIRST_ADMIN_PREFIX, FirstAdminPages};
 use dialtone_hub::{Hub, joined, settings};
@@ -92,6 +93,12 @@ struct Tokens {
     stop: CancellationToken,
     /// Cancelled when everything has ended.
     ended: CancellationToken,
+}
+
+/// What is answered on the broker.
+struct Serving {
+    functions: Parts,
+    feeds: Feeds<Store>,
 }
 
 /// What the thread says when it is ready.
@@ -212,6 +219,7 @@ async fn run(
         }
     };
     let (health, gate) = (Arc::clone(&said.health), said.gate.clone());
+    let feeds = parts.feeds.clone();
     if serves {
         joined::expect(&health);
     }
@@ -231,11 +239,15 @@ async fn run(
             () = tokens.stop.cancelled() => tokens.drained.cancel(),
         }
     };
-    tokio::join!(hub.run(tokens.stop.clone()), on_broker);
+    tokio::join!(
+        hub.run(tokens.stop.clone()),
+        on_broker,
+        feeds.run(&tokens.stop)
+    );
     Ok(())
 }
 
-type Prepared = (Hub, Ready, Parts);
+type Prepared = (Hub, Ready, Serving);
 
 /// `None` if it was stopped before the database answered.
 async fn prepare(plan: Plan, stop: &CancellationToken) -> Result<Option<Prepared>, Failure> {
@@ -297,7 +309,12 @@ async fn prepare(plan: Plan, stop: &CancellationToken) -> Result<Option<Prepared
         health: handle.health,
         names: plan.names,
     };
-    Ok(Some((hub, ready, parts)))
+    let feeds = Feeds::open_on(store, Arc::clone(&parts.authority), FeedBounds::default()).await;
+    let serving = Serving {
+        functions: parts,
+        feeds: feeds.map_err(failed)?,
+    };
+    Ok(Some((hub, ready, serving)))
 }
 
 fn not_bound(error: dialtone_hub::hub::Error, hint: &str) -> Failure {
@@ -321,10 +338,17 @@ fn site(dns: &str, http: &str) -> String {
 
 /// Answers on the broker until `drain`. A connection that the broker refuses later is made anew, since the site's secret
 /// may have changed.
-async fn answer(join: Join, parts: Parts, gate: Gate, health: &Health, drain: &CancellationToken) {
-    let store = parts.store.clone();
+async fn answer(
+    join: Join,
+    parts: Serving,
+    gate: Gate,
+    health: &Health,
+    drain: &CancellationToken,
+) {
+    let store = parts.functions.store.clone();
     let services = joined::Services {
-        api: Arc::new(functions::api(parts, Bounds::default())),
+        feeds: parts.feeds.clone(),
+        api: Arc::new(functions::api(parts.functions, Bounds::default())),
         gate,
     };
     while let Some(client) = drain.run_until_cancelled(connect(&join, &store)).await {
