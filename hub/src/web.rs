@@ -33,6 +33,9 @@ use crate::health::Health;
 
 mod answer;
 
+mod sso;
+pub use sso::{Asked, SsoPages};
+
 /// Most connections; further ones wait in the kernel's queue.
 const CONNECTIONS_MAX: usize = 64;
 

@@ -17,6 +17,7 @@ const TABLES: &[(&str, &[&str], Option<Table>)] = &[
     ("email_counter", &["account_id", "time"], None),
     ("file_access_log", &["id"], None),
     ("hub_servers", &["host"], None),
+    ("letters", &["id"], None),
     ("passport_store", &["key"], None),
     ("password_reset", &["hash"], None),
     ("remember_me", &["hash"], Some(Table::RememberMe)),

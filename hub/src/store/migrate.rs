@@ -36,6 +36,8 @@ const MIGRATIONS: &[Migration] = migrations! {
     1 "0001_infrastructure",
     2 "0002_accounts",
     3 "0003_projects",
+    4 "0004_letters",
+    5 "0005_stats",
 };
 
 /// Holds others back in PostgreSQL: any number that no other program uses for the same. In SQLite the transaction does.
