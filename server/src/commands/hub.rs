@@ -16,6 +16,9 @@ use crate::lifecycle::{self, Asked, Ended, Signals};
 use crate::print::note;
 use crate::{database, shards};
 
+mod beginning;
+mod once;
+
 /// How long the end of a hub may take.
 const GRACE: Duration = Duration::from_secs(30);
 
@@ -35,7 +38,12 @@ async fn serve(args: Args) -> Outcome {
     // Before anything is announced, so that whoever reads it may send signals.
     let mut signals = Signals::new().context("cannot take over signals")?;
     let strings = Environment;
-    let mode = mode(&args, &strings)?;
+    // What is done once has nothing to do with projects.
+    let mode = if args.once.is_asked() {
+        args.mode.unwrap_or(Mode::SingleUser)
+    } else {
+        mode(&args, &strings)?
+    };
     let config = config(&args, &strings)?;
     let database = database::config(&args.database, &strings)?;
     let stop = CancellationToken::new();
@@ -49,6 +57,12 @@ async fn serve(args: Args) -> Outcome {
     settings::set_from_environment(&store, setting_variables(&strings))
         .await
         .map_err(super::admin::failure)?;
+    beginning::make(&store, args.sso_config.clone(), &strings).await?;
+    if args.once.is_asked() {
+        let done = args.once.run(&store).await;
+        store.close().await;
+        return done;
+    }
     let place = store.location().to_string();
     let hub = Hub::bind(store, config, Vec::new()).await;
     let hub = hub.map_err(anyhow::Error::from)?;
@@ -107,6 +121,10 @@ fn config(args: &Args, strings: &dyn Strings) -> Result<Config, Failure> {
             "COCALC_HEALTH_PG_CONCURRENT_WARN",
         ],
     )?;
+    config.letters_folder = args
+        .letters
+        .clone()
+        .or_else(|| strings.get("DIALTONE_LETTERS").map(Into::into));
     if let Some(warn) = args.db_concurrent_warn.or(warn) {
         config.health.requests_warn = warn;
     }

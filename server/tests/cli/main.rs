@@ -16,6 +16,7 @@ mod founding;
 mod full;
 mod help;
 mod hub;
+mod hub_work;
 mod linked;
 mod messaging;
 mod namespaces;
