@@ -16,7 +16,7 @@
 //! [`Handlers`]; rows for each kind of caller in `hub/tests/api`, which fails while the table has a function without
 //! them. What is said in the table is checked before a handler runs, so that handlers hold what cannot be said there.
 
-mod error;
+pub(crate) mod error;
 pub use error::{Code, Error};
 
 mod shape;
@@ -48,10 +48,39 @@ mod system;
 mod projects;
 pub use projects::Projects;
 
+mod running;
+pub use running::Running;
+
+mod invitations;
+pub use invitations::Invitations;
+
 mod accounts;
 pub use accounts::Accounts;
 
+mod own;
+pub use own::{Service, Services, install as install_own, install_terminate};
+
 mod keys;
+
+mod messages;
+pub use messages::install as install_messages;
+
+mod org;
+pub use org::Organizations;
+
+mod purchases;
+pub use purchases::install as install_purchases;
+
+mod logs;
+pub use logs::install as install_logs;
+
+mod files;
+pub use files::install as install_files;
+
+mod history;
+pub use history::Histories;
+
+mod throttled;
 
 mod site;
 pub use site::install as install_site;

@@ -23,6 +23,8 @@ use crate::time::Time;
 
 mod attempts;
 
+pub mod first_admin;
+
 pub mod reset;
 
 pub mod sign_in;

@@ -2,6 +2,7 @@
 //!
 //! *Alive* means that starting it again would not help. *Ready* means that it should get work.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -37,6 +38,8 @@ pub struct Health {
     draining: AtomicBool,
     /// Since when the database does not answer.
     away: Mutex<Option<Instant>>,
+    /// Services of this hub, and whether they can do what they are there for.
+    services: Mutex<BTreeMap<&'static str, bool>>,
 }
 
 /// A check, and what came of it.
@@ -57,7 +60,13 @@ impl Health {
             started: Instant::now(),
             draining: AtomicBool::new(false),
             away: Mutex::new(None),
+            services: Mutex::default(),
         }
+    }
+
+    /// Notes whether a service can do what it is there for. A hub that should have it is not ready without it.
+    pub fn service(&self, name: &'static str, there: bool) {
+        self.services.lock().insert(name, there);
     }
 
     /// Notes whether the database answers.
@@ -125,7 +134,7 @@ impl Health {
     pub fn ready(&self) -> Vec<Check> {
         let there = self.is_database_there();
         let draining = self.is_draining();
-        vec![
+        let mut checks = vec![
             Check {
                 ok: there,
                 text: if there {
@@ -142,7 +151,13 @@ impl Health {
                     "taking work".to_owned()
                 },
             },
-        ]
+        ];
+        let services = self.services.lock();
+        checks.extend(services.iter().map(|(name, there)| Check {
+            ok: *there,
+            text: format!("{name} {}", if *there { "works" } else { "has no broker" }),
+        }));
+        checks
     }
 
     fn load(&self) -> Check {

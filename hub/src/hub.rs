@@ -15,7 +15,7 @@ use crate::letters::{self, Letters, Sender};
 use crate::settings::Live;
 use crate::singleton;
 use crate::store::{self, Store, hubs};
-use crate::web::Web;
+use crate::web::{Pages, Web};
 use crate::{agent, maintenance, stats};
 
 /// How often a hub says that it runs, and how long that counts.
@@ -99,6 +99,7 @@ pub struct Hub {
     health: Arc<Health>,
     letters: Letters,
     migrations: Arc<[Box<dyn Migration>]>,
+    pages: Vec<Arc<dyn Pages>>,
 }
 
 impl std::fmt::Debug for Hub {
@@ -155,7 +156,15 @@ impl Hub {
             agent,
             health,
             migrations: migrations.into(),
+            pages: Vec::new(),
         })
+    }
+
+    /// Also shows these pages over HTTP.
+    #[must_use]
+    pub fn with_pages(mut self, pages: Arc<dyn Pages>) -> Self {
+        self.pages.push(pages);
+        self
     }
 
     /// For other parts of the program.
@@ -196,7 +205,10 @@ impl Hub {
             let (settings, ending) = (self.settings, ending.clone());
             async move { settings.follow(self.follower, ending).await }
         });
-        tasks.spawn(self.web.run(Arc::clone(&health), ending.clone()));
+        tasks.spawn(
+            self.web
+                .run(Arc::clone(&health), self.pages, ending.clone()),
+        );
         if let Some(agent) = self.agent {
             tasks.spawn(agent.run(Arc::clone(&health), ending.clone()));
         }
@@ -223,13 +235,11 @@ impl Hub {
         ));
         if !self.migrations.is_empty() {
             let (config, ending) = (self.config.background, ending.clone());
-            tasks.spawn(migrate(
-                store.clone(),
-                lease("background-migrations"),
-                self.migrations,
-                config,
-                ending,
-            ));
+            let lease = lease(background::LEASE);
+            let (store, migrations) = (store.clone(), self.migrations);
+            tasks.spawn(async move {
+                background::keep(&store, &lease, &migrations, &config, &ending).await;
+            });
         }
         tasks.close();
         stop.cancelled().await;
@@ -282,20 +292,6 @@ async fn count(
     Box::pin(singleton::run(&store, &lease, &ending, |_lease, stop| {
         let (store, config) = (store.clone(), config.clone());
         Box::pin(async move { stats::run(&store, &config, &stop).await })
-    }))
-    .await;
-}
-
-async fn migrate(
-    store: Store,
-    lease: singleton::Config,
-    migrations: Arc<[Box<dyn Migration>]>,
-    config: background::Config,
-    ending: CancellationToken,
-) {
-    Box::pin(singleton::run(&store, &lease, &ending, |lease, stop| {
-        let (store, config, migrations) = (store.clone(), config.clone(), Arc::clone(&migrations));
-        Box::pin(async move { background::run(&store, &lease, &migrations, &config, &stop).await })
     }))
     .await;
 }

@@ -8,6 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::auth::api_key::{self, ApiKey, Match};
@@ -15,11 +16,11 @@ use crate::auth::cookie::{self, Credential, Names};
 use crate::auth::{session, token};
 use crate::caller::Caller;
 use crate::id::{AccountId, ProjectId};
-use crate::settings::Live;
+use crate::settings::{self, Live};
 use crate::store::{self, Reader, Store, accounts, api_keys, projects, remember_me};
 
 /// The setting with the site's own secret.
-const HUB_PASSWORD: &str = "conat_password";
+pub const HUB_PASSWORD: &str = "conat_password";
 
 /// How often at most it is noted that a key is used.
 const TOUCH: Duration = Duration::from_mins(1);
@@ -28,7 +29,7 @@ const TOUCH: Duration = Duration::from_mins(1);
 const CREDENTIALS_MAX: i64 = 10_000;
 
 /// Somebody who was let in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
     /// Who.
     pub caller: Caller,
@@ -66,6 +67,12 @@ pub enum Refused {
     /// It cannot be found out now.
     #[error("cannot check credentials now")]
     Unavailable(#[from] store::Error),
+    /// The same, since no hub answers the broker.
+    #[error("no hub answers to check credentials: {0}")]
+    NoHub(String),
+    /// The hub that was asked has refused it, in these words.
+    #[error("{0}")]
+    Elsewhere(String),
 }
 
 /// Finds out who is behind credentials.
@@ -116,7 +123,7 @@ impl Identifier {
     /// When it is not good, or cannot be checked.
     pub async fn by_password(&self, name: &str, password: &str) -> Result<Identity, Refused> {
         match name.parse() {
-            Ok(Caller::Hub) => self.by_hub_password(password),
+            Ok(Caller::Hub) => self.by_hub_password(password).await,
             Ok(Caller::Project(project)) => self.by_project_secret(project, password).await,
             Ok(Caller::Account(_)) | Err(_) => Err(Refused::Name),
         }
@@ -128,7 +135,7 @@ impl Identifier {
     /// When it is not good, or cannot be checked.
     pub async fn by_credential(&self, credential: &Credential) -> Result<Identity, Refused> {
         match credential {
-            Credential::HubPassword(password) => self.by_hub_password(password),
+            Credential::HubPassword(password) => self.by_hub_password(password).await,
             Credential::ApiKey(text) => self.by_api_key(text).await,
             Credential::ProjectSecret { project, secret } => {
                 self.by_project_secret(*project, secret).await
@@ -143,7 +150,11 @@ impl Identifier {
     /// [`Refused::Gone`] if not; when it cannot be found out, the error says so.
     pub async fn still(&self, identity: Identity) -> Result<(), Refused> {
         let proofs = match identity.caller {
-            Caller::Hub => vec![proof_of(&["hub", self.settings.get().get(HUB_PASSWORD)], 0)],
+            // As it is stored: what is in memory may be from before the change that is the reason to ask.
+            Caller::Hub => {
+                let settings = settings::read(&self.store).await?;
+                vec![proof_of(&["hub", settings.get(HUB_PASSWORD)], 0)]
+            }
             Caller::Account(account) => {
                 proofs_of_account(&mut self.store.read().await?, account).await?
             }
@@ -157,8 +168,12 @@ impl Identifier {
         Err(Refused::Gone)
     }
 
-    fn by_hub_password(&self, password: &str) -> Result<Identity, Refused> {
-        let settings = self.settings.get();
+    async fn by_hub_password(&self, password: &str) -> Result<Identity, Refused> {
+        // Hubs find each other also while the database is away.
+        let settings = match settings::read(&self.store).await {
+            Ok(settings) => Arc::new(settings),
+            Err(_unavailable) => self.settings.get(),
+        };
         let own = settings.get(HUB_PASSWORD);
         if own.is_empty() || !token::is_same(own, password) {
             return Err(Refused::HubPassword);

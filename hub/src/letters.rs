@@ -87,7 +87,8 @@ impl Kind {
 /// Takes letters to be sent. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Letters {
-    settings: Live,
+    /// Without them none are sent.
+    settings: Option<Live>,
     folder: Option<Arc<Path>>,
     new: Arc<Notify>,
 }
@@ -97,9 +98,18 @@ impl Letters {
     /// for development, and for sites that pick them up there.
     pub fn new(settings: Live, folder: Option<PathBuf>) -> Self {
         Self {
-            settings,
+            settings: Some(settings),
             folder: folder.map(Arc::from),
             new: Arc::new(Notify::new()),
+        }
+    }
+
+    /// None are sent, whatever the site says.
+    pub fn none() -> Self {
+        Self {
+            settings: None,
+            folder: None,
+            new: Arc::default(),
         }
     }
 
@@ -146,10 +156,14 @@ impl Letters {
     }
 
     fn route(&self, kind: Kind) -> Result<Route, Unready> {
-        route::of(&self.settings.get(), kind, self.folder.as_deref())
+        match &self.settings {
+            Some(settings) => route::of(&settings.get(), kind, self.folder.as_deref()),
+            None => Ok(Route::None),
+        }
     }
 
     fn site_name(&self) -> String {
-        self.settings.get().get("site_name").to_owned()
+        let settings = self.settings.as_ref().map(Live::get);
+        settings.map_or_else(String::new, |settings| settings.get("site_name").to_owned())
     }
 }

@@ -32,6 +32,7 @@ mod filter;
 mod get;
 
 mod set;
+pub(crate) use set::is_username;
 
 mod execute;
 pub use execute::Queries;

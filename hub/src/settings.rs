@@ -309,6 +309,19 @@ pub async fn set(store: &Store, name: &str, value: &str) -> Result<(), SetError>
     Ok(on.commit().await?)
 }
 
+/// What a setting is; if nobody has set it, it becomes `new`, for all hubs that ask at the same time alike.
+///
+/// # Errors
+/// If there is none with this name, it cannot be that, or the database does not answer.
+pub async fn get_or_set(store: &Store, name: &str, new: &str) -> Result<String, SetError> {
+    definition(name)?.check(new)?;
+    let mut on = store.write().await?;
+    stored::set_if_empty(&mut on, name, new).await?;
+    let settings = Settings::new(stored::all(&mut on).await?);
+    on.commit().await?;
+    Ok(settings.get(name).to_owned())
+}
+
 /// Lets the default of one hold again. `false` if that was so already.
 ///
 /// # Errors

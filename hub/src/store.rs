@@ -63,6 +63,14 @@ pub mod passports;
 
 pub mod projects;
 
+pub mod control;
+
+pub mod copies;
+
+pub mod pool;
+
+pub mod users;
+
 pub mod expire;
 
 pub mod background;
@@ -78,6 +86,22 @@ pub mod query;
 pub mod invites;
 
 pub mod project_log;
+
+pub mod creation_actions;
+
+pub mod messages;
+
+pub mod organizations;
+
+pub mod purchases;
+
+pub mod licences;
+
+pub mod logs;
+
+pub mod files;
+
+pub mod passport_links;
 
 /// How much longer than the database we wait for a statement: it should be the one to end it, and say why.
 const ANSWER_EXTRA: Duration = Duration::from_secs(2);

@@ -9,14 +9,15 @@ use serde_json::{Map, Value as Json, json};
 use super::error::{Code, Error};
 use super::handlers::{Call, Handlers};
 use super::shape::is_email;
+use super::throttled::count;
 use crate::auth::password::{self, Hasher, Verdict};
-use crate::auth::throttle::{self, Action};
+use crate::auth::throttle::Action;
 use crate::auth::token::Token;
 use crate::id::AccountId;
 use crate::permission::{Authority, Fact, Facts};
+use crate::store::Store;
 use crate::store::accounts::{self, Account, Search};
 use crate::store::tokens::{self, SignIn};
-use crate::store::{self, Store};
 use crate::time::Time;
 
 /// How long a token to sign in lasts, as in the original.
@@ -230,7 +231,7 @@ impl<F: Facts> Accounts<F> {
         password: &str,
     ) -> Result<(), Error> {
         let who = format!("{caller} {target}");
-        self.throttle(Action::AuthToken, &who).await?;
+        count(&self.store, Action::AuthToken, &who).await?;
         let account = {
             let mut on = self.store.read().await?;
             accounts::by_id(&mut on, target).await?
@@ -243,38 +244,6 @@ impl<F: Facts> Accounts<F> {
             ));
         }
         Ok(())
-    }
-
-    /// Counts an attempt before it is made, so that many at the same time are counted as well.
-    async fn throttle(&self, action: Action, who: &str) -> Result<(), Error> {
-        let mut on = self.store.write().await?;
-        let now = store::throttle::now(&mut on).await?;
-        let mut verdicts = Vec::new();
-        for rule in action.rules() {
-            let (start, before) = (rule.window_start(now), rule.window_before(now));
-            let keep = 2 * rule.window;
-            let keys = [action.key(rule, who, before)];
-            let (earlier, _) = store::throttle::counts(&mut on, &keys).await?;
-            let this = store::throttle::add(&mut on, &action.key(rule, who, start), keep).await?;
-            let counts = throttle::Counts {
-                now: u32::try_from(this - 1).unwrap_or(u32::MAX),
-                before: earlier
-                    .first()
-                    .map_or(0, |count| u32::try_from(*count).unwrap_or(u32::MAX)),
-            };
-            verdicts.push(rule.judge(counts, now));
-        }
-        on.commit().await?;
-        match throttle::strictest(verdicts) {
-            throttle::Verdict::Allowed => Ok(()),
-            throttle::Verdict::Wait(wait) => {
-                let seconds = wait.as_secs() + 1;
-                Err(Error::new(
-                    Code::TooMany,
-                    format!("too many attempts; wait {seconds} s"),
-                ))
-            }
-        }
     }
 
     /// Whoever has a token may end it. Whether there was one is not said.

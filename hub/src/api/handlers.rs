@@ -75,6 +75,21 @@ impl Handlers {
         self
     }
 
+    /// With a handler that works on something which all its calls share.
+    ///
+    /// # Panics
+    /// As [`with`](Self::with).
+    #[must_use]
+    pub fn with_on<T, H, F>(self, name: &'static str, on: &T, handler: H) -> Self
+    where
+        T: Clone + Send + Sync + 'static,
+        H: Fn(T, Call) -> F + Send + Sync + 'static,
+        F: Future<Output = Result<Json, Error>> + Send + 'static,
+    {
+        let on = on.clone();
+        self.with(name, move |call| handler(on.clone(), call))
+    }
+
     /// Whether there is one for a function.
     pub fn has(&self, name: &str) -> bool {
         self.0.contains_key(name)

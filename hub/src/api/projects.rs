@@ -3,25 +3,31 @@
 use std::sync::Arc;
 
 use serde::Deserialize;
-use serde_json::{Value as Json, json};
+use serde_json::{Map, Value as Json, json};
+use uuid::Uuid;
 
 use super::accounts::caller;
 use super::error::{Code, Error};
 use super::handlers::{Call, Handlers};
+use crate::control::Control;
 use crate::id::{AccountId, ProjectId};
 use crate::members::{Change, Effect, InviteRefused, Refused, Situation};
 use crate::settings::Live;
 use crate::store::projects::{self, Group};
-use crate::store::{Store, Transaction, accounts, invites, project_log};
+use crate::store::{Reader, Store, Transaction, accounts, invites, licences, project_log};
 
 /// What a project is called by default.
 const TITLE: &str = "No Title";
+
+/// Most licences of a new project.
+const LICENCES_MAX: usize = 16;
 
 /// What the functions need.
 #[derive(Debug, Clone)]
 pub struct Projects {
     store: Store,
     settings: Arc<Live>,
+    control: Option<Arc<dyn Control>>,
 }
 
 #[derive(Deserialize, Default)]
@@ -33,6 +39,17 @@ struct Create {
     #[serde(default)]
     start: bool,
     ephemeral: Option<i64>,
+    license: Option<String>,
+    public_path_id: Option<String>,
+    #[serde(default)]
+    customize: Customize,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase")]
+struct Customize {
+    #[serde(default)]
+    disable_internet: bool,
     license: Option<String>,
 }
 
@@ -98,7 +115,18 @@ impl From<InviteRefused> for Error {
 impl Projects {
     /// On this store, as the settings of the site have it.
     pub fn new(store: Store, settings: Arc<Live>) -> Self {
-        Self { store, settings }
+        Self {
+            store,
+            settings,
+            control: None,
+        }
+    }
+
+    /// With what starts new projects.
+    #[must_use]
+    pub fn control(mut self, control: Arc<dyn Control>) -> Self {
+        self.control = Some(control);
+        self
     }
 
     /// The handlers with those of this file.
@@ -126,21 +154,15 @@ impl Projects {
     async fn create(&self, mut call: Call) -> Result<Json, Error> {
         let owner = caller(&call)?;
         let create: Create = call.argument::<Option<Create>>(0)?.unwrap_or_default();
-        let missing = [
-            (create.start, "start"),
-            (create.ephemeral.is_some(), "ephemeral"),
-            (
-                create.license.is_some_and(|license| !license.is_empty()),
-                "license",
-            ),
-        ];
-        if let Some((_, name)) = missing.iter().find(|(wanted, _)| *wanted) {
-            let text = format!("createProject with {name} is not configured on this site");
-            return Err(Error::new(Code::NotConfigured, text));
-        }
         if self.settings.get().is_on("disable_project_creation") {
             return Err(Error::denied("projects cannot be made on this site"));
         }
+        if create.start && self.control.is_none() {
+            let text = "starting a new project is not configured on this site";
+            return Err(Error::new(Code::NotConfigured, text));
+        }
+        let mut on = self.store.write().await?;
+        let options = options(&mut on, &create).await?;
         let new = projects::New {
             id: create.project_id.unwrap_or_else(ProjectId::random),
             title: create.title.unwrap_or_else(|| TITLE.to_owned()),
@@ -148,9 +170,16 @@ impl Projects {
             compute_image: create.image,
             owner: Some(owner),
         };
-        let mut on = self.store.write().await?;
         projects::insert(&mut on, &new).await?;
+        projects::put_options(&mut on, new.id, options).await?;
         on.commit().await?;
+        if let Some(control) = self.control.as_ref().filter(|_| create.start) {
+            // Ordered, and not waited for: the caller has the project already.
+            if let Err(error) = control.touch(new.id, Some(owner), true).await {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(error, project_id = %new.id, "a new project was not started");
+            }
+        }
         Ok(json!(new.id))
     }
 
@@ -159,9 +188,7 @@ impl Projects {
         let Opts::<Remove> { opts } = call.argument(0)?;
         let mut on = self.store.write().await?;
         let change = Change::Remove(opts.account_id);
-        let effect = self
-            .decide(&mut on, caller, opts.project_id, change)
-            .await?;
+        let effect = decide(&mut on, &self.settings, caller, opts.project_id, change).await?;
         if let Effect::Delete(target) = effect {
             projects::delete_member(&mut on, opts.project_id, target).await?;
             let event = json!({"event": "remove_collaborator", "removed_account_id": target});
@@ -179,9 +206,7 @@ impl Projects {
         })?;
         let mut on = self.store.write().await?;
         let change = Change::Make(opts.target_account_id, group);
-        let effect = self
-            .decide(&mut on, caller, opts.project_id, change)
-            .await?;
+        let effect = decide(&mut on, &self.settings, caller, opts.project_id, change).await?;
         if let Effect::Put(target, group) = effect {
             projects::put_member(&mut on, opts.project_id, target, group).await?;
             let event = json!({
@@ -219,9 +244,7 @@ impl Projects {
                 // All take the rows of projects in this order, so that none waits for another in a circle.
                 pairs.sort_unstable();
                 for (project, target) in pairs {
-                    let effect = self
-                        .decide(&mut on, caller, project, Change::Add(target))
-                        .await?;
+                    let effect = self.decide_to_add(&mut on, caller, project, target).await?;
                     put(&mut on, caller, project, effect).await?;
                 }
                 projects
@@ -240,29 +263,99 @@ impl Projects {
         })
     }
 
-    /// Decides about a change of a project that nobody else changes until the transaction ends.
-    async fn decide(
+    /// Whoever adds himself to a project that is open to him needs nobody who is in it.
+    async fn decide_to_add(
         &self,
         on: &mut Transaction,
         caller: AccountId,
         id: ProjectId,
-        change: Change,
+        target: AccountId,
     ) -> Result<Effect, Error> {
-        let members = projects::members_locked(on, id).await?;
-        let members: Vec<(AccountId, Group)> = members
-            .into_iter()
-            .map(|member| (member.account_id, member.group))
-            .collect();
-        let project = projects::by_id(on, id).await?;
-        let owners_manage = project.is_some_and(|project| project.manage_users_owner_only)
-            || self.settings.get().is_on("strict_collaborator_management");
-        let situation = Situation {
-            caller,
-            members: &members,
-            owners_manage,
-        };
-        Ok(situation.decide(change)?)
+        let decided = decide(on, &self.settings, caller, id, Change::Add(target)).await;
+        let is_stranger = decided
+            .as_ref()
+            .is_err_and(|error| error.reason == Some(Refused::Requester.reason()));
+        if target == caller && is_stranger && self.is_open(on, id, caller).await? {
+            return Ok(Effect::Put(target, Group::Collaborator));
+        }
+        decided
     }
+
+    async fn is_open(
+        &self,
+        on: &mut Reader,
+        id: ProjectId,
+        caller: AccountId,
+    ) -> Result<bool, Error> {
+        let open = invites::open(on, id).await?;
+        if open.sandbox && self.settings.get().is_on("sandbox_projects_enabled") {
+            return Ok(true);
+        }
+        Ok(match open.course {
+            Some(course) => projects::membership(on, course, caller).await?.is_some(),
+            None => false,
+        })
+    }
+}
+
+/// Decides about a change of a project that nobody else changes until the transaction ends.
+pub(super) async fn decide(
+    on: &mut Transaction,
+    settings: &Live,
+    caller: AccountId,
+    id: ProjectId,
+    change: Change,
+) -> Result<Effect, Error> {
+    let members = projects::members_locked(on, id).await?;
+    let members: Vec<(AccountId, Group)> = members
+        .into_iter()
+        .map(|member| (member.account_id, member.group))
+        .collect();
+    let project = projects::by_id(on, id).await?;
+    let owners_manage = project.is_some_and(|project| project.manage_users_owner_only)
+        || settings.get().is_on("strict_collaborator_management");
+    let situation = Situation {
+        caller,
+        members: &members,
+        owners_manage,
+    };
+    Ok(situation.decide(change)?)
+}
+
+/// What a new project is made with: licences are those that are named, and that of what it is made from.
+async fn options(on: &mut Reader, create: &Create) -> Result<projects::Options, Error> {
+    let named = [&create.license, &create.customize.license];
+    let mut ids: Vec<Uuid> = named
+        .into_iter()
+        .flatten()
+        .flat_map(|list| list.split(','))
+        .filter_map(|id| id.trim().parse().ok())
+        .collect();
+    if let Some(path) = &create.public_path_id {
+        ids.extend(licences::of_public_path(on, path).await?);
+    }
+    ids.sort_unstable();
+    ids.dedup();
+    if ids.len() > LICENCES_MAX {
+        let text = format!("has more than {LICENCES_MAX} licences ({})", ids.len());
+        return Err(Error::argument("args[0].license", text));
+    }
+    let valid = licences::valid(on, ids.clone()).await?;
+    if let Some(unknown) = ids.iter().find(|id| !valid.contains(id)) {
+        let text = format!("there is no licence {unknown} that is not over");
+        return Err(Error::new(Code::NotFound, text));
+    }
+    let used: Map<String, Json> = ids.iter().map(|id| (id.to_string(), json!({}))).collect();
+    let settings = if create.customize.disable_internet {
+        json!({"disableInternet": true})
+    } else {
+        json!({})
+    };
+    Ok(projects::Options {
+        ephemeral: create.ephemeral,
+        settings,
+        site_license: (!used.is_empty()).then_some(Json::Object(used)),
+    })
 }
 
 fn same_length(accounts: usize, others: usize, name: &str) -> Result<(), Error> {
@@ -304,7 +397,7 @@ async fn add_by_token(
     Ok(project)
 }
 
-async fn put(
+pub(super) async fn put(
     on: &mut Transaction,
     caller: AccountId,
     project: ProjectId,
@@ -321,6 +414,7 @@ async fn put(
         ));
     }
     projects::put_member(on, project, target, group).await?;
+    invites::delete_request(on, project, target).await?;
     let event = json!({"event": "invite_user", "invite_account_id": target});
     project_log::insert(on, project, caller, event).await?;
     Ok(())

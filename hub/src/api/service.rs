@@ -80,6 +80,14 @@ impl ApiService {
         Ok(Self { requests, cancels })
     }
 
+    /// Waits until the broker has ended one of its subscriptions, or the client has ended.
+    pub async fn ended(&mut self) {
+        tokio::select! {
+            () = self.requests.stopped() => {}
+            () = self.cancels.stopped() => {}
+        }
+    }
+
     /// Takes no more requests, answers those that were received, and ends.
     pub async fn stop(self) {
         self.requests.stop().await;

@@ -13,7 +13,7 @@ use crate::id::{AccountId, ProjectId};
 use crate::query::{Plan, plan};
 use crate::settings::{self, Kind, Live, Settings};
 use crate::store::query as stored;
-use crate::store::{Store, Transaction, accounts, projects, throttle};
+use crate::store::{Store, Transaction, accounts, files, projects, throttle};
 
 /// How often at most it is noted that an account is active.
 const TOUCH: Duration = Duration::from_mins(1);
@@ -27,6 +27,12 @@ struct Touch {
 
 /// What somebody does with a file, if a call says nothing.
 const EDIT: &str = "edit";
+
+/// What is kept apart, so that others can ask when somebody did it.
+const OPEN: &str = "open";
+
+/// How long it is kept that somebody opened a file.
+const ACCESS_KEEP: Duration = Duration::from_hours(180 * 24);
 
 /// The handlers with those of this file.
 pub fn install(store: Store, live: Arc<Live>, handlers: Handlers) -> Handlers {
@@ -83,6 +89,9 @@ async fn touch(store: &Store, mut call: Call) -> Result<Json, Error> {
             .ok_or_else(|| Error::argument("args[0].project_id", "is required with a path"))?;
         let action = wanted.action.as_deref().unwrap_or(EDIT);
         touch_file(&mut on, account, project, path, action).await?;
+        if action == OPEN {
+            files::accessed(&mut on, project, account, path, ACCESS_KEEP).await?;
+        }
     }
     on.commit().await?;
     Ok(Json::Null)

@@ -27,6 +27,10 @@ pub enum Action {
     SsoIp,
     /// Calls of a function that writes for others to read, by caller.
     Message,
+    /// Letters that verify an address, by account.
+    Verification,
+    /// Telling the site of errors and of what was done, by caller.
+    Report,
 }
 
 /// At most so many in so long.
@@ -56,6 +60,8 @@ impl Action {
         const AUTH_TOKEN: &[Rule] = &[at_most(1, Duration::from_secs(30))];
         const SSO_IP: &[Rule] = &[at_most(60, MINUTE), at_most(600, HOUR)];
         const MESSAGE: &[Rule] = &[at_most(30, MINUTE), at_most(300, HOUR)];
+        const VERIFICATION: &[Rule] = &[at_most(3, Duration::from_mins(10))];
+        const REPORT: &[Rule] = &[at_most(120, MINUTE), at_most(1_000, HOUR)];
         match self {
             Self::SignInEmail => SIGN_IN_EMAIL,
             Self::SignInIp => SIGN_IN_IP,
@@ -65,6 +71,8 @@ impl Action {
             Self::AuthToken => AUTH_TOKEN,
             Self::SsoIp => SSO_IP,
             Self::Message => MESSAGE,
+            Self::Verification => VERIFICATION,
+            Self::Report => REPORT,
         }
     }
 
@@ -78,6 +86,8 @@ impl Action {
             Self::AuthToken => "auth-token",
             Self::SsoIp => "sso-ip",
             Self::Message => "message",
+            Self::Verification => "verification",
+            Self::Report => "report",
         }
     }
 

@@ -6,6 +6,7 @@ use crate::auth::registration::{self, Attempt};
 use crate::auth::session::Kind;
 use crate::auth::strength;
 use crate::auth::throttle::Action;
+use crate::creation;
 use crate::email::EmailAddress;
 use crate::store::accounts::New;
 use crate::store::tokens::{self, Registration};
@@ -141,6 +142,13 @@ impl Entry {
         if let Some(token) = &token {
             tokens::registration_used(&mut on, &token.token).await?;
         }
+        // Elsewhere a letter shows whose the address is, and then it happens.
+        if let Some(address) = new.email_address.as_deref()
+            && !self.letters.are_sent()
+        {
+            let address = address.parse().map_err(|_invalid| Refused::EmailAddress)?;
+            creation::run(&mut on, new.id, &address).await?;
+        }
         let account = crate::store::accounts::by_id(&mut on, new.id).await?;
         let account = account.ok_or(Refused::Wrong)?;
         let now = throttle::now(&mut on).await?;
@@ -179,7 +187,7 @@ async fn redeem(
     Ok(found.map(|(found, _)| found))
 }
 
-fn name<'a>(field: &'static str, text: &'a str) -> Result<&'a str, Refused> {
+pub(super) fn name<'a>(field: &'static str, text: &'a str) -> Result<&'a str, Refused> {
     let text = text.trim();
     if text.is_empty() || text.chars().count() > NAME_LEN_MAX {
         return Err(Refused::Name {

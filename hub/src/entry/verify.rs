@@ -7,6 +7,7 @@ use serde_json::{Value as Json, json};
 use super::{Entry, Origin, Refused, attempts};
 use crate::accounts;
 use crate::auth::token::{self, Token};
+use crate::creation;
 use crate::email::EmailAddress;
 use crate::id::AccountId;
 use crate::letters::{self, Letter};
@@ -103,6 +104,7 @@ impl Entry {
         };
         let updated = stored::update(&mut on, id, update).await;
         updated.map_err(|error| Refused::from(accounts::Error::from(error)))?;
+        creation::run(&mut on, id, &address).await?;
         on.commit().await?;
         Ok(id)
     }

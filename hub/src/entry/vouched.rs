@@ -16,6 +16,7 @@ use serde_json::{Value as Json, json};
 
 use super::{Entry, Origin, SignedIn, open_session_for};
 use crate::auth::session::{self, Kind, Secret};
+use crate::creation;
 use crate::email::EmailAddress;
 use crate::id::AccountId;
 use crate::sso::profile::Email;
@@ -274,11 +275,14 @@ impl Entry {
                     ..Update::default()
                 };
                 stored::update(on, new.id, update).await.map_err(taken)?;
+                creation::run(on, new.id, &email.address).await?;
             }
             Some(email) if self.letters.are_sent() => {
                 self.challenge_in(on, new.id, &email.address).await?;
             }
-            Some(_) | None => {}
+            // As whoever signs up with a password: no letter can show whose the address is.
+            Some(email) => creation::run(on, new.id, &email.address).await?,
+            None => {}
         }
         Ok(new.id)
     }

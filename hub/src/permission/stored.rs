@@ -11,6 +11,7 @@ use super::authority::Authority;
 use super::facts::{Fact, Facts, LookupError};
 use crate::caller::Caller;
 use crate::feed::{Follower, News};
+use crate::identity::HUB_PASSWORD;
 use crate::store::outbox::{Change, Op, Table};
 use crate::store::projects::Group;
 use crate::store::{Error, Reader, Store, accounts, projects};
@@ -99,7 +100,7 @@ pub async fn follow<F: Facts>(
 }
 
 /// Whose permissions or connections a change decides about.
-fn affected(change: &Change) -> Option<Caller> {
+pub(crate) fn affected(change: &Change) -> Option<Caller> {
     let decisive = |columns: &[&str]| {
         change.op == Op::Delete
             || change
@@ -115,8 +116,8 @@ fn affected(change: &Change) -> Option<Caller> {
         Table::RememberMe => account.filter(|_| change.op == Op::Delete),
         Table::ApiKeys => project.or(account).filter(|_| change.op != Op::Insert),
         Table::Projects => project.filter(|_| decisive(&["secret_token", "deleted"])),
+        Table::ServerSettings => (change.key["name"] == HUB_PASSWORD).then_some(Caller::Hub),
         Table::RegistrationTokens
-        | Table::ServerSettings
         | Table::Organizations
         | Table::OrganizationMembers
         | Table::Messages
@@ -159,6 +160,18 @@ mod tests {
             (Change::delete(Table::Accounts, key.clone()), by_account),
             (Change::delete(Table::RememberMe, key.clone()), by_account),
             (Change::insert(Table::RememberMe, key.clone()), None),
+            (
+                Change::update(
+                    Table::ServerSettings,
+                    json!({"name": "conat_password"}),
+                    &["value"],
+                ),
+                Some(Caller::Hub),
+            ),
+            (
+                Change::update(Table::ServerSettings, json!({"name": "dns"}), &["value"]),
+                None,
+            ),
         ] {
             assert_eq!(
                 affected(&change.clone().account(account)),

@@ -336,7 +336,7 @@ fn check_text(field: &Field, text: &str) -> Result<(), String> {
 }
 
 /// A name stands in addresses of pages where an identifier could stand as well.
-fn is_username(text: &str) -> bool {
+pub(crate) fn is_username(text: &str) -> bool {
     (1..=USERNAME_LEN_MAX).contains(&text.len())
         && Uuid::try_parse(text).is_err()
         && text

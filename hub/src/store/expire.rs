@@ -10,18 +10,26 @@ use super::transaction::Transaction;
 /// Tables with a column `expire`, their keys, and where their changes are told.
 const TABLES: &[(&str, &[&str], Option<Table>)] = &[
     ("account_creation_actions", &["id"], None),
+    ("analytics", &["token"], None),
     ("api_keys", &["id"], Some(Table::ApiKeys)),
     ("auth_tokens", &["auth_token_hash"], None),
     ("blobs", &["id"], None),
     ("central_log", &["id"], None),
+    ("client_error_log", &["id"], None),
+    ("copy_paths", &["id"], None),
     ("email_counter", &["account_id", "time"], None),
     ("file_access_log", &["id"], None),
     ("hub_servers", &["host"], None),
+    ("jupyter_api_cache", &["hash"], None),
+    ("jupyter_api_log", &["id"], None),
     ("letters", &["id"], None),
+    ("openai_chatgpt_log", &["id"], None),
     ("passport_store", &["key"], None),
     ("password_reset", &["hash"], None),
     ("remember_me", &["hash"], Some(Table::RememberMe)),
     ("throttle", &["key"], None),
+    ("user_tracking", &["id"], None),
+    ("webapp_errors", &["id"], None),
 ];
 
 /// The names of the tables from which something is removed.

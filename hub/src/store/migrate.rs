@@ -36,8 +36,10 @@ const MIGRATIONS: &[Migration] = migrations! {
     1 "0001_infrastructure",
     2 "0002_accounts",
     3 "0003_projects",
-    4 "0004_letters",
-    5 "0005_stats",
+    4 "0004_services",
+    5 "0005_control",
+    6 "0006_letters",
+    7 "0007_stats",
 };
 
 /// Holds others back in PostgreSQL: any number that no other program uses for the same. In SQLite the transaction does.

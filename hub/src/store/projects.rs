@@ -343,6 +343,57 @@ pub async fn touch(on: &mut Transaction, id: ProjectId, account: AccountId) -> R
     Ok(())
 }
 
+/// What a project is made with beside what it is about.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Options {
+    /// Milliseconds after which it is deleted.
+    pub ephemeral: Option<i64>,
+    /// What is set about its quotas.
+    pub settings: Json,
+    /// The licences that it uses, by number.
+    pub site_license: Option<Json>,
+}
+
+/// Sets what a new project is made with.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn put_options(
+    on: &mut Transaction,
+    id: ProjectId,
+    options: Options,
+) -> Result<(), Error> {
+    let put = Sql::same(
+        "UPDATE projects SET ephemeral = $2, settings = $3, site_license = $4 WHERE project_id = $1",
+    );
+    let put = put
+        .bind(id)
+        .bind(options.ephemeral)
+        .bind(options.settings)
+        .bind(options.site_license);
+    on.execute(put).await?;
+    let fields = ["ephemeral", "settings", "site_license"];
+    on.changed(Change::update(Table::Projects, key(id), &fields).project(id));
+    Ok(())
+}
+
+/// Gives a project up: it is not started any more, and its licences are free for others. `false` if there is none, or
+/// it was given up before.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn give_up(on: &mut Transaction, id: ProjectId) -> Result<bool, Error> {
+    let give_up = Sql::same(
+        "UPDATE projects SET deleted = $2, site_license = NULL WHERE project_id = $1 AND NOT deleted",
+    );
+    let done = on.execute(give_up.bind(id).bind(true)).await? > 0;
+    if done {
+        let change = Change::update(Table::Projects, key(id), &["deleted", "site_license"]);
+        on.changed(change.project(id));
+    }
+    Ok(done)
+}
+
 /// The secret with which a project signs in, if it has one.
 ///
 /// # Errors
@@ -386,7 +437,7 @@ pub async fn clear_secret_token(on: &mut Transaction, id: ProjectId) -> Result<(
     Ok(())
 }
 
-fn key(id: ProjectId) -> Json {
+pub(super) fn key(id: ProjectId) -> Json {
     json!({ "project_id": id })
 }
 

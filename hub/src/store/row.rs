@@ -87,6 +87,7 @@ columns! {
     i64: i64 => Ok;
     String: String => Ok;
     bool: i64 => |number| Ok(number != 0);
+    Vec<u8>: Vec<u8> => Ok;
     Uuid: String => |text| Uuid::try_parse(&text).map_err(|error| error.to_string());
     Json: String => |text| serde_json::from_str(&text).map_err(|error| error.to_string());
     Time: i64 => |millis| Ok(Time::from_millis(millis));

@@ -52,6 +52,21 @@ pub async fn set(on: &mut Transaction, name: &str, value: &str) -> Result<bool, 
     Ok(set)
 }
 
+/// Sets one that nobody has set, or only to nothing. Of several at the same time the first one sets it.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn set_if_empty(on: &mut Transaction, name: &str, value: &str) -> Result<(), Error> {
+    let set = Sql::same(
+        "INSERT INTO server_settings (name, value) VALUES ($1, $2)
+         ON CONFLICT (name) DO UPDATE SET value = excluded.value WHERE server_settings.value = ''",
+    );
+    if on.execute(set.bind(name).bind(value)).await? > 0 {
+        told(on, name);
+    }
+    Ok(())
+}
+
 /// Removes one, so that its default holds again, unless the environment has set it. `false` if there was none to remove.
 ///
 /// # Errors

@@ -10,16 +10,19 @@
 
 use std::sync::Arc;
 
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
 use http_body_util::Full;
-use hyper::body::Bytes;
+use hyper::body::{Bytes, Incoming};
 use hyper::header::{
     ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, COOKIE, HeaderMap,
     HeaderValue, LOCATION, REFERRER_POLICY, RETRY_AFTER, SET_COOKIE, USER_AGENT,
     X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
-use hyper::{Method, Response, StatusCode};
+use hyper::{Method, Request, Response, StatusCode};
 use serde_json::{Value as Json, json};
 
+use super::{From, Pages};
 use crate::auth::cookie::{Names, SameSite};
 use crate::entry::{self, Origin, SignedIn, vouched};
 use crate::sso::{self, Answer, Refused, Sso, Strategy, Wish};
@@ -66,7 +69,34 @@ pub struct Asked<'a> {
     pub encrypted: bool,
 }
 
-type Page = Response<Full<Bytes>>;
+type Page = super::Answer;
+
+impl Pages for SsoPages {
+    fn answer(
+        &self,
+        request: Request<Incoming>,
+        from: From,
+    ) -> Result<BoxFuture<'static, Page>, Request<Incoming>> {
+        if !self.is_own(request.uri().path()) {
+            return Err(request);
+        }
+        let pages = self.clone();
+        // Its body is not read.
+        let (head, _) = request.into_parts();
+        Ok(async move {
+            let asked = Asked {
+                method: &head.method,
+                path: head.uri.path(),
+                query: head.uri.query(),
+                headers: &head.headers,
+                ip: Some(from.ip),
+                encrypted: from.encrypted,
+            };
+            pages.page(asked).await
+        }
+        .boxed())
+    }
+}
 
 /// What a path means.
 enum Place<'a> {
@@ -87,7 +117,7 @@ impl SsoPages {
     }
 
     /// Answers a request to one of its own paths.
-    pub async fn answer(&self, asked: Asked<'_>) -> Page {
+    pub async fn page(&self, asked: Asked<'_>) -> Page {
         let Some(place) = self.place(asked.path) else {
             return refusal(
                 &asked,

@@ -244,7 +244,7 @@ impl Browser {
             ip: None,
             encrypted: true,
         };
-        let page = door.pages.answer(asked).await;
+        let page = door.pages.page(asked).await;
         keep(&mut self.hub, page.headers());
         let location = page.headers().get(LOCATION);
         let location = location.map(|value| value.to_str().unwrap().to_owned());

@@ -21,7 +21,7 @@ const PREFIXES: [&str; 2] = ["DIALTONE_SETUP_", "COCALC_SETUP_"];
 const SSO_CONFIG: [&str; 2] = ["DIALTONE_SSO_CONFIG", "COCALC_SSO_CONFIG"];
 
 /// Makes what is not there yet.
-pub(super) async fn make(
+pub(crate) async fn make(
     store: &Store,
     sso_config: Option<PathBuf>,
     strings: &dyn Strings,

@@ -6,24 +6,46 @@ use std::io::Write as _;
 use dialtone_hub::auth::password::{self, Hasher};
 use dialtone_hub::auth::token;
 use dialtone_hub::store::{Store, migrate};
-use dialtone_hub::{accounts, maintenance, stats};
+use dialtone_hub::{accounts, maintenance, settings, stats};
 
 use super::super::admin::failure;
-use crate::args::Once;
+use crate::args::{Hub, Once};
+use crate::config::Strings;
+use crate::database;
 use crate::exit::{Failure, Outcome};
+use crate::hub::{self, Services};
 use crate::print::{Output, counted, harmless, note};
 
 /// Length of a password by chance, in characters: nobody guesses one.
 const PASSWORD_LEN: usize = 20;
 
+/// Opens the database, and does it.
+pub(super) async fn run(args: &Hub, strings: &dyn Strings) -> Outcome {
+    let config = database::config(&args.database, strings)?;
+    let store = Store::open(config).await.map_err(failure)?;
+    let variables = hub::setting_variables(strings);
+    settings::set_from_environment(&store, variables)
+        .await
+        .map_err(failure)?;
+    super::beginning::make(&store, args.sso_config.clone(), strings).await?;
+    let done = args.once.run(&store).await;
+    store.close().await;
+    done
+}
+
 impl Once {
-    /// Whether there is anything to be done instead of running.
-    pub(crate) fn is_asked(&self) -> bool {
-        *self != Self::default()
+    /// Whether there is anything to be done instead of running these services, which bring the tables up to date
+    /// themselves.
+    pub(super) fn is_asked(&self, services: Services) -> bool {
+        let only_tables = Self {
+            update_database_schema: true,
+            ..Self::default()
+        };
+        *self != Self::default() && (*self != only_tables || services == Services::default())
     }
 
     /// Does it, in a database whose tables are up to date.
-    pub(crate) async fn run(&self, store: &Store) -> Outcome {
+    async fn run(&self, store: &Store) -> Outcome {
         if let Some(who) = &self.passwd {
             passwd(store, who).await?;
         }
