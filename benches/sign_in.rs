@@ -1,7 +1,6 @@
 //! Signing in with a password beside checking the password alone: what the hub adds to argon2's cost, which is there on
 //! purpose. One at a time, and as many at once as the machine has cores.
 
-#![expect(missing_docs, reason = "criterion's macros make functions without")]
 #![expect(
     clippy::unwrap_used,
     reason = "a benchmark that cannot begin has no figure"

@@ -245,15 +245,20 @@ impl Hub {
         stop.cancelled().await;
         self.health.drain();
         ending.cancel();
-        if tokio::time::timeout(END_MAX, tasks.wait()).await.is_err() {
-            tracing::warn!("some parts of the hub did not end in time");
-        }
-        if tokio::time::timeout(END_MAX, goodbye(&store, &host))
-            .await
-            .is_err()
-        {
-            tracing::warn!("the database did not let go in time");
-        }
+        end(&tasks, &store, &host).await;
+    }
+}
+
+/// Waits for all parts, and lets the database go.
+async fn end(tasks: &TaskTracker, store: &Store, host: &str) {
+    if tokio::time::timeout(END_MAX, tasks.wait()).await.is_err() {
+        tracing::warn!("some parts of the hub did not end in time");
+    }
+    if tokio::time::timeout(END_MAX, goodbye(store, host))
+        .await
+        .is_err()
+    {
+        tracing::warn!("the database did not let go in time");
     }
 }
 

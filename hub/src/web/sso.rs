@@ -21,6 +21,7 @@ use hyper::header::{
 };
 use hyper::{Method, Request, Response, StatusCode};
 use serde_json::{Value as Json, json};
+use url::form_urlencoded;
 
 use super::{From, Pages};
 use crate::auth::cookie::{Names, SameSite};
@@ -260,7 +261,7 @@ fn shown(strategy: &Strategy) -> Json {
 }
 
 fn query(asked: &Asked<'_>, name: &str) -> Option<String> {
-    let pairs = url::form_urlencoded::parse(asked.query?.as_bytes());
+    let pairs = form_urlencoded::parse(asked.query?.as_bytes());
     let mut found = pairs.filter(|(found, _)| found == name);
     found.next().map(|(_, value)| value.into_owned())
 }

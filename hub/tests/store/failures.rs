@@ -198,7 +198,7 @@ impl Drop for Relay {
 
 /// Passes on what both say, until it is time to cut it.
 async fn relay(mut client: UnixStream, mut server: UnixStream, cut: Arc<Mutex<Cut>>) {
-    let (mut said, mut answered) = ([0; 64 << 10], [0; 64 << 10]);
+    let (mut said, mut answered) = ([0; 16 << 10], [0; 16 << 10]);
     let mut swallow = false;
     loop {
         tokio::select! {
@@ -206,7 +206,8 @@ async fn relay(mut client: UnixStream, mut server: UnixStream, cut: Arc<Mutex<Cu
                 let Ok(len @ 1..) = read else { return };
                 let said = &said[..len];
                 if said.windows(7).any(|bytes| bytes == b"COMMIT\0") {
-                    match std::mem::replace(&mut *cut.lock(), Cut::Never) {
+                    let now = std::mem::replace(&mut *cut.lock(), Cut::Never);
+                    match now {
                         Cut::Never => {}
                         Cut::Before => return,
                         Cut::After => swallow = true,

@@ -240,8 +240,8 @@ async fn a_letter_is_sent_by_one_of_many_hubs(site: Site) {
         let sender = Sender::new(post.store.clone(), post.letters.clone(), config.clone());
         tokio::task::spawn(async move { while sender.round().await.unwrap() > 0 {} })
     });
-    for hub in hubs.collect::<Vec<_>>() {
-        hub.await.unwrap();
+    for ended in futures_util::future::join_all(hubs).await {
+        ended.unwrap();
     }
     let mut to: Vec<String> = (0..COUNT)
         .map(|_| server.next_letter()["to"][0].as_str().unwrap().to_owned())
@@ -318,7 +318,7 @@ async fn so_many_letters_wait_and_no_more(site: Site) {
             to: "ada@example.org",
             subject: "",
             body: "",
-            keep: Duration::from_secs(60),
+            keep: Duration::from_mins(1),
         };
         assert_eq!(
             stored::put(&mut on, &new, 2).await.unwrap(),

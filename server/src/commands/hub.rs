@@ -42,7 +42,7 @@ pub(super) fn run(args: Box<Args>, log: &LogArgs) -> Outcome {
     }
     super::start_logs(log)?;
     let settings = serve::settings(args.config.as_deref(), crate::config::Flags::default())?;
-    if services == hub::Services::default() {
+    if services == Services::default() {
         note("this hub looks after its database alone; --all runs everything");
     }
     let announce = Announce {
