@@ -18,8 +18,8 @@ pub(crate) use cluster::{
 #[expect(clippy::doc_markdown, reason = "help texts are shown as they stand")]
 mod hub;
 pub(crate) use hub::{
-    Admin, AdminCommand, DatabaseArgs, Hub, Migrations, Mode, ServiceArgs, Settings, TokenAdd,
-    Tokens, UserAdd, UserNamed, Users,
+    Admin, AdminCommand, DatabaseArgs, Db, Hub, Letters, Migrations, Mode, Once, ServiceArgs,
+    Settings, Sso, TokenAdd, Tokens, UserAdd, UserNamed, Users,
 };
 
 #[expect(clippy::doc_markdown, reason = "help texts are shown as they stand")]

@@ -15,6 +15,7 @@ pub(crate) mod cluster;
 mod config;
 mod context;
 mod hub;
+pub(crate) use hub::begin_site;
 mod interest;
 mod kv;
 mod object;

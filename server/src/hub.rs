@@ -14,7 +14,7 @@ mod services;
 pub(crate) use services::Services;
 
 mod plan;
-pub(crate) use plan::{Plan, mode_name};
+pub(crate) use plan::{Plan, mode_name, setting_variables};
 
 mod embedded;
 pub(crate) use embedded::{Embedded, Facts, HUB_USER, Join};
