@@ -24,6 +24,11 @@ const ALLOWED: &[(&str, &[&str], &[&str])] = &[
     ),
     ("proxy", &["transport"], &[]),
     (
+        "project",
+        &["client", "proxy"],
+        &["protocol", "transport", "broker", "testkit"],
+    ),
+    (
         "hub",
         &["protocol", "client"],
         &["transport", "broker", "persist", "testkit"],
@@ -49,6 +54,7 @@ const ALLOWED: &[(&str, &[&str], &[&str])] = &[
             "hub",
             "conat",
             "proxy",
+            "project",
             "benches/load",
         ],
         &["testkit"],
@@ -170,6 +176,7 @@ fn some_crates_are_for_some_layers_only() {
                 "hub",
                 "conat",
                 "proxy",
+                "project",
                 "benches/load",
                 "server",
                 "testkit",
