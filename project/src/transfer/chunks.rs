@@ -3,6 +3,12 @@
 //! Reading, `{path}` is answered with chunks with the header `seq` from 1 on, then with nothing and the header `done`,
 //! or with nothing and the header `error`. Writing, `{name, path}` lets the project read from the client in the same
 //! way, at `files:read{name}`, and is answered when the file is there.
+//!
+//! What is longer than a fragment may be overtaken by what is not, and existing readers take a chunk that comes too early
+//! for a sign that others were lost. So chunks that are sent from here are never that long, and chunks that come are put
+//! in order.
+
+mod order;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,12 +21,22 @@ use dialtone_client::{
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
 
+use self::order::{Chunk, Order, Wait};
 use super::{Sink, Source, Transfers};
 use crate::error::{Code, Error};
 use crate::subjects::Place;
 
-/// Bytes of a chunk; existing clients expect at least as many.
-const CHUNK_LEN: usize = 4 << 20;
+/// Longest chunk that is sent, in bytes; shorter where that would be a message in fragments.
+const CHUNK_LEN_MAX: usize = 256 << 10;
+
+/// So many chunks are sent before it is waited until the broker has passed them on.
+const CHUNKS_PER_ACK: u64 = 8;
+
+/// Bytes before those of a chunk: that these are bytes, and how many.
+const PACKED_LEN: usize = 5;
+
+/// How long is waited for more after the end was told, where more could be on its way.
+const STRAGGLER_MAX: Duration = Duration::from_secs(5);
 
 /// Longest name of an offer.
 const NAME_LEN_MAX: usize = 64;
@@ -50,10 +66,11 @@ pub(crate) async fn serve_reading(
         concurrency_max,
         ..ServiceOptions::default()
     };
+    let own = client.clone();
     let handler = move |message: Message| {
-        let transfers = Arc::clone(&transfers);
+        let (client, transfers) = (own.clone(), Arc::clone(&transfers));
         async move {
-            let headers = match send(&transfers, &message).await {
+            let headers = match send(&transfers, &client, &message).await {
                 Ok((bytes, digest)) => Headers::new()
                     .with("done", true)
                     .with("bytes", bytes)
@@ -104,13 +121,19 @@ pub(crate) async fn serve_writing(
 }
 
 /// Sends all chunks of a file; how many bytes there were, and their digest.
-async fn send(transfers: &Transfers, message: &Message) -> Result<(u64, String), Error> {
+async fn send(
+    transfers: &Transfers,
+    client: &Client,
+    message: &Message,
+) -> Result<(u64, String), Error> {
     let Read { path } = decode(message)?;
     let _permit = transfers.begin()?;
     let mut source = Source::open(transfers.home.resolve(&path)?, 0, None).await?;
+    let whole = client.limits().fragment_len_max as usize;
+    let chunk_len = whole.saturating_sub(PACKED_LEN).clamp(1, CHUNK_LEN_MAX);
     let (size, mut seq) = (source.size(), 0_u64);
     loop {
-        let (rest, bytes) = source.next(CHUNK_LEN).await?;
+        let (rest, bytes) = source.next(chunk_len).await?;
         source = rest;
         if bytes.is_empty() {
             return Ok((size, source.digest()));
@@ -123,15 +146,14 @@ async fn send(transfers: &Transfers, message: &Message) -> Result<(u64, String),
             )
         })?;
         let headers = Headers::new().with("seq", seq);
-        let sent = draft
-            .headers(&headers)
-            .payload(packed(&bytes))
-            .publish_acked();
-        let count = sent.await.map_err(|error| {
-            Error::new(Code::Internal, format!("a chunk cannot be sent: {error}"))
-        })?;
-        if count == 0 {
-            return Err(Error::new(Code::NotFound, "receiver is gone"));
+        let draft = draft.headers(&headers).payload(packed(&bytes));
+        let unsent = |error| Error::new(Code::Internal, format!("a chunk cannot be sent: {error}"));
+        if seq.is_multiple_of(CHUNKS_PER_ACK) {
+            if draft.publish_acked().await.map_err(unsent)? == 0 {
+                return Err(Error::new(Code::NotFound, "receiver is gone"));
+            }
+        } else {
+            draft.publish().await.map_err(unsent)?;
         }
     }
 }
@@ -169,42 +191,40 @@ async fn fetch(
         .request_many(many)
         .await
         .map_err(|error| unsent(&error))?;
-    let mut seq = 0_u64;
-    while let Some(answer) = answers.next().await {
-        match chunk(&answer, seq + 1)? {
-            Chunk::Bytes(bytes) => {
-                seq += 1;
-                sink = sink.write(bytes).await?;
-            }
-            Chunk::Done { bytes, digest } => {
-                let written = sink.written();
-                sink.commit(bytes, digest).await?;
-                return Ok((written, seq));
-            }
+    let mut order = Order::default();
+    loop {
+        let next = answers.next();
+        let answer = match order.wait() {
+            Wait::Long => next.await,
+            Wait::Short => tokio::time::timeout(STRAGGLER_MAX, next)
+                .await
+                .unwrap_or(None),
+            Wait::Over => None,
+        };
+        let Some(answer) = answer else { break };
+        order.push(chunk(&answer)?)?;
+        while let Some(bytes) = order.pop() {
+            sink = sink.write(bytes).await?;
         }
+    }
+    if let Some((bytes, digest)) = order.end() {
+        let written = sink.written();
+        sink.commit(bytes, digest).await?;
+        return Ok((written, order.count()));
     }
     let why = answers.error().map_or_else(
         || format!("nothing came for {} s", idle.as_secs()),
         |error| error.to_string(),
     );
+    let count = order.count();
     Err(Error::new(
         Code::Timeout,
-        format!("{path:?} broke off after chunk {seq}: {why}"),
+        format!("{path:?} broke off after chunk {count}: {why}"),
     ))
 }
 
-/// What an answer brings.
-#[derive(Debug, PartialEq)]
-enum Chunk {
-    Bytes(Bytes),
-    Done {
-        bytes: Option<u64>,
-        digest: Option<String>,
-    },
-}
-
-/// The chunk with this number, or the end.
-fn chunk(answer: &Message, expected: u64) -> Result<Chunk, Error> {
+/// Reads an answer.
+fn chunk(answer: &Message) -> Result<Chunk, Error> {
     let headers = answer
         .headers()
         .map_err(|error| Error::new(Code::BadRequest, error.to_string()))?;
@@ -224,16 +244,16 @@ fn chunk(answer: &Message, expected: u64) -> Result<Chunk, Error> {
         });
     }
     let seq = headers.get("seq").and_then(Json::as_u64);
-    if seq != Some(expected) {
-        let text = format!("lost data: chunk {expected} should have come, {seq:?} did");
-        return Err(Error::new(Code::Conflict, text));
-    }
-    unpacked(answer).map(Chunk::Bytes)
+    let seq = seq.ok_or_else(|| Error::new(Code::BadRequest, "a chunk has no number"))?;
+    Ok(Chunk::Bytes {
+        seq,
+        bytes: unpacked(answer)?,
+    })
 }
 
 /// Bytes as `MessagePack` has them, because a text must not be taken for them.
 fn packed(bytes: &Bytes) -> Bytes {
-    let mut packed = BytesMut::with_capacity(bytes.len() + 5);
+    let mut packed = BytesMut::with_capacity(bytes.len() + PACKED_LEN);
     packed.put_u8(0xc6);
     packed.put_u32(u32::try_from(bytes.len()).unwrap_or(u32::MAX));
     packed.put_slice(bytes);
