@@ -24,6 +24,7 @@ mod namespaces;
 mod nodes;
 mod persist;
 mod process;
+mod project;
 mod proxy;
 mod rolling;
 mod signals;
