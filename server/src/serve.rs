@@ -200,7 +200,7 @@ pub(crate) fn sources(
 pub(crate) fn settings(
     config: Option<&Path>,
     flags: crate::config::Flags,
-) -> Result<Settings, Failure> {
+) -> Result<(Sources, Settings), Failure> {
     let file = config
         .map(Path::to_path_buf)
         .or_else(|| Environment.get("DIALTONE_CONFIG").map(Into::into));
@@ -210,7 +210,8 @@ pub(crate) fn settings(
         file,
         preset,
     };
-    usable(sources.load(&Environment))
+    let settings = usable(sources.load(&Environment))?;
+    Ok((sources, settings))
 }
 
 /// Fails if anything is wrong with the configuration.
@@ -335,6 +336,7 @@ impl Service {
             keys,
             logs: self.logs,
             broker: handle,
+            streams: None,
             seeds,
         };
         let conat = socketio.urls().next().is_some();
@@ -342,6 +344,7 @@ impl Service {
             Some(keep) => Some(start_streams(&reload, &inside, keep, shards, conat).await?),
             None => None,
         };
+        reload.streams = streams.as_ref().map(Embedded::handle);
         let monitor = watching(monitor, streams.as_ref());
         let hub = guarding.join(&inside, &reload.broker, shards, drain.clone());
         let hub = hub.await?;

@@ -75,9 +75,7 @@ fn streams(s: &Settings, wrong: &mut impl FnMut(&Origin, &str, String)) {
         let text = "must be 1 to 64 letters, digits, - or _".to_owned();
         wrong(&s.persist_node.origin, "persist.node", text);
     }
-    if let Some(path) = &s.persist_quotas.value
-        && let Err(error) = crate::persist::quotas(path)
-    {
+    if let Err(error) = crate::persist::quotas(s) {
         let origin = &s.persist_quotas.origin;
         wrong(origin, "persist.quotas_file", format!("{error:#}"));
     }
