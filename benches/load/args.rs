@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::scenario::{
     Append, Bulk, Connect, Direction, Idle, Large, Overload, Pace, Paced, Propagation, PubSub,
-    Request, Scenario, Subscriptions,
+    ReadAll, Request, Scenario, Subscriptions,
 };
 
 /// Put load on a broker, or compare it with nats-server.
@@ -175,6 +175,18 @@ pub enum ScenarioArgs {
         #[arg(long)]
         unsynced: bool,
     },
+    /// The stream `bench0`, which is made and filled, read from its first to its last record.
+    Read {
+        /// Records in it.
+        #[arg(long, default_value_t = 400_000, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=100_000_000))]
+        records: usize,
+        /// Payload of each in bytes.
+        #[arg(long, default_value_t = 256, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(..=65_536))]
+        size: usize,
+        /// Connections that read all of it.
+        #[arg(long, default_value_t = 1, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=1_000))]
+        readers: usize,
+    },
     /// The load of a cell of `dialtone bench compare`.
     Cell {
         /// Its name.
@@ -269,6 +281,16 @@ impl ScenarioArgs {
                 streams,
                 size,
                 synced: !unsynced,
+                ..Append::default()
+            }),
+            &Self::Read {
+                records,
+                size,
+                readers,
+            } => Scenario::ReadAll(ReadAll {
+                records,
+                size,
+                readers,
             }),
             Self::Cell { name } => return Err(name),
         })
@@ -335,6 +357,9 @@ pub struct CompareArgs {
     /// Connections of the idle cells.
     #[arg(long, default_value_t = 10_000)]
     pub connections: usize,
+    /// Streams of the cell open-100k.
+    #[arg(long, default_value_t = 100_000)]
+    pub streams: usize,
     /// Subscriptions of the cells subs-1m and interest-100k.
     #[arg(long, default_value_t = 100_000)]
     pub subscriptions: usize,

@@ -46,6 +46,10 @@ pub enum Metric {
     BulkRate,
     /// Bytes written to disk for each byte that is kept.
     WrittenPerByte,
+    /// Bytes of records that arrive per second of wall time.
+    ReadRate,
+    /// From the start of a server until it answers, in milliseconds.
+    OpenTime,
 }
 
 impl Metric {
@@ -64,6 +68,8 @@ impl Metric {
             Self::PerSecond => "per s",
             Self::BulkRate => "bulk bytes/s",
             Self::WrittenPerByte => "written/byte",
+            Self::ReadRate => "bytes/s",
+            Self::OpenTime => "open ms",
         }
     }
 
@@ -89,6 +95,8 @@ impl Metric {
             Self::PerSecond => Some(report.per_sec),
             Self::BulkRate => report.bulk_bytes_per_sec,
             Self::WrittenPerByte => report.written_per_byte,
+            Self::ReadRate => report.read_bytes_per_sec,
+            Self::OpenTime => report.open_ms,
         }
     }
 }
@@ -146,6 +154,18 @@ pub struct Cell {
     pub goals: Vec<(Metric, Bound)>,
 }
 
+impl Cell {
+    /// What the other side is: what is spoken to a server, or the name of something that is none.
+    pub const fn beside(&self) -> &'static str {
+        if let Scenario::Append(append) = &self.scenario
+            && append.beside.is_sqlite()
+        {
+            return "sqlite";
+        }
+        self.theirs.name()
+    }
+}
+
 /// Sizes of cells that depend on the machine or on one's patience.
 #[derive(Debug, Clone, Copy)]
 pub struct Sizes {
@@ -153,6 +173,8 @@ pub struct Sizes {
     pub connections: usize,
     /// Subscriptions.
     pub subscriptions: usize,
+    /// Streams of a server that is started again.
+    pub streams: usize,
     /// How long idle connections are watched.
     pub watched: Duration,
 }
@@ -162,6 +184,7 @@ impl Default for Sizes {
         Self {
             connections: 10_000,
             subscriptions: 100_000,
+            streams: 100_000,
             watched: Duration::from_secs(10),
         }
     }
@@ -179,6 +202,9 @@ pub fn all(sizes: Sizes) -> Vec<Cell> {
         bulk(),
         socketio::all(sizes),
         streams::appends(),
+        streams::beside_stores(),
+        streams::reads(),
+        streams::opening(sizes),
     ]
     .concat()
 }

@@ -73,6 +73,7 @@ fn compare(
     let sizes = Sizes {
         connections: args.connections,
         subscriptions: args.subscriptions,
+        streams: args.streams,
         ..Sizes::default()
     };
     let program: OsString = match &args.broker {
@@ -123,7 +124,7 @@ fn list(out: &mut dyn Write) -> Result<(), LoadError> {
         .map(|cell| (cell, ""))
         .chain(clusters.iter().map(|cell| (cell, "  with --cluster 3")));
     for (cell, note) in lines {
-        let (ours, theirs) = (cell.ours.name(), cell.theirs.name());
+        let (ours, theirs) = (cell.ours.name(), cell.beside());
         writeln!(out, "{:<22} {ours} / {theirs}{note}", cell.name)
             .map_err(LoadError::io("print"))?;
     }

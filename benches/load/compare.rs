@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::cell::{Bound, Cell, Metric, ratio};
 use crate::error::LoadError;
 use crate::report::Report;
-use crate::scenario::{Pace, run};
+use crate::scenario::{Pace, Scenario, reopen, run};
 use crate::server::{Cluster, Programs, Server, describe};
 use crate::target::Scheme;
 
@@ -36,8 +36,8 @@ pub struct Row {
     pub cell: &'static str,
     /// What was spoken to the broker.
     pub ours: Scheme,
-    /// What was spoken to the other side.
-    pub theirs: Scheme,
+    /// What was spoken to the other side, or what it was.
+    pub theirs: &'static str,
     /// The figures of the cell.
     pub figures: Vec<Figure>,
     /// All runs against the broker.
@@ -82,12 +82,17 @@ pub fn compare(config: &Config, progress: &mut dyn Write) -> Result<Vec<Row>, Lo
     for cell in &config.cells {
         let (mut our_rounds, mut their_rounds) = (Vec::new(), Vec::new());
         for round in 1..=config.rounds {
-            for (scheme, rounds) in [
-                (cell.ours, &mut our_rounds),
-                (cell.theirs, &mut their_rounds),
+            for (side, rounds) in [
+                (cell.ours.name(), &mut our_rounds),
+                (cell.beside(), &mut their_rounds),
             ] {
-                let result = one(config, cell, scheme);
-                say(progress, cell, scheme, round, &result)
+                let result = if side == cell.ours.name() {
+                    one(config, cell, cell.ours)
+                } else {
+                    let beside = cell.scenario.run_beside(config.pace);
+                    beside.unwrap_or_else(|| one(config, cell, cell.theirs))
+                };
+                say(progress, cell, side, round, &result)
                     .map_err(LoadError::io("write progress"))?;
                 rounds.push(match result {
                     Ok(report) => Round::Done(Box::new(report)),
@@ -103,7 +108,7 @@ pub fn compare(config: &Config, progress: &mut dyn Write) -> Result<Vec<Row>, Lo
         rows.push(Row {
             cell: cell.name,
             ours: cell.ours,
-            theirs: cell.theirs,
+            theirs: cell.beside(),
             figures,
             our_rounds,
             their_rounds,
@@ -118,18 +123,21 @@ fn one(config: &Config, cell: &Cell, scheme: Scheme) -> Result<Report, LoadError
         let cluster = Cluster::start(&config.programs, scheme, cell.links, config.nodes)?;
         return run(&cluster.nodes(), &cell.scenario, config.pace);
     }
-    let server = Server::start(&config.programs, scheme, cell.scenario.needs_streams())?;
+    let mut server = Server::start(&config.programs, scheme, cell.scenario.keeping())?;
+    if let Scenario::Reopen(scenario) = &cell.scenario {
+        return reopen::run(&mut server, *scenario);
+    }
     run(&server.target().clone().into(), &cell.scenario, config.pace)
 }
 
 fn say(
     progress: &mut dyn Write,
     cell: &Cell,
-    scheme: Scheme,
+    side: &str,
     round: usize,
     result: &Result<Report, LoadError>,
 ) -> io::Result<()> {
-    write!(progress, "{} {round} {}: ", cell.name, scheme.name())?;
+    write!(progress, "{} {round} {side}: ", cell.name)?;
     match result {
         Ok(report) => {
             for &(metric, _) in &cell.goals {

@@ -32,6 +32,10 @@ pub struct Report {
     pub written_per_byte: Option<f64>,
     /// Bytes per second of the bulk flow beside what was counted.
     pub bulk_bytes_per_sec: Option<f64>,
+    /// Bytes of records that were read per second.
+    pub read_bytes_per_sec: Option<f64>,
+    /// From the start of a server until it answered, in milliseconds.
+    pub open_ms: Option<f64>,
     /// Connections that the server cut for reading too slowly.
     pub cut: u64,
     /// Rate per second in each tenth of a second, where the scenario has a story to tell.
@@ -62,6 +66,8 @@ impl Report {
             bytes_each: None,
             written_per_byte: None,
             bulk_bytes_per_sec: None,
+            read_bytes_per_sec: None,
+            open_ms: None,
             cut: 0,
             timeline: Vec::new(),
         }

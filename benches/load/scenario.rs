@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::error::LoadError;
 use crate::nodes::Nodes;
 use crate::report::Report;
+use crate::server::Keeping;
 
 pub mod pubsub;
 pub use pubsub::PubSub;
@@ -37,7 +38,17 @@ pub mod propagation;
 pub use propagation::Propagation;
 
 pub mod append;
-pub use append::Append;
+pub use append::{Append, Beside};
+
+mod ask;
+
+mod sqlite;
+
+pub mod read;
+pub use read::ReadAll;
+
+pub mod reopen;
+pub use reopen::Reopen;
 
 mod settle;
 
@@ -86,12 +97,42 @@ pub enum Scenario {
     Propagation(Propagation),
     /// Appends to a stream and their acknowledgements.
     Append(Append),
+    /// A whole stream, read to its end.
+    ReadAll(ReadAll),
+    /// A server with many streams that is started again.
+    Reopen(Reopen),
 }
 
 impl Scenario {
-    /// Whether the server must keep streams.
-    pub const fn needs_streams(&self) -> bool {
-        matches!(self, Self::Append(_))
+    /// What the server must keep.
+    pub const fn keeping(&self) -> Keeping {
+        match self {
+            Self::Append(Append {
+                beside: Beside::JetStreamSynced,
+                ..
+            }) => Keeping::SyncedStreams,
+            Self::Append(_) | Self::ReadAll(_) | Self::Reopen(_) => Keeping::Streams,
+            Self::PubSub(_)
+            | Self::Request(_)
+            | Self::Paced(_)
+            | Self::Overload(_)
+            | Self::Bulk(_)
+            | Self::Large(_)
+            | Self::Connect(_)
+            | Self::Idle(_)
+            | Self::Subscriptions(_)
+            | Self::Propagation(_) => Keeping::Nothing,
+        }
+    }
+
+    /// Runs what stands on the other side without a server, if that is so.
+    pub fn run_beside(&self, pace: Pace) -> Option<Result<Report, LoadError>> {
+        if let Self::Append(scenario) = self
+            && scenario.beside.is_sqlite()
+        {
+            return Some(sqlite::run(*scenario, pace));
+        }
+        None
     }
 }
 
@@ -115,5 +156,10 @@ pub fn run(nodes: &Nodes, scenario: &Scenario, pace: Pace) -> Result<Report, Loa
         Scenario::Subscriptions(scenario) => subscriptions::run(target, scenario),
         Scenario::Propagation(scenario) => propagation::run(nodes, *scenario, pace),
         Scenario::Append(scenario) => append::run(target, *scenario, pace),
+        Scenario::ReadAll(scenario) => read::run(target, *scenario),
+        Scenario::Reopen(_) => Err(LoadError::Unsupported(
+            "this load starts its server again, which `dialtone bench compare` alone can do"
+                .to_owned(),
+        )),
     }
 }

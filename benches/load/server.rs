@@ -20,7 +20,9 @@ pub mod cluster;
 pub use cluster::{Cluster, Links};
 
 /// How long a server may take until it accepts a connection.
-const READY_MAX: Duration = Duration::from_secs(15);
+const READY_MAX: Duration = Duration::from_mins(5);
+/// How long a server may take to end in good order.
+const ENDED_MAX: Duration = Duration::from_mins(2);
 /// Between two attempts.
 const RETRY: Duration = Duration::from_millis(20);
 /// How much of what a failed server printed is shown, in bytes.
@@ -38,10 +40,22 @@ pub struct Programs {
     pub node: Vec<OsString>,
 }
 
+/// What a server keeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keeping {
+    /// Nothing.
+    Nothing,
+    /// Streams in files, with its defaults.
+    Streams,
+    /// The same, where a NATS server syncs each record before it acknowledges it.
+    SyncedStreams,
+}
+
 /// A running server.
 #[derive(Debug)]
 pub struct Server {
     child: Child,
+    command: Command,
     target: Target,
     log: PathBuf,
     program: String,
@@ -50,19 +64,18 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts the server that speaks `scheme`, one that keeps `streams` in a folder of its own if that is wanted, and
-    /// returns once it has accepted a connection.
+    /// Starts the server that speaks `scheme`, with a folder of its own for what it keeps, and returns once it has
+    /// accepted a connection.
     ///
     /// # Errors
     /// When it cannot be started or does not become ready; then nothing is left behind.
-    pub fn start(programs: &Programs, scheme: Scheme, streams: bool) -> Result<Self, LoadError> {
+    pub fn start(programs: &Programs, scheme: Scheme, keeping: Keeping) -> Result<Self, LoadError> {
         let dir = tempfile::tempdir().map_err(LoadError::io("make a temporary directory"))?;
         let port = free_port(scheme).map_err(LoadError::io("find a free port"))?;
         let url = format!("{}://127.0.0.1:{port}", scheme.name());
-        let program = if streams {
-            &programs.node
-        } else {
-            &programs.broker
+        let program = match keeping {
+            Keeping::Nothing => &programs.broker,
+            Keeping::Streams | Keeping::SyncedStreams => &programs.node,
         };
         let (mut command, hint) = match scheme {
             Scheme::Nats | Scheme::NatsTls => {
@@ -72,13 +85,7 @@ impl Server {
                 (broker(program, scheme, &url, dir.path())?, "")
             }
         };
-        if streams {
-            match scheme.format() {
-                Format::Nats => command.args(["-js", "-sd"]),
-                Format::Dialtone | Format::SocketIo => command.args(["--monitor", "off", "--data"]),
-            };
-            command.arg(dir.path().join("streams"));
-        }
+        keep(&mut command, scheme.format(), keeping, dir.path())?;
         let mut server = Self::spawn(command, hint, &url, dir)?;
         server.until_ready()?;
         Ok(server)
@@ -104,6 +111,7 @@ impl Server {
         match Target::new(url, Some(child.id()), None) {
             Ok(target) => Ok(Self {
                 child,
+                command,
                 target,
                 log,
                 program,
@@ -116,6 +124,41 @@ impl Server {
     /// Where it listens.
     pub const fn target(&self) -> &Target {
         &self.target
+    }
+
+    /// Ends the process in good order, and starts it again with what it has kept. Returns when the new one was started.
+    ///
+    /// # Errors
+    /// When it does not end, or cannot be started.
+    pub fn restart(&mut self) -> Result<Instant, LoadError> {
+        use rustix::process::{Pid, Signal, kill_process};
+        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
+        let pid =
+            pid.ok_or_else(|| LoadError::Unsupported("a process without a number".to_owned()))?;
+        kill_process(pid, Signal::TERM)?;
+        let end = Instant::now() + ENDED_MAX;
+        while self
+            .child
+            .try_wait()
+            .map_err(LoadError::io("wait for a server"))?
+            .is_none()
+        {
+            if Instant::now() > end {
+                return Err(LoadError::Timeout {
+                    what: "a server that was told to end",
+                    secs: ENDED_MAX.as_secs(),
+                });
+            }
+            thread::sleep(RETRY);
+        }
+        let began = Instant::now();
+        self.child = self
+            .command
+            .spawn()
+            .map_err(LoadError::io("start a server again"))?;
+        self.target.pid = Some(self.child.id());
+        self.until_ready()?;
+        Ok(began)
     }
 
     fn until_ready(&mut self) -> Result<(), LoadError> {
@@ -173,6 +216,35 @@ fn nats(programs: &Programs, scheme: Scheme, port: u16, dir: &Path) -> Result<Co
             .arg(key);
     }
     Ok(command)
+}
+
+/// Says to a server what it keeps, and where.
+fn keep(
+    command: &mut Command,
+    format: Format,
+    keeping: Keeping,
+    dir: &Path,
+) -> Result<(), LoadError> {
+    let folder = dir.join("streams");
+    match (keeping, format) {
+        (Keeping::Nothing, _) => {}
+        (Keeping::Streams | Keeping::SyncedStreams, Format::Dialtone | Format::SocketIo) => {
+            command.args(["--monitor", "off", "--data"]).arg(folder);
+        }
+        (Keeping::Streams, Format::Nats) => {
+            command.args(["-js", "-sd"]).arg(folder);
+        }
+        (Keeping::SyncedStreams, Format::Nats) => {
+            let file = dir.join("nats.conf");
+            let text = format!(
+                "jetstream {{ store_dir: {:?}, sync_interval: always }}\n",
+                folder.display().to_string()
+            );
+            std::fs::write(&file, text).map_err(LoadError::io("write a configuration"))?;
+            command.arg("-c").arg(file);
+        }
+    }
+    Ok(())
 }
 
 fn broker(
@@ -279,12 +351,12 @@ mod tests {
             broker: Vec::new(),
             node: Vec::new(),
         };
-        let error = Server::start(&programs, Scheme::Nats, false).unwrap_err();
+        let error = Server::start(&programs, Scheme::Nats, Keeping::Nothing).unwrap_err();
         assert!(
             describe(&error).contains("apt-get install nats-server"),
             "{error}"
         );
-        assert!(Server::start(&programs, Scheme::Ws, false).is_err());
+        assert!(Server::start(&programs, Scheme::Ws, Keeping::Nothing).is_err());
     }
 
     #[test]
@@ -297,7 +369,7 @@ mod tests {
             broker,
             node: Vec::new(),
         };
-        let text = Server::start(&programs, Scheme::Ws, false)
+        let text = Server::start(&programs, Scheme::Ws, Keeping::Nothing)
             .unwrap_err()
             .to_string();
         assert!(

@@ -63,7 +63,7 @@ pub fn comparison(out: &mut dyn Write, rows: &[Row]) -> io::Result<()> {
             };
             lines.push(vec![
                 if index == 0 {
-                    format!("{} ({} / {})", row.cell, row.ours.name(), row.theirs.name())
+                    format!("{} ({} / {})", row.cell, row.ours.name(), row.theirs)
                 } else {
                     String::new()
                 },
@@ -151,6 +151,7 @@ pub fn report(out: &mut dyn Write, report: &Report) -> io::Result<()> {
         ("rate kept under disturbance", report.kept),
         ("server memory for each, bytes", report.bytes_each),
         ("bulk, bytes per second", report.bulk_bytes_per_sec),
+        ("read, bytes per second", report.read_bytes_per_sec),
     ];
     for (name, value) in optional {
         if let Some(value) = value {

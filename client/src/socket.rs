@@ -139,7 +139,8 @@ async fn answer(client: &Client, message: &Message) -> Result<Socket, SocketErro
         .map_err(|_error| SocketError::Violation("not a request for a socket"))?;
     greeting.check()?;
     let (local, number, queue) = inbox(client)?;
-    let socket = Socket::start(client, number, queue, &greeting);
+    let subject = message.subject().as_str();
+    let socket = Socket::start(client, subject, number, queue, &greeting);
     let payload = serde_json::to_vec(&Greeting {
         address: local,
         window: WINDOW,
@@ -232,7 +233,7 @@ impl Client {
             .map_err(|_error| SocketError::Violation("not an answer about a socket"))?;
         greeting.check()?;
         place.keep();
-        Ok(Socket::start(self, number, queue, &greeting))
+        Ok(Socket::start(self, subject, number, queue, &greeting))
     }
 }
 
@@ -275,6 +276,7 @@ pub struct Socket {
 #[derive(Debug)]
 struct Inner {
     client: Client,
+    subject: String,
     remote: String,
     state: Mutex<State>,
     /// Held from taking a number to handing its piece over, so that no piece overtakes another.
@@ -296,10 +298,17 @@ struct State {
 }
 
 impl Socket {
-    fn start(client: &Client, number: u32, queue: Arc<Queue>, greeting: &Greeting) -> Self {
+    fn start(
+        client: &Client,
+        subject: &str,
+        number: u32,
+        queue: Arc<Queue>,
+        greeting: &Greeting,
+    ) -> Self {
         let flow = Flow::new(WINDOW, greeting.window, Instant::now().into_std());
         let inner = Arc::new(Inner {
             client: client.clone(),
+            subject: subject.to_owned(),
             remote: greeting.address.clone(),
             state: Mutex::new(State {
                 flow,
@@ -324,6 +333,11 @@ impl Socket {
                 .spawn(attend(Arc::clone(&inner), place)),
         );
         Self { inner }
+    }
+
+    /// The subject under which it was opened: of a listener with wildcards, which of its subjects was meant.
+    pub fn subject(&self) -> &str {
+        &self.inner.subject
     }
 
     /// Sends bytes, waiting until the peer has room for them.

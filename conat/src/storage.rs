@@ -21,11 +21,13 @@ mod config;
 mod feed;
 mod limits;
 mod path;
+mod recent;
 mod reply;
 mod rows;
 mod session;
 
 use limits::Usage;
+use recent::Streams;
 
 /// How the service is offered.
 #[derive(Debug, Clone)]
@@ -64,6 +66,7 @@ struct Shared {
     client: Client,
     options: Options,
     usage: Arc<Usage>,
+    streams: Arc<Streams>,
 }
 
 /// Offers the service until `stop`, or until the client ends.
@@ -91,6 +94,7 @@ pub async fn serve(
             options.streams_max,
             options.streams_per_scope_max,
         )),
+        streams: Arc::default(),
         client,
         options,
     });

@@ -25,8 +25,8 @@ pub(crate) struct Board {
     store: Store,
     waiting: Mutex<HashMap<ProjectId, watch::Sender<()>>>,
     events: broadcast::Sender<Event>,
-    /// Told when there may be orders.
-    news: Arc<Notify>,
+    /// Told when there may be orders: the executor of this process, and those who tell workers.
+    news: [Arc<Notify>; 2],
 }
 
 impl Board {
@@ -35,7 +35,7 @@ impl Board {
             store,
             waiting: Mutex::default(),
             events: broadcast::Sender::new(EVENTS_WAITING_MAX),
-            news,
+            news: [news, Arc::default()],
         }
     }
 
@@ -55,7 +55,15 @@ impl Board {
 
     /// There may be orders or copies.
     pub(crate) fn ordered(&self) {
-        self.news.notify_one();
+        for news in &self.news {
+            news.notify_one();
+        }
+    }
+
+    /// What tells workers that there may be orders waits here.
+    pub(crate) fn workers_news(&self) -> Arc<Notify> {
+        let [_, workers] = &self.news;
+        Arc::clone(workers)
     }
 
     /// Follows the changes until it is told to stop.

@@ -1,6 +1,6 @@
 //! Taking orders from a ledger and carrying them out, many at a time; and noticing what ends by itself.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -70,7 +70,7 @@ impl Executor {
         let dropped = CancellationToken::new();
         let orders = Arc::new(Semaphore::new(self.config.orders_max));
         let copies = Arc::new(Semaphore::new(self.config.copies_max));
-        let mut watched: HashMap<Uuid, CancellationToken> = HashMap::new();
+        let mut watched: BTreeMap<Uuid, CancellationToken> = BTreeMap::new();
         while !stop.is_cancelled() {
             let taken = self.take_orders(&orders, &tasks, &dropped).await;
             self.take_copies(&copies, &tasks, &dropped).await;
@@ -217,7 +217,7 @@ impl Executor {
     /// Watches what runs on this machine, also what others have started.
     async fn watch(
         &self,
-        watched: &mut HashMap<Uuid, CancellationToken>,
+        watched: &mut BTreeMap<Uuid, CancellationToken>,
         tasks: &TaskTracker,
         dropped: &CancellationToken,
     ) {
@@ -225,7 +225,7 @@ impl Executor {
             Ok(started) => started,
             Err(error) => return report(&error, "it is not known what runs"),
         };
-        let current: HashMap<Uuid, (ProjectId, Run)> = started
+        let current: BTreeMap<Uuid, (ProjectId, Run)> = started
             .into_iter()
             .map(|(id, run)| (run.id, (id, run)))
             .collect();

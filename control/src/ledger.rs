@@ -37,7 +37,7 @@ pub enum Error {
 }
 
 /// An order to be carried out.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Task {
     /// The right to do it.
     pub claim: Claim,
@@ -56,7 +56,7 @@ pub struct Task {
 }
 
 /// Files to be copied.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CopyTask {
     /// The number of the copy.
     pub id: Uuid,

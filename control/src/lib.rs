@@ -37,6 +37,8 @@ mod board;
 pub mod service;
 pub mod upkeep;
 
+pub mod worker;
+
 pub use executor::Executor;
 pub use processes::Processes;
 pub use service::Service;

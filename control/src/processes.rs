@@ -9,6 +9,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::net::{IpAddr, Ipv4Addr};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -59,6 +60,8 @@ pub struct Config {
     pub base_path: String,
     /// What of the environment of this process projects may see, and what else they find there.
     pub env: BTreeMap<String, String>,
+    /// The address at which servers of projects are reached.
+    pub address: IpAddr,
     /// The range of users of the system, one for each project.
     pub uids: Option<RangeInclusive<u32>>,
     /// Whether users of projects are entered into the list of users of the system, so that they have a name.
@@ -81,6 +84,7 @@ impl Config {
             broker_url: String::new(),
             base_path: String::new(),
             env: environment::allowed(std::env::vars()),
+            address: IpAddr::V4(Ipv4Addr::LOCALHOST),
             uids: None,
             names: false,
             cgroups: None,
@@ -219,7 +223,7 @@ impl Runner for Processes {
             if let Some(place) = &place
                 && place.open().is_some()
             {
-                let ready = ready::read(&self.config.home(id)).is_some();
+                let ready = ready::read(&self.config.home(id), self.config.address).is_some();
                 return Ok(if ready {
                     Observed::Ready
                 } else {
@@ -256,7 +260,7 @@ impl Runner for Processes {
     }
 
     fn reached<'a>(&'a self, id: ProjectId, _run: &'a Run) -> Answer<'a, Reached> {
-        Box::pin(async move { Ok(ready::wait(&self.config.home(id)).await) })
+        Box::pin(async move { Ok(ready::wait(&self.config.home(id), self.config.address).await) })
     }
 
     fn exited<'a>(&'a self, id: ProjectId, run: &'a Run) -> Answer<'a, String> {

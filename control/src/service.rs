@@ -171,6 +171,11 @@ impl Projects {
         &self.settings
     }
 
+    /// Told when there may be orders for workers: what [`Office::start`](crate::worker::Office::start) takes.
+    pub fn workers_news(&self) -> Arc<Notify> {
+        self.board.workers_news()
+    }
+
     /// Writes an order down, or finds one that does it; the record as it was then, and the number to wait for.
     pub(crate) async fn order(
         &self,

@@ -6,7 +6,7 @@
 use crate::email::EmailAddress;
 use crate::id::AccountId;
 use crate::store::accounts::{self, Account, Taken, Unique, Update};
-use crate::store::{self, Store, Transaction, api_keys, remember_me, tokens};
+use crate::store::{self, Store, Transaction, api_keys, passports, remember_me, tokens};
 
 /// Why something was not done with an account.
 #[derive(Debug, thiserror::Error)]
@@ -132,6 +132,7 @@ pub async fn delete(store: &Store, id: AccountId) -> Result<(), Error> {
     let mut on = store.write().await?;
     changed(accounts::give_up(&mut on, id).await?)?;
     api_keys::delete_all(&mut on, id).await?;
+    passports::delete_all(&mut on, id).await?;
     end_everything(&mut on, id, None).await?;
     Ok(on.commit().await?)
 }

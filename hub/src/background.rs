@@ -8,12 +8,14 @@
 //! An item is moved before that is noted, so that one may be moved again after a crash: moving must not mind. What
 //! could not be moved is kept by its key, and tried again after a pause for as long as it takes.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use serde_json::Value as Json;
 use tokio_util::sync::CancellationToken;
 
+use crate::singleton;
 use crate::store::background::{self, Batch, Progress};
 use crate::store::leases::{self, Lease};
 use crate::store::{Error, Reader, Store, Transaction};
@@ -85,6 +87,24 @@ impl Default for Config {
             retry: Duration::from_mins(5),
         }
     }
+}
+
+/// The lease of whoever runs migrations.
+pub const LEASE: &str = "background-migrations";
+
+/// Runs the migrations whenever this process has the lease, until nothing is left or it is told to stop.
+pub async fn keep(
+    store: &Store,
+    lease: &singleton::Config,
+    migrations: &Arc<[Box<dyn Migration>]>,
+    config: &Config,
+    stop: &CancellationToken,
+) {
+    Box::pin(singleton::run(store, lease, stop, |lease, stop| {
+        let (store, config, migrations) = (store.clone(), config.clone(), Arc::clone(migrations));
+        Box::pin(async move { run(&store, &lease, &migrations, &config, &stop).await })
+    }))
+    .await;
 }
 
 /// Runs the migrations one after the other, and then tries again what failed. Returns when nothing is left, the lease

@@ -11,11 +11,14 @@ use crate::auth::password::{self, Hasher};
 use crate::auth::registration;
 use crate::auth::session::{Kind, Secret};
 use crate::auth::strength::Weak;
+use crate::auth::throttle::Action;
+use crate::email::EmailAddress;
 use crate::id::AccountId;
 use crate::letters::Letters;
 use crate::settings::Live;
+use crate::sso::exclusive;
 use crate::store::accounts::Account;
-use crate::store::{self, Store, Transaction, remember_me};
+use crate::store::{self, Reader, Store, Transaction, remember_me};
 use crate::time::Time;
 
 mod attempts;
@@ -29,6 +32,8 @@ pub mod sign_in;
 pub mod sign_up;
 
 pub mod verify;
+
+pub mod vouched;
 
 /// What all ways in need. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -92,6 +97,9 @@ pub enum Refused {
     /// The site does not let people do this.
     #[error("{0} is disabled on this site")]
     Disabled(&'static str),
+    /// People of the domain come in in one way only.
+    #[error("with an address like this one signs in with {0}")]
+    Exclusive(String),
     /// The address is none.
     #[error("this is not an email address")]
     EmailAddress,
@@ -134,6 +142,19 @@ impl From<accounts::Error> for Refused {
     }
 }
 
+/// Counts an attempt of somebody, or refuses it.
+pub(crate) async fn count_attempt(store: &Store, action: Action, who: &str) -> Result<(), Refused> {
+    attempts::count(store, &[(action, who)]).await.map(drop)
+}
+
+/// Refuses an address whose people come in in one way only.
+async fn not_exclusive(on: &mut Reader, address: &EmailAddress) -> Result<(), Refused> {
+    match exclusive::of(on, address).await? {
+        Some(only) => Err(Refused::Exclusive(only.display)),
+        None => Ok(()),
+    }
+}
+
 /// Makes a session for an account that may be used.
 async fn open_session(
     on: &mut Transaction,
@@ -142,11 +163,24 @@ async fn open_session(
     origin: &Origin,
     now: Time,
 ) -> Result<SignedIn, store::Error> {
+    open_session_for(on, account, kind, None, origin, now).await
+}
+
+/// The same, for so long at most.
+async fn open_session_for(
+    on: &mut Transaction,
+    account: &Account,
+    kind: Kind,
+    longest: Option<Duration>,
+    origin: &Origin,
+    now: Time,
+) -> Result<SignedIn, store::Error> {
     let (secret, cookie) = Secret::random();
     let ends_in = account
         .ephemeral
         .map(|life| life.saturating_sub(now.since(account.created)));
     let lifetime = kind.lifetime(ends_in);
+    let lifetime = longest.map_or(lifetime, |longest| longest.min(lifetime));
     let session = remember_me::New {
         hash: &secret.hash(),
         account_id: account.id,

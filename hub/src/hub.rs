@@ -1,6 +1,7 @@
 //! A running hub: its store, what it does by itself, and how it comes to an end.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,11 +11,12 @@ use tokio_util::task::TaskTracker;
 use crate::background::{self, Migration};
 use crate::feed::Follower;
 use crate::health::{self, Health};
+use crate::letters::{self, Letters, Sender};
 use crate::settings::Live;
 use crate::singleton;
 use crate::store::{self, Store, hubs};
 use crate::web::{Pages, Web};
-use crate::{agent, maintenance};
+use crate::{agent, maintenance, stats};
 
 /// How often a hub says that it runs, and how long that counts.
 const REGISTER_EVERY: Duration = Duration::from_secs(20);
@@ -38,6 +40,16 @@ pub struct Config {
     pub maintenance: maintenance::Config,
     /// How gently data is migrated.
     pub background: background::Config,
+    /// The folder in which letters become files where the settings name no mail server, if any.
+    pub letters_folder: Option<PathBuf>,
+    /// How eagerly letters are sent.
+    pub letters: letters::Config,
+    /// How often the site is counted.
+    pub stats: stats::Config,
+    /// How long others wait for a hub that has a lease and was not heard of since.
+    pub lease_ttl: Duration,
+    /// How often those who do not have a lease ask for it.
+    pub lease_retry: Duration,
 }
 
 impl Config {
@@ -50,6 +62,11 @@ impl Config {
             health: health::Config::default(),
             maintenance: maintenance::Config::default(),
             background: background::Config::default(),
+            letters_folder: None,
+            letters: letters::Config::default(),
+            stats: stats::Config::default(),
+            lease_ttl: Duration::from_secs(30),
+            lease_retry: Duration::from_secs(10),
         }
     }
 }
@@ -80,6 +97,7 @@ pub struct Hub {
     web: Web,
     agent: Option<agent::Agent>,
     health: Arc<Health>,
+    letters: Letters,
     migrations: Arc<[Box<dyn Migration>]>,
     pages: Vec<Arc<dyn Pages>>,
 }
@@ -101,6 +119,8 @@ pub struct Handle {
     pub settings: Live,
     /// What it knows about itself.
     pub health: Arc<Health>,
+    /// Takes the letters that it sends.
+    pub letters: Letters,
 }
 
 impl Hub {
@@ -125,8 +145,10 @@ impl Hub {
         };
         let (settings, follower) = Live::open(&store).await?;
         let health = Arc::new(Health::new(config.health.clone(), store.clone()));
+        let letters = Letters::new(settings.clone(), config.letters_folder.clone());
         Ok(Self {
             store,
+            letters,
             config,
             settings,
             follower,
@@ -151,6 +173,7 @@ impl Hub {
             store: self.store.clone(),
             settings: self.settings.clone(),
             health: Arc::clone(&self.health),
+            letters: self.letters.clone(),
         }
     }
 
@@ -167,6 +190,12 @@ impl Hub {
         let port = self.web.local_addr().port();
         let host = format!("{}-{port}", self.config.hostname);
         let holder = format!("{host}-{}", uuid::Uuid::new_v4());
+        let (ttl, retry) = (self.config.lease_ttl, self.config.lease_retry);
+        let lease = |name| singleton::Config {
+            ttl,
+            retry,
+            ..singleton::Config::new(name, &holder)
+        };
         let (store, health) = (self.store.clone(), Arc::clone(&self.health));
         tasks.spawn({
             let (store, ending) = (store.clone(), ending.clone());
@@ -183,6 +212,8 @@ impl Hub {
         if let Some(agent) = self.agent {
             tasks.spawn(agent.run(Arc::clone(&health), ending.clone()));
         }
+        let sender = Sender::new(store.clone(), self.letters, self.config.letters);
+        tasks.spawn(sender.run(ending.clone()));
         tasks.spawn(register(
             store.clone(),
             health,
@@ -192,33 +223,42 @@ impl Hub {
         ));
         tasks.spawn(maintain(
             store.clone(),
-            holder.clone(),
+            lease("maintenance"),
             self.config.maintenance,
+            ending.clone(),
+        ));
+        tasks.spawn(count(
+            store.clone(),
+            lease("stats"),
+            self.config.stats,
             ending.clone(),
         ));
         if !self.migrations.is_empty() {
             let (config, ending) = (self.config.background, ending.clone());
-            tasks.spawn(migrate(
-                store.clone(),
-                holder,
-                self.migrations,
-                config,
-                ending,
-            ));
+            let lease = lease(background::LEASE);
+            let (store, migrations) = (store.clone(), self.migrations);
+            tasks.spawn(async move {
+                background::keep(&store, &lease, &migrations, &config, &ending).await;
+            });
         }
         tasks.close();
         stop.cancelled().await;
         self.health.drain();
         ending.cancel();
-        if tokio::time::timeout(END_MAX, tasks.wait()).await.is_err() {
-            tracing::warn!("some parts of the hub did not end in time");
-        }
-        if tokio::time::timeout(END_MAX, goodbye(&store, &host))
-            .await
-            .is_err()
-        {
-            tracing::warn!("the database did not let go in time");
-        }
+        end(&tasks, &store, &host).await;
+    }
+}
+
+/// Waits for all parts, and lets the database go.
+async fn end(tasks: &TaskTracker, store: &Store, host: &str) {
+    if tokio::time::timeout(END_MAX, tasks.wait()).await.is_err() {
+        tracing::warn!("some parts of the hub did not end in time");
+    }
+    if tokio::time::timeout(END_MAX, goodbye(store, host))
+        .await
+        .is_err()
+    {
+        tracing::warn!("the database did not let go in time");
     }
 }
 
@@ -237,11 +277,10 @@ async fn goodbye(store: &Store, host: &str) {
 
 async fn maintain(
     store: Store,
-    holder: String,
+    lease: singleton::Config,
     config: maintenance::Config,
     ending: CancellationToken,
 ) {
-    let lease = singleton::Config::new("maintenance", &holder);
     Box::pin(singleton::run(&store, &lease, &ending, |_lease, stop| {
         let (store, config) = (store.clone(), config.clone());
         Box::pin(async move { maintenance::run(&store, &config, &stop).await })
@@ -249,17 +288,15 @@ async fn maintain(
     .await;
 }
 
-async fn migrate(
+async fn count(
     store: Store,
-    holder: String,
-    migrations: Arc<[Box<dyn Migration>]>,
-    config: background::Config,
+    lease: singleton::Config,
+    config: stats::Config,
     ending: CancellationToken,
 ) {
-    let lease = singleton::Config::new("background-migrations", &holder);
-    Box::pin(singleton::run(&store, &lease, &ending, |lease, stop| {
-        let (store, config, migrations) = (store.clone(), config.clone(), Arc::clone(&migrations));
-        Box::pin(async move { background::run(&store, &lease, &migrations, &config, &stop).await })
+    Box::pin(singleton::run(&store, &lease, &ending, |_lease, stop| {
+        let (store, config) = (store.clone(), config.clone());
+        Box::pin(async move { stats::run(&store, &config, &stop).await })
     }))
     .await;
 }

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::api::{Api, ApiService};
 use crate::gate::{self, Gate, GateService};
 use crate::health::Health;
+use crate::query::{FeedService, Feeds};
 use crate::store::Store;
 
 /// How many requests are taken from the broker at once: more than the API lets run, so that what is too much is refused
@@ -35,6 +36,8 @@ pub struct Services {
     pub api: Arc<Api<Store>>,
     /// Answers brokers in other processes that ask who is let in.
     pub gate: Gate,
+    /// Follows queries for whoever asks.
+    pub feeds: Feeds<Store>,
 }
 
 /// From here on the hub is not ready while it does not answer on a broker.
@@ -88,15 +91,23 @@ async fn serve_once(
     let beginning = async {
         let api = ApiService::start(client, Arc::clone(&services.api), CONCURRENCY_MAX).await?;
         let gate = GateService::start(client, &services.gate).await?;
-        Ok::<_, SubscribeError>((api, gate))
+        let feeds = FeedService::start(client, &services.feeds).await?;
+        Ok::<_, SubscribeError>((api, gate, feeds))
     };
     let Some(begun) = stop.run_until_cancelled(beginning).await else {
         return Ok(());
     };
-    let (mut api, gate) = begun?;
-    if stop.run_until_cancelled(api.ended()).await.is_none() {
-        api.stop().await;
-    }
+    let (mut api, gate, feeds) = begun?;
+    let ended = async {
+        tokio::select! {
+            () = api.ended() => {}
+            () = feeds.ended() => {}
+        }
+    };
+    stop.run_until_cancelled(ended).await;
+    // Followers go on elsewhere while calls are finished here.
+    feeds.stop().await;
+    api.stop().await;
     gate.stop().await;
     Ok(())
 }

@@ -1,19 +1,37 @@
-//! Letters that the hub sends, and ways to send them.
+//! Letters that the hub sends.
+//!
+//! ```text
+//!   a service ─ put, in its transaction ─▶ table `letters` ─ claim ─▶ Sender ─▶ SMTP server or folder
+//!                                               ▲                       │
+//!                                               └── later, if it failed ┘
+//! ```
 //!
 //! Sending takes its time and may fail, and whoever waits for the answer to a question must not learn from either
-//! whether there is an account. So a letter is handed over and sent later, by whoever has the way.
+//! whether there is an account. So a letter is stored in the transaction that gives a reason for it, and sent later by
+//! any hub. One is sent at least once; it has the same number each time, by which mail servers know it again.
 
-use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
-use tokio::sync::mpsc;
-use tokio_util::sync::CancellationToken;
+use tokio::sync::Notify;
 
 use crate::email::EmailAddress;
+use crate::settings::Live;
+use crate::store::{Error, Transaction, letters as stored};
 
-/// Most letters that wait to be sent; more are lost, and that is said.
-const WAITING_MAX: usize = 1000;
+mod route;
+pub use route::{Route, Server, Tls, Unready};
+
+mod smtp;
+
+mod folder;
+
+mod sender;
+pub use sender::{Config, Sender, send_now};
+
+/// Most letters that are kept; more are not taken, and that is said.
+pub const WAITING_MAX: i64 = 10_000;
 
 /// A letter.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,93 +44,126 @@ pub struct Letter {
     pub text: String,
 }
 
-/// Hands letters over to be sent. Cheap to clone.
-#[derive(Debug, Clone)]
-pub struct Letters {
-    waiting: Option<mpsc::Sender<Letter>>,
+/// What a letter is for, which decides about its way and for how long sending it makes sense.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A link to set a new password.
+    PasswordReset,
+    /// A link that shows whose an address is.
+    Verification,
+    /// News about projects, messages and the like.
+    Notice,
 }
 
-/// What sends the letters that were handed over.
-#[derive(Debug)]
-pub struct Sender {
-    waiting: mpsc::Receiver<Letter>,
-    folder: PathBuf,
+impl Kind {
+    /// Its name in the store.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::PasswordReset => "password-reset",
+            Self::Verification => "verification",
+            Self::Notice => "notice",
+        }
+    }
+
+    fn from_name(name: &str) -> Self {
+        match name {
+            "password-reset" => Self::PasswordReset,
+            "verification" => Self::Verification,
+            // Also what a newer hub may have put there.
+            _ => Self::Notice,
+        }
+    }
+
+    /// How long it is tried to send one: links end.
+    pub fn keep(self) -> Duration {
+        match self {
+            Self::PasswordReset => crate::entry::reset::LIFETIME,
+            Self::Verification => crate::entry::verify::LIFETIME,
+            Self::Notice => Duration::from_hours(48),
+        }
+    }
+}
+
+/// Takes letters to be sent. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Letters {
+    /// Without them none are sent.
+    settings: Option<Live>,
+    folder: Option<Arc<Path>>,
+    new: Arc<Notify>,
 }
 
 impl Letters {
-    /// None are sent: the site has no way to.
+    /// Those of a site with these settings, and a folder that they become files in where the settings name no server:
+    /// for development, and for sites that pick them up there.
+    pub fn new(settings: Live, folder: Option<PathBuf>) -> Self {
+        Self {
+            settings: Some(settings),
+            folder: folder.map(Arc::from),
+            new: Arc::new(Notify::new()),
+        }
+    }
+
+    /// None are sent, whatever the site says.
     pub fn none() -> Self {
-        Self { waiting: None }
+        Self {
+            settings: None,
+            folder: None,
+            new: Arc::default(),
+        }
     }
 
-    /// Letters become files in a folder, for development and for sites that pick them up there.
-    pub fn folder(folder: PathBuf) -> (Self, Sender) {
-        let (sender, waiting) = mpsc::channel(WAITING_MAX);
-        let letters = Self {
-            waiting: Some(sender),
-        };
-        (letters, Sender { waiting, folder })
-    }
-
-    /// Whether letters are sent at all.
+    /// Whether letters are sent at all: whether the site has a way to, which may fail for a while.
     pub fn are_sent(&self) -> bool {
-        self.waiting.is_some()
+        !matches!(self.route(Kind::Notice), Ok(Route::None))
     }
 
-    /// Hands a letter over.
-    pub fn send(&self, letter: Letter) {
-        let Some(waiting) = &self.waiting else {
+    /// Keeps a letter, to be sent when the transaction is committed, after which [`wake`](Self::wake) makes it quick.
+    /// On a site that sends none it is left out.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn put(
+        &self,
+        on: &mut Transaction,
+        kind: Kind,
+        letter: &Letter,
+    ) -> Result<(), Error> {
+        if !self.are_sent() {
             tracing::debug!("a letter is not sent, since the site has no way to send any");
-            return;
+            return Ok(());
+        }
+        let new = stored::New {
+            id: uuid::Uuid::new_v4(),
+            kind: kind.name(),
+            to: letter.to.as_str(),
+            subject: &letter.subject,
+            body: &letter.text,
+            keep: kind.keep(),
         };
-        if waiting.try_send(letter).is_err() {
+        if !stored::put(on, &new, WAITING_MAX).await? {
             tracing::error!(
                 waiting_max = WAITING_MAX,
                 "a letter is lost, since too many wait to be sent"
             );
         }
+        Ok(())
     }
-}
 
-impl Sender {
-    /// Sends letters until it is told to stop, and then those that wait.
-    pub async fn run(mut self, stop: CancellationToken) {
-        loop {
-            let letter = tokio::select! {
-                letter = self.waiting.recv() => letter,
-                () = stop.cancelled() => self.waiting.try_recv().ok(),
-            };
-            let Some(letter) = letter else {
-                return;
-            };
-            let folder = self.folder.clone();
-            let written = tokio::task::spawn_blocking(move || write(&folder, &letter)).await;
-            if let Ok(Err(error)) = written {
-                tracing::error!(%error, "a letter could not be written");
-            }
+    /// Tells the sender of this process that there is something to send. Others look by themselves.
+    pub fn wake(&self) {
+        self.new.notify_one();
+    }
+
+    fn route(&self, kind: Kind) -> Result<Route, Unready> {
+        match &self.settings {
+            Some(settings) => route::of(&settings.get(), kind, self.folder.as_deref()),
+            None => Ok(Route::None),
         }
     }
-}
 
-/// As `<number>.eml`; a name that begins with a dot is not finished.
-fn write(folder: &std::path::Path, letter: &Letter) -> std::io::Result<()> {
-    std::fs::create_dir_all(folder)?;
-    let name = uuid::Uuid::new_v4();
-    let (unfinished, finished) = (
-        folder.join(format!(".{name}")),
-        folder.join(format!("{name}.eml")),
-    );
-    let mut file = std::fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&unfinished)?;
-    let subject = letter.subject.replace(['\r', '\n'], " ");
-    write!(
-        file,
-        "To: {}\r\nSubject: {subject}\r\nContent-Type: text/plain; charset=utf-8\r\n\r\n{}",
-        letter.to,
-        letter.text.replace('\n', "\r\n")
-    )?;
-    std::fs::rename(unfinished, finished)
+    fn site_name(&self) -> String {
+        let settings = self.settings.as_ref().map(Live::get);
+        settings.map_or_else(String::new, |settings| settings.get("site_name").to_owned())
+    }
 }

@@ -165,6 +165,17 @@ impl Settings {
         }
     }
 
+    /// Those with these values, for tests.
+    #[cfg(test)]
+    pub(crate) fn of_pairs(pairs: &[(&str, &str)]) -> Self {
+        let stored = pairs.iter().map(|(name, value)| Stored {
+            name: (*name).to_owned(),
+            value: (*value).to_owned(),
+            readonly: false,
+        });
+        Self::new(stored.collect())
+    }
+
     /// What a setting is: as it was set, or its default. A name that there is not is nothing.
     pub fn get(&self, name: &str) -> &str {
         let Ok(definition) = definition(name) else {

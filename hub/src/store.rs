@@ -55,6 +55,12 @@ pub mod tokens;
 
 pub mod throttle;
 
+pub mod letters;
+
+pub mod stats;
+
+pub mod passports;
+
 pub mod projects;
 
 pub mod control;
@@ -70,6 +76,10 @@ pub mod expire;
 pub mod background;
 
 pub mod hubs;
+
+pub mod bookmarks;
+
+pub mod copy;
 
 pub mod query;
 

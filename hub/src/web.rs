@@ -48,6 +48,9 @@ pub use entry::{EntryPages, origin, status};
 mod first_admin;
 pub use first_admin::{FirstAdminPages, PREFIX as FIRST_ADMIN_PREFIX};
 
+mod sso;
+pub use sso::{Asked, SsoPages};
+
 /// Most connections; further ones wait in the kernel's queue.
 const CONNECTIONS_MAX: usize = 1_024;
 

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use dialtone_client::persist::Owner;
+
 use crate::backend::Backend;
 use crate::clock::Clock;
 use crate::placement::Placement;
@@ -65,6 +67,28 @@ pub struct Quota {
     pub bytes_per_second_max: u64,
 }
 
+/// What accounts and projects may have; the hub has no quota.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Quotas {
+    /// What those may have of whom nothing else is said.
+    pub all: Quota,
+    /// Exceptions from that by scope: `project-<uuid>`, `account-<uuid>`.
+    pub by_scope: BTreeMap<String, Quota>,
+}
+
+impl Quotas {
+    /// What an owner may have.
+    pub fn of(&self, owner: &Owner) -> Quota {
+        match owner {
+            Owner::Hub => Quota::default(),
+            Owner::Account(_) | Owner::Project(_) => {
+                let own = self.by_scope.get(&owner.scope());
+                own.copied().unwrap_or(self.all)
+            }
+        }
+    }
+}
+
 /// How a node of the service runs.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -76,10 +100,8 @@ pub struct Config {
     pub placement: Option<Arc<dyn Placement>>,
     /// What time it is.
     pub clock: Clock,
-    /// What an account or a project may have; the hub has no quota.
-    pub quota: Quota,
-    /// Exceptions from that by scope: `project-<uuid>`, `account-<uuid>`.
-    pub quotas: BTreeMap<String, Quota>,
+    /// What owners may have; [`Handle::set_quotas`](crate::Handle::set_quotas) changes it while the node runs.
+    pub quotas: Quotas,
     /// Most streams that are loaded at a time; 10,000 by default. When there are more, idle ones are unloaded.
     pub streams_open_max: usize,
     /// A stream that was not used for this long is unloaded; 5 minutes by default.
@@ -108,8 +130,7 @@ impl Config {
             store,
             placement: None,
             clock: Clock::system(),
-            quota: Quota::default(),
-            quotas: BTreeMap::new(),
+            quotas: Quotas::default(),
             streams_open_max: 10_000,
             idle_max: Duration::from_mins(5),
             loading_max: 4_096,

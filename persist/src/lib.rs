@@ -30,7 +30,7 @@ mod stream;
 
 pub use backend::Backend;
 pub use clock::Clock;
-pub use config::{Config, Quota, Store};
+pub use config::{Config, Quota, Quotas, Store};
 pub use node::Node;
 pub use placement::{Alone, Place, Placement};
 pub use service::{BindError, Handle, Persist};

@@ -24,7 +24,7 @@ mod write;
 use crate::backend::log::{self, Log};
 use crate::backend::memory::Memory;
 use crate::backend::{self, Backend};
-use crate::config::{Config, Store};
+use crate::config::{Config, Quotas, Store};
 use crate::disk::{self, Folder};
 use crate::latency::Latencies;
 use crate::placement::{Alone, Placement};
@@ -86,6 +86,11 @@ impl Handle {
     /// How long commits take, from their decision until they are as durable as was asked for.
     pub fn latency(&self) -> Latencies {
         self.shared.latency.get()
+    }
+
+    /// What owners may have from now on, whoever was heard of before. What somebody has beyond that stays.
+    pub fn set_quotas(&self, quotas: Quotas) {
+        self.shared.usages.set_quotas(quotas);
     }
 
     /// Closes a stream that this node may not have any longer: what is being decided ends, the next request asks the

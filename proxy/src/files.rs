@@ -13,6 +13,7 @@ mod range;
 pub use folder::Folder;
 
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -87,6 +88,55 @@ pub trait Files: Send + Sync + 'static {
     ) -> Answer<'a, Result<Opened, FileError>>;
 }
 
+/// What a request for a file is answered with: all but the bytes.
+#[derive(Debug)]
+pub struct Head {
+    /// Status and headers.
+    pub response: Response<()>,
+    /// Which bytes of the file are sent; none where there is only a status to be told.
+    pub bytes: Range<u64>,
+}
+
+/// Decides how a request for an open file is answered: conditions, ranges, and the headers that keep a browser from
+/// running it. The last segment of `path` is the name under which it is saved.
+pub fn head<B>(request: &Request<B>, path: &str, opened: &Opened) -> Head {
+    let download = request.uri().query().is_some_and(asks_for_download);
+    let mut response = Response::new(());
+    let validators = Validators::of(opened);
+    describe(response.headers_mut(), path, &validators, download);
+    let part = match validators.check(request.headers()) {
+        Condition::Send => range::wanted(request.headers(), &validators, opened.len),
+        Condition::NotModified => return empty(response, StatusCode::NOT_MODIFIED),
+        Condition::Failed => return empty(response, StatusCode::PRECONDITION_FAILED),
+    };
+    match part {
+        Wanted::Whole => Head {
+            response,
+            bytes: 0..opened.len,
+        },
+        Wanted::Part(bytes) => {
+            let range = format!("bytes {}-{}/{}", bytes.start, bytes.end - 1, opened.len);
+            put(response.headers_mut(), CONTENT_RANGE, &range);
+            *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+            Head { response, bytes }
+        }
+        Wanted::Impossible => {
+            let range = format!("bytes */{}", opened.len);
+            put(response.headers_mut(), CONTENT_RANGE, &range);
+            response.headers_mut().remove(CONTENT_DISPOSITION);
+            empty(response, StatusCode::RANGE_NOT_SATISFIABLE)
+        }
+    }
+}
+
+fn empty(mut response: Response<()>, status: StatusCode) -> Head {
+    *response.status_mut() = status;
+    Head {
+        response,
+        bytes: 0..0,
+    }
+}
+
 /// Answers a request for a file.
 pub(crate) async fn answer<B>(
     site: &Site,
@@ -99,40 +149,13 @@ pub(crate) async fn answer<B>(
         return Err(Refusal::Method(request.method().clone()));
     }
     let opened = site.files.open(project, path).await.map_err(refusal)?;
-    let download = request.uri().query().is_some_and(asks_for_download);
-    let mut response = Response::new(Body::empty());
-    let validators = Validators::of(&opened);
-    describe(response.headers_mut(), path, &validators, download);
-    let part = match validators.check(request.headers()) {
-        Condition::Send => range::wanted(request.headers(), &validators, opened.len),
-        Condition::NotModified => return Ok(status(response, StatusCode::NOT_MODIFIED)),
-        Condition::Failed => return Ok(status(response, StatusCode::PRECONDITION_FAILED)),
-    };
-    let bytes = match part {
-        Wanted::Whole => 0..opened.len,
-        Wanted::Part(bytes) => {
-            let range = format!("bytes {}-{}/{}", bytes.start, bytes.end - 1, opened.len);
-            response = status(response, StatusCode::PARTIAL_CONTENT);
-            put(response.headers_mut(), CONTENT_RANGE, &range);
-            bytes
-        }
-        Wanted::Impossible => {
-            put(
-                response.headers_mut(),
-                CONTENT_RANGE,
-                &format!("bytes */{}", opened.len),
-            );
-            response.headers_mut().remove(CONTENT_DISPOSITION);
-            return Ok(status(response, StatusCode::RANGE_NOT_SATISFIABLE));
-        }
-    };
-    let watch = Watch::new(site.config.timing.answer_idle, Some(ended));
-    Ok(response.map(|_empty| Body::file(FileBody::new(opened.content, bytes, watch))))
-}
-
-fn status(mut response: Response<Body>, status: StatusCode) -> Response<Body> {
-    *response.status_mut() = status;
-    response
+    let Head { response, bytes } = head(request, path, &opened);
+    if response.status().is_success() {
+        let watch = Watch::new(site.config.timing.answer_idle, Some(ended));
+        let body = Body::file(FileBody::new(opened.content, bytes, watch));
+        return Ok(response.map(|()| body));
+    }
+    Ok(response.map(|()| Body::empty()))
 }
 
 fn refusal(error: FileError) -> Refusal {

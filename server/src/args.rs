@@ -18,8 +18,8 @@ pub(crate) use cluster::{
 #[expect(clippy::doc_markdown, reason = "help texts are shown as they stand")]
 mod hub;
 pub(crate) use hub::{
-    Admin, AdminCommand, DatabaseArgs, Hub, Migrations, Mode, ServiceArgs, Settings, TokenAdd,
-    Tokens, UserAdd, UserNamed, Users,
+    Admin, AdminCommand, DatabaseArgs, Db, Hub, Letters, Migrations, Mode, Once, ServiceArgs,
+    Settings, Sso, TokenAdd, Tokens, UserAdd, UserNamed, Users,
 };
 
 #[expect(clippy::doc_markdown, reason = "help texts are shown as they stand")]
@@ -31,6 +31,10 @@ pub(crate) use local::{
 #[expect(clippy::doc_markdown, reason = "help texts are shown as they stand")]
 mod archive;
 pub(crate) use archive::{ArchiveArgs, StreamCopy, StreamPoints, StreamRestore};
+
+#[expect(clippy::doc_markdown, reason = "help texts are shown as they stand")]
+mod project;
+pub(crate) use project::Project;
 
 mod store;
 pub(crate) use store::{
@@ -107,6 +111,8 @@ pub(crate) enum Command {
     Admin(Box<Admin>),
     /// Run a proxy: HTTP and WebSocket to the servers of projects
     Proxy(Box<Proxy>),
+    /// Run the daemon of a project: its files, commands, terminals and servers
+    Project(Box<Project>),
     /// Show, check and explain the configuration of a broker
     Config(Config),
     /// Make the hash of a password or token for a users file
@@ -156,7 +162,8 @@ const GROUPS: [(&str, &[&str]); 5] = [
     (
         "Run",
         &[
-            "up", "broker", "cluster", "persist", "hub", "admin", "proxy", "config", "passwd",
+            "up", "broker", "cluster", "persist", "hub", "admin", "proxy", "project", "config",
+            "passwd",
         ],
     ),
     (

@@ -15,12 +15,14 @@ pub(crate) mod cluster;
 mod config;
 mod context;
 mod hub;
+pub(crate) use hub::begin_site;
 mod interest;
 mod kv;
 mod object;
 mod passwd;
 mod persist;
 mod progress;
+mod project;
 mod publish;
 mod records;
 mod reply;
@@ -50,6 +52,7 @@ pub(crate) fn run(cli: Cli) -> Outcome {
             start_logs_at(&log, "info")?;
             crate::proxy::run(*args)
         }
+        Command::Project(args) => project::run(*args, &log),
         Command::Config(args) => config::run(args, &log),
         Command::Passwd(args) => passwd::run(&args),
         Command::Context(args) => context::run(args),

@@ -35,7 +35,8 @@ pub(crate) async fn connect_to(args: &ConnectArgs, urls: Vec<String>) -> Result<
         .map_err(|error| explain(error, &urls))
 }
 
-fn options(args: &ConnectArgs, strings: &dyn Strings) -> Result<Options, Failure> {
+/// What flags, environment and contexts say about connecting.
+pub(crate) fn options(args: &ConnectArgs, strings: &dyn Strings) -> Result<Options, Failure> {
     let profile = merge(
         args,
         Profile::from_environment(strings),

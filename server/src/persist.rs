@@ -10,7 +10,7 @@ use dialtone_client::{Client, Options, Refused};
 use dialtone_persist::archive::{self, Location};
 use dialtone_persist::backend::{log, postgres};
 use dialtone_persist::node::{Archiving, Keep, KeepLog};
-use dialtone_persist::{Handle, Node, Quota, Store};
+use dialtone_persist::{Handle, Node, Store};
 use dialtone_protocol::frame::{Action, Credentials};
 use dialtone_transport::memory::Hub;
 use dialtone_transport::{Endpoint, Kind, ListenOptions, Listener};
@@ -22,7 +22,7 @@ use crate::exit::Failure;
 use crate::shards;
 
 mod quotas;
-pub(crate) use quotas::quotas;
+pub(crate) use quotas::{QUOTA_KEYS, quotas};
 
 mod watched;
 pub(crate) use watched::Watched;
@@ -175,15 +175,7 @@ pub(crate) fn service(s: &Settings) -> anyhow::Result<dialtone_persist::Config> 
     let node = s.persist_node.value.clone().unwrap_or_else(|| node(s));
     let mut config = dialtone_persist::Config::new(node, Store::Memory);
     let count = |count: u32| usize::try_from(count).unwrap_or(usize::MAX);
-    config.quota = Quota {
-        streams_max: s.persist_quota_streams.value,
-        bytes_max: s.persist_quota_bytes.value.0,
-        msgs_per_second_max: s.persist_quota_msgs_rate.value,
-        bytes_per_second_max: s.persist_quota_bytes_rate.value.0,
-    };
-    if let Some(path) = &s.persist_quotas.value {
-        config.quotas = quotas(path)?;
-    }
+    config.quotas = quotas(s)?;
     config.streams_open_max = count(s.persist_streams_open.value);
     config.idle_max = s.persist_idle_max.value.get();
     config.requests_max = count(s.persist_requests_max.value);

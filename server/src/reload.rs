@@ -1,4 +1,4 @@
-//! What `SIGHUP` does: reads certificates, users, limits, seeds and the log level again. Whatever cannot be
+//! What `SIGHUP` does: reads certificates, users, limits, quotas, seeds and the log level again. Whatever cannot be
 //! used is logged and stays as it was; connections stay in any case.
 
 use std::sync::Arc;
@@ -13,6 +13,7 @@ use crate::cluster::Keys;
 use crate::config::{Environment, FIELDS, Settings, Sources};
 use crate::discovery::Seed;
 use crate::expiry::{self, Shown};
+use crate::persist::{self, QUOTA_KEYS};
 use crate::telemetry::Logs;
 
 /// Everything that can be read again.
@@ -31,6 +32,8 @@ pub(crate) struct Reload {
     pub(crate) logs: Logs,
     /// The broker.
     pub(crate) broker: Handle,
+    /// The node of persist in this process, if there is one.
+    pub(crate) streams: Option<dialtone_persist::Handle>,
     /// Tells who looks for other nodes where.
     pub(crate) seeds: watch::Sender<Vec<Seed>>,
 }
@@ -48,6 +51,11 @@ const LIVE: [&str; 10] = [
     "limits.bytes_per_second_max",
     "log.level",
 ];
+
+/// Whether a setting is taken over while the process runs.
+fn is_live(key: &str, has_streams: bool) -> bool {
+    LIVE.contains(&key) || (has_streams && QUOTA_KEYS.contains(&key))
+}
 
 impl Reload {
     /// Reads everything again.
@@ -79,6 +87,7 @@ impl Reload {
             tracing::info!("new limits apply to new connections");
         }
         self.take_seeds(&loaded.settings);
+        let (quotas, has_streams) = (self.quotas(&loaded.settings), self.streams.is_some());
         let level = &loaded.settings.log_level.value;
         if *level != self.settings.log_level.value {
             match self.logs.set_level(level) {
@@ -87,7 +96,22 @@ impl Reload {
             }
         }
         self.settings
-            .take(loaded.settings, |key| LIVE.contains(&key));
+            .take(loaded.settings, |key| is_live(key, has_streams));
+        quotas
+    }
+
+    /// Whether they could be used. The file is read again even when its name is the same.
+    fn quotas(&self, newer: &Settings) -> bool {
+        let Some(streams) = &self.streams else {
+            return true;
+        };
+        match persist::quotas(newer) {
+            Ok(quotas) => streams.set_quotas(quotas),
+            Err(error) => {
+                tracing::error!("{:#}", error.context("the quotas stay as they were"));
+                return false;
+            }
+        }
         true
     }
 
@@ -102,7 +126,7 @@ impl Reload {
     fn warn_about_fixed(&self, newer: &Settings) {
         let pairs = self.settings.shown().into_iter().zip(newer.shown());
         for (field, ((old, _), (new, _))) in FIELDS.iter().zip(pairs) {
-            if old != new && !LIVE.contains(&field.key) {
+            if old != new && !is_live(field.key, self.streams.is_some()) {
                 tracing::warn!(
                     key = field.key,
                     "this setting changes with the next start only"

@@ -8,8 +8,6 @@ use std::time::{Duration, SystemTime};
 use anyhow::Context as _;
 use dialtone_broker::Handle;
 use dialtone_broker::auth::Authenticate;
-use dialtone_broker::auth::system::SystemPassword;
-use dialtone_broker::error::BindError;
 use dialtone_broker::monitor::Monitor;
 use dialtone_persist::node::Keep;
 use dialtone_transport::tls::ServerTls;
@@ -18,14 +16,14 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::announce::{Announce, Ready, ReadyBroker, ReadyCluster, ReadyHub, draining_text};
-use crate::args::{Broker, Hub as HubArgs, LogArgs, Mode, Serve, Up};
+use crate::args::{Broker, Hub as HubArgs, LogArgs, Serve, Up};
 use crate::assemble::{self, Auth};
 use crate::cluster::{self, JoinToken, Trusted};
 use crate::config::{
     Environment, Layer, Loaded, Origin, Problem, Raw, Settings, Sources, Strings as _,
 };
 use crate::exit::{Exit, Failure, Outcome};
-use crate::hub::{self, Plan};
+use crate::hub::Plan;
 use crate::lifecycle::{self, Ended, Signals};
 use crate::persist::{self, Embedded, Inside};
 use crate::print::note;
@@ -35,8 +33,14 @@ use crate::socketio::SocketIo;
 use crate::telemetry;
 use crate::watch::Watch;
 
+mod guard;
+use guard::{Guard, Guarding};
+
 mod parts;
 use parts::Parts;
+
+mod explain;
+use explain::explain;
 
 /// Beyond the drain's own grace period, how long a broker may take to end before it is cut.
 const CUT_AFTER: Duration = Duration::from_secs(5);
@@ -142,13 +146,6 @@ struct Extras {
     stop_with_stdin: bool,
 }
 
-/// A hub that decides who is let in.
-struct Guard {
-    plan: Plan,
-    /// Whether nobody is let in who offers nothing that is the hub's.
-    alone: bool,
-}
-
 /// The defaults of `up`, which go before those of the table.
 pub(crate) fn up_preset(data: &Path) -> Layer {
     let plain = dialtone_transport::PORT_WS;
@@ -203,7 +200,7 @@ pub(crate) fn sources(
 pub(crate) fn settings(
     config: Option<&Path>,
     flags: crate::config::Flags,
-) -> Result<Settings, Failure> {
+) -> Result<(Sources, Settings), Failure> {
     let file = config
         .map(Path::to_path_buf)
         .or_else(|| Environment.get("DIALTONE_CONFIG").map(Into::into));
@@ -213,7 +210,8 @@ pub(crate) fn settings(
         file,
         preset,
     };
-    usable(sources.load(&Environment))
+    let settings = usable(sources.load(&Environment))?;
+    Ok((sources, settings))
 }
 
 /// Fails if anything is wrong with the configuration.
@@ -251,7 +249,7 @@ fn run(args: Serve, log: &LogArgs, preset: Layer, extras: Extras) -> Outcome {
     let tls = assemble::tls(&settings).map_err(wrong)?;
     let auth = assemble::auth(&settings).map_err(wrong)?;
     if extras.hub.as_ref().is_some_and(|hub| hub.alone) {
-        refuse_other_users(&settings)?;
+        guard::refuse_other_users(&settings)?;
     }
     let trusted = cluster::trusted(&settings, &Environment).map_err(wrong)?;
 
@@ -294,24 +292,6 @@ struct Service {
     stop_with_stdin: bool,
 }
 
-/// The hub decides who is let in, and nothing else does.
-fn refuse_other_users(s: &Settings) -> Outcome {
-    let users = (s.users.value.is_some(), "users", &s.users.origin);
-    let open = (
-        s.open_to_everyone.value,
-        "open_to_everyone",
-        &s.open_to_everyone.origin,
-    );
-    for (given, key, origin) in [users, open] {
-        if given {
-            return Err(Failure::usage(format_args!(
-                "{key} ({origin}) means nothing to the broker of a hub, which decides itself who is let in"
-            )));
-        }
-    }
-    Ok(())
-}
-
 impl Service {
     async fn run(mut self, shards: &Shards) -> Outcome {
         // Before anything is announced, so that whoever reads it may send signals.
@@ -325,21 +305,17 @@ impl Service {
         let config = assemble::broker(&self.settings, self.tls.as_ref(), trusted, shards.handles());
         let keep = |folder| persist::keep(&self.settings, folder);
         let streams_kept = self.streams.clone().map(keep).transpose()?;
-        let guarded = match self.hub.take() {
-            Some(guard) => Some(self.guard(guard, &mut signals).await?),
-            None => None,
-        };
+        let (hub, provider) = (self.hub.take(), &mut self.auth.provider);
+        let guarding = Guarding::start(hub, &self.settings, provider, &mut signals).await?;
         let inside = Arc::new(Inside::new(Arc::clone(&self.auth.provider)));
         let provider: Arc<dyn Authenticate> = Arc::<Inside>::clone(&inside);
         let bound = dialtone_broker::Broker::bind(config, provider).await;
         let broker = bound.map_err(|error| explain(error, &self.settings))?;
         let handle = broker.handle();
-        if let Some(guarded) = &guarded {
-            guarded.hub.guard(guarded.door.clone(), handle.clone());
-        }
+        guarding.guard(&handle);
         let socketio = SocketIo::bind(&self.settings, self.tls.as_ref(), &handle).await?;
         let monitor = self.monitor(&handle).await?;
-        let ready = self.ready(&broker, &socketio, monitor.as_ref(), guarded.as_ref());
+        let ready = self.ready(&broker, &socketio, monitor.as_ref(), guarding.hub());
         let keys = self.trusted.map(|trusted| trusted.keys);
         let (seeds, new_seeds) = watch::channel(self.settings.cluster_seeds.value.clone());
         let tls = self.tls.as_ref();
@@ -348,9 +324,9 @@ impl Service {
         let grace = self.settings.drain_grace.value.get();
         let (counting, inviting) = (handle.clone(), self.announce.inviting);
         // Those of parts of this process are nobody's who has to move.
-        let joins = guarded.as_ref().is_some_and(|guarded| guarded.joins);
-        let own =
-            u64::from(self.streams.is_some()) + u64::from(socketio.is_wanted()) + u64::from(joins);
+        let own = u64::from(self.streams.is_some())
+            + u64::from(socketio.is_wanted())
+            + guarding.connections();
         let say_draining = || say_draining(&counting, own, grace, inviting);
         let mut reload = Reload {
             sources: self.sources,
@@ -360,6 +336,7 @@ impl Service {
             keys,
             logs: self.logs,
             broker: handle,
+            streams: None,
             seeds,
         };
         let conat = socketio.urls().next().is_some();
@@ -367,20 +344,16 @@ impl Service {
             Some(keep) => Some(start_streams(&reload, &inside, keep, shards, conat).await?),
             None => None,
         };
+        reload.streams = streams.as_ref().map(Embedded::handle);
         let monitor = watching(monitor, streams.as_ref());
-        let hub = match guarded {
-            Some(guarded) => Some(
-                guarded
-                    .join(&inside, &reload.broker, shards, drain.clone())
-                    .await?,
-            ),
-            None => None,
-        };
+        let hub = guarding.join(&inside, &reload.broker, shards, drain.clone());
+        let hub = hub.await?;
         let parts = Parts { streams, hub };
         let within = socketio.dial(&inside, reload.broker.clone(), shards, drain.clone());
         let within = within.await?;
         let failure = Arc::new(OnceLock::new());
         let failed = Arc::clone(&failure);
+        let served_by = reload.broker.clone();
         let served = parts::serve(broker, monitor, parts, watch, drain.clone(), failed);
         let closing = drain.child_token();
         let gateways = socketio.run(within, shards.handles(), closing.clone());
@@ -398,7 +371,11 @@ impl Service {
         if let Some(failure) = Arc::into_inner(failure).and_then(OnceLock::into_inner) {
             return Err(failure.into());
         }
-        report(ended)
+        match ended {
+            // Somebody has asked the broker itself, with `sys.drain`.
+            Ended::Unasked if served_by.was_asked_to_drain() => report(Ended::Drained),
+            Ended::Unasked | Ended::Drained | Ended::Cut => report(ended),
+        }
     }
 }
 
@@ -478,7 +455,7 @@ impl Service {
         broker: &dialtone_broker::Broker,
         socketio: &SocketIo,
         monitor: Option<&Monitor>,
-        guarded: Option<&Guarded>,
+        guarded: Option<&guard::Guarded>,
     ) -> Ready {
         let urls = |endpoints: Vec<Endpoint>| -> Vec<String> {
             endpoints.iter().map(ToString::to_string).collect()
@@ -502,124 +479,6 @@ impl Service {
             broker: Some(broker),
             hub: guarded.map(|guarded| ReadyHub::new(guarded.hub.facts(), guarded.mode)),
         }
-    }
-
-    /// Starts the hub, which from here on decides who is let in.
-    async fn guard(&mut self, guard: Guard, signals: &mut Signals) -> Result<Guarded, Failure> {
-        let (mode, joins) = (guard.plan.mode, guard.plan.services.api);
-        let hub = hub::Embedded::start(guard.plan, signals).await?;
-        let others = (!guard.alone).then(|| Arc::clone(&self.auth.provider));
-        let door = hub.door(others);
-        self.auth.provider = Arc::new(door.clone());
-        if let Some(password) = self
-            .settings
-            .system_password
-            .value
-            .as_ref()
-            .filter(|_| guard.alone)
-        {
-            let provider = Arc::clone(&self.auth.provider);
-            self.auth.provider = Arc::new(SystemPassword::new(password, provider));
-        }
-        Ok(Guarded {
-            hub,
-            door,
-            mode,
-            joins,
-        })
-    }
-}
-
-/// A hub that runs and guards a broker.
-struct Guarded {
-    hub: hub::Embedded,
-    door: hub::Door,
-    mode: Mode,
-    /// Whether it answers on the broker.
-    joins: bool,
-}
-
-impl Guarded {
-    /// Has the hub answer on the broker.
-    async fn join(
-        self,
-        inside: &Inside,
-        broker: &Handle,
-        shards: &Shards,
-        stop: CancellationToken,
-    ) -> Result<hub::Embedded, Failure> {
-        let mut hub = self.hub;
-        if self.joins {
-            let shards = shards.handles();
-            let shard = shards.first().context("there is no thread for the hub")?;
-            let name = concat!("dialtone-hub/", env!("CARGO_PKG_VERSION"));
-            let dial = inside.dial(broker.clone(), name, shard, stop).await?;
-            hub.join(hub::Join {
-                dial,
-                by_password: false,
-            });
-        }
-        Ok(hub)
-    }
-}
-
-/// Says what to do about an address that cannot be had.
-fn explain(error: BindError, settings: &Settings) -> Failure {
-    let hint = match &error {
-        BindError::Listen {
-            endpoint,
-            source: dialtone_transport::BindError::Socket { source, .. },
-        } => {
-            let for_nodes = settings
-                .cluster_listen
-                .value
-                .iter()
-                .any(|link| link.0 == **endpoint);
-            bind_hint(
-                endpoint,
-                source.kind(),
-                for_nodes && settings.cluster_name.value.is_some(),
-            )
-        }
-        BindError::Listen { .. } | BindError::NodeName { .. } | BindError::Config { .. } => None,
-    };
-    let failure = Failure::new(Exit::Failure, error);
-    match hint {
-        Some(hint) => failure.hint(hint),
-        None => failure,
-    }
-}
-
-fn bind_hint(endpoint: &Endpoint, kind: std::io::ErrorKind, for_nodes: bool) -> Option<String> {
-    let (_, port) = endpoint.host_port()?;
-    let scheme = endpoint.scheme();
-    let (flag, others) = if for_nodes {
-        (
-            "--cluster-listen",
-            "given once, it replaces all default addresses",
-        )
-    } else {
-        (
-            "--listen",
-            "given once, --listen replaces all default addresses",
-        )
-    };
-    if kind == std::io::ErrorKind::AddrInUse {
-        Some(format!(
-            "port {port} is in use, perhaps by another broker; choose another with {flag} {scheme}://127.0.0.1:PORT \
-             (port 0: any free port; {others})"
-        ))
-    } else if kind == std::io::ErrorKind::PermissionDenied {
-        Some(format!(
-            "port {port} needs privileges; choose one above 1023 with {flag} ({others})"
-        ))
-    } else if kind == std::io::ErrorKind::AddrNotAvailable {
-        Some(
-            "this machine does not have that address; 0.0.0.0 stands for all that it has"
-                .to_owned(),
-        )
-    } else {
-        None
     }
 }
 

@@ -24,6 +24,11 @@ const ALLOWED: &[(&str, &[&str], &[&str])] = &[
     ),
     ("proxy", &["transport"], &[]),
     (
+        "project",
+        &["client", "proxy"],
+        &["protocol", "transport", "broker", "testkit"],
+    ),
+    (
         "hub",
         &["protocol", "client"],
         &["transport", "broker", "persist", "testkit"],
@@ -56,6 +61,7 @@ const ALLOWED: &[(&str, &[&str], &[&str])] = &[
             "control",
             "conat",
             "proxy",
+            "project",
             "web",
             "benches/load",
         ],
@@ -179,6 +185,7 @@ fn some_crates_are_for_some_layers_only() {
                 "control",
                 "conat",
                 "proxy",
+                "project",
                 "benches/load",
                 "server",
                 "testkit",

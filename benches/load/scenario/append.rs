@@ -1,14 +1,14 @@
 //! Records appended to one stream, or to many in turn, by many writers, each of which waits for an acknowledgement before its next.
 
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::Pace;
+use super::ask::make_stream;
 use super::request::open_inbox;
-use super::shared::{Finish, IDLE_TURN, Phase, Shared, join, warm_and_watch};
+use super::shared::{Finish, IDLE_TURN, Phase, Shared, incompressible, join, warm_and_watch};
 use crate::error::LoadError;
 use crate::latency::{Latencies, Percentiles};
-use crate::link::ANSWER_MAX;
 use crate::reactor::Reactor;
 use crate::report::Report;
 use crate::target::Target;
@@ -16,8 +16,6 @@ use crate::wire::{Format, streams};
 
 /// Most connections that writers are spread over.
 const CONNECTIONS_MAX: usize = 64;
-/// How long one attempt to make the stream waits: the service may not be there yet.
-const ATTEMPT: Duration = Duration::from_millis(200);
 
 /// Writers and their records.
 #[derive(Debug, Clone, Copy)]
@@ -28,9 +26,31 @@ pub struct Append {
     pub streams: usize,
     /// Payload of a record in bytes.
     pub size: usize,
-    /// Whether the broker is to acknowledge what is on disk; else what the operating system has. A NATS server of
-    /// version 2.9 knows the latter only.
+    /// Whether the broker is to acknowledge what is on disk; else what the operating system has.
     pub synced: bool,
+    /// What it is compared with.
+    pub beside: Beside,
+}
+
+/// What keeps the records on the other side of a comparison.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Beside {
+    /// `JetStream` with its defaults: it acknowledges what the operating system has, and syncs every two minutes.
+    #[default]
+    JetStream,
+    /// `JetStream` that syncs before it acknowledges; servers before 2.10 cannot.
+    JetStreamSynced,
+    /// A `SQLite` file for each stream that is never synced.
+    Sqlite,
+    /// A `SQLite` file for each stream, with its own default of syncing.
+    SqliteSynced,
+}
+
+impl Beside {
+    /// Whether it is no server.
+    pub const fn is_sqlite(self) -> bool {
+        matches!(self, Self::Sqlite | Self::SqliteSynced)
+    }
 }
 
 impl Default for Append {
@@ -40,6 +60,7 @@ impl Default for Append {
             streams: 1,
             size: 256,
             synced: true,
+            beside: Beside::default(),
         }
     }
 }
@@ -100,38 +121,11 @@ impl Writers {
     /// Makes the streams one after the other.
     fn make_streams(&mut self, count: usize) -> Result<(), LoadError> {
         for stream in 0..count.max(1) {
-            self.make_stream(stream)?;
+            let inbox = self.inboxes.first().map_or("", String::as_str);
+            make_stream(&mut self.reactor, inbox, stream)?;
         }
         // The answers of earlier attempts.
         self.reactor.fence(0)
-    }
-
-    /// Asks for a stream until somebody answers.
-    fn make_stream(&mut self, stream: usize) -> Result<(), LoadError> {
-        let format = self.slots.format;
-        let end = Instant::now() + ANSWER_MAX;
-        let reply = format!("{}.0", self.inboxes.first().map_or("", String::as_str));
-        let (mut frames, mut answer) = (Vec::new(), None);
-        streams::create(format, &mut frames, &reply, stream);
-        while answer.is_none() {
-            if Instant::now() > end {
-                return Err(LoadError::Timeout {
-                    what: "a stream; does the server keep any?",
-                    secs: ANSWER_MAX.as_secs(),
-                });
-            }
-            self.reactor.conn(0).post(&frames)?;
-            let attempt = Instant::now() + ATTEMPT;
-            while answer.is_none() && Instant::now() < attempt {
-                let turned = self.reactor.turn(IDLE_TURN, &mut |_, frame| {
-                    answer = Some(streams::refusal(format, frame));
-                });
-                turned.map_err(|(_, error)| error)?;
-            }
-        }
-        answer
-            .flatten()
-            .map_or(Ok(()), |text| Err(LoadError::Peer(text)))
     }
 
     fn run(mut self, shared: &Shared) -> Result<Option<Percentiles>, LoadError> {
@@ -167,7 +161,7 @@ impl Writers {
 
 impl Slots {
     fn new(format: Format, scenario: Append) -> Self {
-        let payload = vec![b'x'; scenario.size];
+        let payload = incompressible(scenario.size);
         Self {
             format,
             requests: (0..scenario.streams.max(1))
@@ -240,14 +234,18 @@ mod tests {
             writers: 3,
             streams: 1,
             size: 4,
-            synced: true,
+            ..Append::default()
         };
         let mut slots = Slots::new(Format::Nats, scenario);
         let mut frames = vec![Vec::new(); 2];
         let inboxes = ["_INBOX.a".to_owned(), "_INBOX.b".to_owned()];
         slots.fill(&inboxes, &mut frames);
-        let second = String::from_utf8_lossy(&frames[1]).into_owned();
-        assert_eq!(second, "PUB bench.append.0 _INBOX.b.4 4\r\nxxxx\r\n");
+        let expected = [
+            &b"PUB bench.append.0 _INBOX.b.4 4\r\n"[..],
+            &incompressible(4),
+            b"\r\n",
+        ];
+        assert_eq!(frames[1], expected.concat());
         slots.take(b"MSG _INBOX.b.4 1 27\r\n{\"stream\":\"bench\", \"seq\":1}\r\n");
         assert_eq!((slots.done, slots.free.as_slice()), (1, [1].as_slice()));
         slots.take(b"MSG _INBOX.b.4 1 30\r\n{\"error\":{\"description\":\"full\"}}\r\n");

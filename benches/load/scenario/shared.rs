@@ -153,6 +153,22 @@ impl Drop for Finish<'_> {
     }
 }
 
+/// Bytes that no compression makes fewer, the same in each run: a store that compresses is not to look faster than the
+/// disk is.
+pub(super) fn incompressible(len: usize) -> Vec<u8> {
+    // xorshift64* with any odd beginning.
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut bytes = Vec::with_capacity(len + 8);
+    while bytes.len() < len {
+        state ^= state >> 12;
+        state ^= state << 25;
+        state ^= state >> 27;
+        bytes.extend_from_slice(&state.wrapping_mul(0x2545_f491_4f6c_dd1d).to_le_bytes());
+    }
+    bytes.truncate(len);
+    bytes
+}
+
 /// The subjects of scenarios with many: 20 bytes each.
 pub(super) fn subject(index: usize) -> String {
     format!("bench.sub.{index:010}")
@@ -172,6 +188,20 @@ mod tests {
             (9, 2, 2, 0)
         );
         assert_eq!(Shared::new(0).floor(), 0);
+    }
+
+    #[test]
+    fn no_byte_is_much_more_frequent_than_another() {
+        let bytes = incompressible(100_001);
+        assert_eq!(bytes.len(), 100_001);
+        let mut counts = [0; 256];
+        for byte in bytes {
+            counts[usize::from(byte)] += 1;
+        }
+        assert!(
+            counts.iter().all(|count| (250..550).contains(count)),
+            "{counts:?}"
+        );
     }
 
     #[test]

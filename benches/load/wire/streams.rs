@@ -36,6 +36,111 @@ pub(crate) fn create(format: Format, out: &mut Vec<u8>, reply: &str, stream: usi
     }
 }
 
+/// Appends a question about a stream.
+pub(crate) fn info(format: Format, out: &mut Vec<u8>, reply: &str, stream: usize) {
+    let name = name(stream);
+    match format {
+        Format::Nats => {
+            let subject = format!("$JS.API.STREAM.INFO.{name}");
+            format.publish(out, &subject, Some(reply), b"");
+        }
+        Format::Dialtone => {
+            let mut request = b"\x81\xa4info\x81\xa6stream".to_vec();
+            text(&mut request, &name);
+            format.publish(out, PERSIST, Some(reply), &request);
+        }
+    }
+}
+
+/// Appends a request for records from a number on: of persist for a page, of `JetStream` for all there are.
+pub(crate) fn read(format: Format, out: &mut Vec<u8>, inbox: &str, stream: usize, from: u64) {
+    let name = name(stream);
+    let reply = format!("{inbox}.0");
+    match format {
+        Format::Nats => {
+            let subject = format!("$JS.API.CONSUMER.CREATE.{name}");
+            let config = format!(
+                r#"{{"stream_name":"{name}","config":{{"deliver_subject":"{inbox}.1","deliver_policy":"all","ack_policy":"none","replay_policy":"instant"}}}}"#
+            );
+            format.publish(out, &subject, Some(&reply), config.as_bytes());
+        }
+        Format::Dialtone => {
+            let mut request = b"\x81\xa4read\x82\xa6stream".to_vec();
+            text(&mut request, &name);
+            request.extend_from_slice(b"\xa4from\xcf");
+            request.extend_from_slice(&from.to_be_bytes());
+            format.publish(out, PERSIST, Some(&reply), &request);
+        }
+    }
+}
+
+/// Whether a delivery of `JetStream` with this subject is a record.
+pub(crate) fn is_kept(subject: &str) -> bool {
+    subject.starts_with("bench.append.")
+}
+
+/// A page of a read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Page {
+    /// From where to read on.
+    pub(crate) next: Option<u64>,
+}
+
+/// What of an answer has arrived, which may come in fragments.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Arrived {
+    len: u64,
+    end: Vec<u8>,
+}
+
+/// The end of a page in which everything behind its records fits.
+const PAGE_END_LEN: usize = 96;
+
+impl Arrived {
+    /// Takes a delivery; the page when it is whole.
+    pub(crate) fn take(&mut self, frame: &[u8]) -> Option<Page> {
+        let deliver = deliver(frame)?;
+        let payload = deliver.message.payload;
+        let tail = payload.len().saturating_sub(PAGE_END_LEN);
+        self.end
+            .extend_from_slice(payload.get(tail..).unwrap_or_default());
+        let excess = self.end.len().saturating_sub(PAGE_END_LEN);
+        self.end.drain(..excess);
+        self.len += payload.len() as u64;
+        if deliver
+            .fragment
+            .is_some_and(|fragment| self.len < fragment.total_len)
+        {
+            return None;
+        }
+        let end = std::mem::take(self).end;
+        Some(Page { next: next(&end) })
+    }
+}
+
+/// The value of `next` at the end of a page, in `MessagePack`.
+fn next(end: &[u8]) -> Option<u64> {
+    const KEY: &[u8] = b"\xa4next";
+    let at = memchr::memmem::rfind(end, KEY)? + KEY.len();
+    let (kind, rest) = end.get(at..)?.split_first()?;
+    let number = |len: usize| {
+        let bytes = rest.get(..len)?;
+        Some(
+            bytes
+                .iter()
+                .fold(0, |number, byte| (number << 8) | u64::from(*byte)),
+        )
+    };
+    match kind {
+        0..=0x7f => Some(u64::from(*kind)),
+        0xcc => number(1),
+        0xcd => number(2),
+        0xce => number(4),
+        0xcf => number(8),
+        _ => None,
+    }
+}
+
 /// A short text in `MessagePack`.
 fn text(out: &mut Vec<u8>, text: &str) {
     out.push(0xd9);
@@ -81,7 +186,7 @@ pub(crate) fn refusal(format: Format, frame: &[u8]) -> Option<String> {
             .map(|_| String::from_utf8_lossy(frame).into_owned()),
         Format::Dialtone => {
             let headers = deliver(frame)?.message.headers?;
-            Some(format!("{headers:?}"))
+            Some(String::from_utf8_lossy(headers).into_owned())
         }
     }
 }
@@ -89,6 +194,16 @@ pub(crate) fn refusal(format: Format, frame: &[u8]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_page_says_where_to_read_on() {
+        let page =
+            |next: &[u8]| [b"\x85\xa7records\x90".as_slice(), next, b"\xa8last_seq\x07"].concat();
+        assert_eq!(next(&page(b"")), None);
+        assert_eq!(next(&page(b"\xa4next\x05")), Some(5));
+        assert_eq!(next(&page(b"\xa4next\xcd\x01\x00")), Some(256));
+        assert_eq!(next(&page(b"\xa4next\xce\x00\x01\x00\x00")), Some(65_536));
+    }
 
     #[test]
     fn an_append_to_persist_is_message_pack() {

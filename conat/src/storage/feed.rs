@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use dialtone_client::persist::wire::{Cursor, Removal};
+use dialtone_client::persist::wire::{Cursor, Removal, StoredRecord};
 use dialtone_client::persist::{Event, Stream, WatchOptions, Watcher};
 use dialtone_client::{Encoding, Headers};
 use futures_util::FutureExt as _;
 use serde::Serialize;
 
+use super::recent::Follower;
 use super::reply::Refusal;
 use super::rows::Row;
 use crate::socket::{Data, Writer, encode};
@@ -30,7 +31,7 @@ pub(super) async fn begin(stream: &Stream) -> Result<Watcher, Refusal> {
 
 /// Tells changes until the socket or the stream ends. When changes are lost, the socket is closed: the client opens
 /// another one and reads what it has missed.
-pub(super) async fn run(mut watcher: Watcher, writer: Writer) {
+pub(super) async fn run(mut watcher: Watcher, follower: Follower, writer: Writer) {
     let mut seq = 0_u64;
     while let Some(event) = watcher.next().await {
         let mut events = vec![event];
@@ -44,9 +45,10 @@ pub(super) async fn run(mut watcher: Watcher, writer: Writer) {
             }
             events.push(event);
         }
-        let Some(payload) = batch(&events) else {
+        let Some(told) = fill(events, &follower).await else {
             return writer.close();
         };
+        let payload = batch(&told);
         let Some(payload) = payload else { continue };
         let data = Data {
             headers: Headers::new().with("seq", seq),
@@ -62,31 +64,31 @@ pub(super) async fn run(mut watcher: Watcher, writer: Writer) {
     writer.close();
 }
 
-/// An element of the feed.
-#[derive(Serialize)]
-#[serde(untagged)]
-enum Element<'a> {
-    Set(Row<'a>),
-    Delete { op: &'static str, seqs: Vec<u64> },
+/// A change that is told.
+enum Told {
+    Set(StoredRecord),
+    Delete(Removal),
 }
 
-/// What some events are told as, if anything; nothing at all when what the client holds is worth nothing.
-#[expect(
-    clippy::option_option,
-    reason = "the outer one says whether the client can go on"
-)]
-fn batch<E>(events: &[Result<Event, E>]) -> Option<Option<Bytes>> {
-    let mut elements = Vec::new();
+/// What some events are told as, with the writes in between that the service does not tell any more; `None` when what
+/// the client holds is worth nothing.
+async fn fill<E>(events: Vec<Result<Event, E>>, follower: &Follower) -> Option<Vec<Told>> {
+    let mut told = Vec::with_capacity(events.len());
     for event in events {
         match event {
-            Ok(Event::Record { record, .. }) => elements.push(Element::Set(Row::of_change(record))),
+            Ok(Event::Record { record, .. }) => {
+                let missing = follower.missing(record.seq).await;
+                told.extend(missing.into_iter().map(Told::Set));
+                follower.tell(record.seq);
+                told.push(Told::Set(record));
+            }
             Ok(Event::Removed(removal)) => {
-                for seqs in removed(removal).chunks(SEQS_MAX) {
-                    elements.push(Element::Delete {
-                        op: "delete",
-                        seqs: seqs.to_vec(),
-                    });
-                }
+                let last = removal.ranges.iter().map(|(_, last)| *last).max();
+                let last = last.unwrap_or_default();
+                let missing = follower.missing(last.saturating_add(1)).await;
+                told.extend(missing.into_iter().map(Told::Set));
+                follower.tell(last);
+                told.push(Told::Delete(removal));
             }
             Ok(Event::Config(_)) => {}
             Ok(Event::Damaged { seq, error }) => {
@@ -95,7 +97,34 @@ fn batch<E>(events: &[Result<Event, E>]) -> Option<Option<Bytes>> {
             Ok(Event::Resync) | Err(_) => return None,
         }
     }
-    Some((!elements.is_empty()).then(|| Bytes::from(encode(&elements))))
+    Some(told)
+}
+
+/// An element of the feed.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Element<'a> {
+    Set(Row<'a>),
+    Delete { op: &'static str, seqs: Vec<u64> },
+}
+
+/// Some changes as a message, if there are any.
+fn batch(told: &[Told]) -> Option<Bytes> {
+    let mut elements = Vec::new();
+    for change in told {
+        match change {
+            Told::Set(record) => elements.push(Element::Set(Row::of_change(record))),
+            Told::Delete(removal) => {
+                for seqs in removed(removal).chunks(SEQS_MAX) {
+                    elements.push(Element::Delete {
+                        op: "delete",
+                        seqs: seqs.to_vec(),
+                    });
+                }
+            }
+        }
+    }
+    (!elements.is_empty()).then(|| Bytes::from(encode(&elements)))
 }
 
 /// The numbers in the ranges of a removal.

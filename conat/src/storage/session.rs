@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use dialtone_client::persist::wire::{
-    APPEND_RECORDS_MAX, Blob, Outcome, Select, StoredRecord, What,
+    APPEND_RECORDS_MAX, Blob, Outcome, Record, Select, StoredRecord, What, Written,
 };
 use dialtone_client::persist::{Persist, ReadOptions, Stream};
 use dialtone_client::{Encoding, Headers, Message};
@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::command::Command;
 use super::limits::Use;
+use super::recent::Recent;
 use super::reply::Refusal;
 use super::rows::{Item, Row, get_headers};
 use super::{Shared, config, feed, path};
@@ -50,6 +51,7 @@ struct Storage {
 /// An open stream.
 struct Open {
     stream: Stream,
+    recent: Arc<Recent>,
     /// Counts as long as the stream is open.
     _counted: Use,
 }
@@ -85,6 +87,7 @@ async fn serve(shared: &Arc<Shared>, socket: &mut Socket) {
             let mut session = Session {
                 shared: Arc::clone(shared),
                 stream: open.stream.clone(),
+                recent: Arc::clone(&open.recent),
                 writer: socket.writer().clone(),
                 feeding: false,
             };
@@ -117,9 +120,11 @@ async fn open(shared: &Shared, socket: &Socket, hello: &Data) -> Result<(Open, b
     let owner = path::owner(base, &shared.options.service, &hello.storage.path)?;
     let persist = Persist::of(&shared.client, owner).timeout(shared.options.timeout);
     let config = config::of_new(hello.storage.ephemeral == Some(true));
+    let recent = shared.streams.open(&hello.storage.path);
     let stream = persist.open_or_create(hello.storage.path, config).await?;
     let open = Open {
         stream,
+        recent,
         _counted: counted,
     };
     Ok((open, hello.changefeed))
@@ -149,6 +154,7 @@ async fn refuse(socket: &mut Socket, early: Vec<Message>, refusal: &Refusal) {
 struct Session {
     shared: Arc<Shared>,
     stream: Stream,
+    recent: Arc<Recent>,
     writer: Writer,
     feeding: bool,
 }
@@ -181,8 +187,9 @@ impl Session {
             }
             Ok(command) => {
                 let (stream, id) = (self.stream.clone(), self.shared.options.id.clone());
+                let recent = Arc::clone(&self.recent);
                 running.push(Box::pin(async move {
-                    perform(&stream, &id, command, &request).await;
+                    perform(&stream, &recent, &id, command, &request).await;
                 }));
             }
         }
@@ -195,9 +202,12 @@ impl Session {
     )]
     async fn feed(&mut self, running: &mut Running) -> Result<(), Refusal> {
         if !self.feeding {
+            // It hears of writes before the service can tell of them.
+            let follower = self.recent.follow();
             let watcher = feed::begin(&self.stream).await?;
             self.feeding = true;
-            running.push(Box::pin(feed::run(watcher, self.writer.clone())));
+            let feed = feed::run(watcher, follower, self.writer.clone());
+            running.push(Box::pin(feed));
         }
         Ok(())
     }
@@ -210,17 +220,20 @@ async fn reply(request: &Message, outcome: Result<Vec<u8>, Refusal>) {
     }
 }
 
-async fn perform(stream: &Stream, id: &str, command: Command, request: &Message) {
+async fn perform(
+    stream: &Stream,
+    recent: &Arc<Recent>,
+    id: &str,
+    command: Command,
+    request: &Message,
+) {
     let outcome = match command {
         Command::Set(write) => {
             let payload = Blob::from(request.payload().clone());
             let record = write.record(request.encoding().number(), payload, unique);
-            match stream.append(record).await {
-                Ok(written) => Ok(encode(&json!({ "seq": written.seq, "time": written.time }))),
-                Err(error) => Err(error.into()),
-            }
+            set(stream, recent, record).await
         }
-        Command::SetMany => set_many(stream, request).await,
+        Command::SetMany => set_many(stream, recent, request).await,
         Command::Get(select) => return get(stream, select, request).await,
         Command::GetAll { from, to } => return get_all(stream, from, to, request).await,
         Command::Delete(what, seqs) => delete(stream, what, seqs).await,
@@ -245,14 +258,52 @@ fn unique() -> String {
     format!("{:032x}", rand::random::<u128>())
 }
 
-async fn set_many(stream: &Stream, request: &Message) -> Result<Vec<u8>, Refusal> {
+async fn set(stream: &Stream, recent: &Arc<Recent>, record: Record) -> Result<Vec<u8>, Refusal> {
+    let writing = recent.write();
+    let kept = writing.is_wanted().then(|| record.clone());
+    let written = stream.append(record).await?;
+    if let Some(record) = kept.filter(|_| !written.duplicate) {
+        writing.wrote(stored(record, &written));
+    }
+    Ok(encode(&json!({ "seq": written.seq, "time": written.time })))
+}
+
+/// A record as it is told.
+fn stored(record: Record, written: &Written) -> StoredRecord {
+    StoredRecord {
+        seq: written.seq,
+        time: written.time,
+        revision: written.revision,
+        key: record.key,
+        encoding: record.encoding,
+        headers: record.headers,
+        ttl: record.ttl,
+        id: record.id,
+        payload: record.payload,
+    }
+}
+
+async fn set_many(
+    stream: &Stream,
+    recent: &Arc<Recent>,
+    request: &Message,
+) -> Result<Vec<u8>, Refusal> {
     let items: Vec<Item> = socket::decode(request)
         .map_err(|error| Refusal::with_code(format!("setMany: {error}"), 400))?;
     if items.is_empty() {
         return Ok(encode(&Vec::<Value>::new()));
     }
-    let records = items.into_iter().map(|item| item.record(unique)).collect();
+    let records: Vec<Record> = items.into_iter().map(|item| item.record(unique)).collect();
+    let writing = recent.write();
+    let kept = writing.is_wanted().then(|| records.clone());
     let appended = stream.append_many(records).await?;
+    for (record, outcome) in kept.into_iter().flatten().zip(&appended.results) {
+        if let Outcome::Written(written) = outcome
+            && !written.duplicate
+        {
+            writing.wrote(stored(record, written));
+        }
+    }
     let results: Vec<Value> = appended
         .results
         .into_iter()

@@ -5,7 +5,7 @@
 //! in its environment. A process gets out of that only if it leaves the session, outlives its parents and has cleared its
 //! environment, all of it before the project is asked to end.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -130,7 +130,7 @@ pub(super) async fn end(
 /// Kills what belongs to it and what was known to before; returns how many there were. All are stopped first, until no
 /// new ones come, so that none can start others faster than they are killed.
 fn kill(look: &impl Fn() -> Vec<Stat>, known: &[Stat]) -> usize {
-    let mut found: HashMap<u32, Process> = HashMap::new();
+    let mut found: BTreeMap<u32, Process> = BTreeMap::new();
     for _ in 0..STOPS_MAX {
         let mut news = 0;
         for stat in look().iter().chain(known) {

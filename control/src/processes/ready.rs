@@ -1,7 +1,7 @@
 //! What a project says about itself in files of its home, once it answers. Numbers of processes in them are not believed.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ const TAIL_LEN: u64 = 300;
 const POLL: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(250));
 
 /// Where the project answers, if it does.
-pub(super) fn read(home: &Path) -> Option<Reached> {
+pub(super) fn read(home: &Path, ip: IpAddr) -> Option<Reached> {
     home::read(home, LAST, PORT_LEN_MAX)?;
     let ports: BTreeMap<String, u16> = SERVERS
         .iter()
@@ -36,17 +36,17 @@ pub(super) fn read(home: &Path) -> Option<Reached> {
         .filter(|(_, port)| *port != 0)
         .collect();
     (!ports.is_empty()).then_some(Reached {
-        ip: IpAddr::V4(Ipv4Addr::LOCALHOST),
+        ip,
         ports,
         pid: None,
     })
 }
 
 /// Waits until it answers.
-pub(super) async fn wait(home: &Path) -> Reached {
+pub(super) async fn wait(home: &Path, ip: IpAddr) -> Reached {
     let mut pause = POLL.0;
     loop {
-        if let Some(reached) = read(home) {
+        if let Some(reached) = read(home, ip) {
             return reached;
         }
         tokio::time::sleep(pause).await;

@@ -19,7 +19,7 @@ use crate::auth::throttle::Action;
 use crate::creation;
 use crate::email::EmailAddress;
 use crate::id::{AccountId, ProjectId};
-use crate::letters::{Letter, Letters};
+use crate::letters::{Kind, Letter, Letters};
 use crate::members::Change;
 use crate::settings::Live;
 use crate::store::{Store, Transaction, accounts, invites, projects, throttle};
@@ -130,8 +130,9 @@ impl Invitations {
                 .letters(&mut on, by, opts.project_id, &said, &addresses)
                 .await?;
         }
+        self.put(&mut on, &letters).await?;
         on.commit().await?;
-        self.send(letters);
+        self.letters.wake();
         Ok(Json::Null)
     }
 
@@ -166,8 +167,9 @@ impl Invitations {
         let letters = self
             .letters(&mut on, by, opts.project_id, &said, &invited)
             .await?;
+        self.put(&mut on, &letters).await?;
         on.commit().await?;
-        self.send(letters);
+        self.letters.wake();
         Ok(Json::Null)
     }
 
@@ -266,10 +268,11 @@ impl Invitations {
         }
     }
 
-    fn send(&self, letters: Vec<Letter>) {
+    async fn put(&self, on: &mut Transaction, letters: &[Letter]) -> Result<(), Error> {
         for letter in letters {
-            self.letters.send(letter);
+            self.letters.put(on, Kind::Notice, letter).await?;
         }
+        Ok(())
     }
 }
 

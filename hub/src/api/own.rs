@@ -95,6 +95,7 @@ impl From<Refused> for Error {
                 Code::InvalidArgument
             }
             Refused::EmailAddressTaken => Code::Conflict,
+            Refused::Exclusive(_) => Code::FailedPrecondition,
             Refused::Wrong | Refused::Banned | Refused::Registration(_) | Refused::Token => {
                 Code::PermissionDenied
             }

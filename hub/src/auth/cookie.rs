@@ -186,6 +186,51 @@ impl Names {
         self.set_cookie(&self.remember_me, "", Duration::ZERO, same_site, secure)
     }
 
+    /// The path that the site is below, `/` if it is below none.
+    pub fn base_path(&self) -> &str {
+        &self.base_path
+    }
+
+    /// The value of another cookie of the site, which is no credential by itself. One that cannot be read is not there.
+    pub fn other<'a>(
+        &self,
+        headers: impl IntoIterator<Item = &'a [u8]>,
+        name: &str,
+    ) -> Option<String> {
+        let cookies = Cookies::parse(headers).ok()?;
+        cookies.get(&self.name(name)).ok().flatten()
+    }
+
+    /// The session that is offered, whatever else is.
+    pub fn session<'a>(&self, headers: impl IntoIterator<Item = &'a [u8]>) -> Option<String> {
+        let cookies = Cookies::parse(headers).ok()?;
+        cookies.get(&self.remember_me).ok().flatten()
+    }
+
+    /// The `Set-Cookie` header for another cookie, below a path of the site. It comes back also when another site leads
+    /// to us.
+    pub fn set_other(
+        &self,
+        name: &str,
+        value: &str,
+        below: &str,
+        lifetime: Duration,
+        secure: bool,
+    ) -> String {
+        let below = format!("{}{below}", self.base_path.trim_end_matches('/'));
+        let names = Self {
+            base_path: below,
+            ..self.clone()
+        };
+        names.set_cookie(
+            &self.name(name),
+            &encode(value),
+            lifetime,
+            SameSite::Lax,
+            secure,
+        )
+    }
+
     fn set_cookie(
         &self,
         name: &str,

@@ -23,6 +23,8 @@ pub enum Action {
     TokenIp,
     /// Giving the password of somebody else's account for a token, by caller and account.
     AuthToken,
+    /// Beginning and finishing to sign in by another site, by network address.
+    SsoIp,
     /// Calls of a function that writes for others to read, by caller.
     Message,
     /// Letters that verify an address, by account.
@@ -56,6 +58,7 @@ impl Action {
         const PASSWORD_RESET: &[Rule] = &[at_most(3, Duration::from_mins(10))];
         const TOKEN_IP: &[Rule] = &[at_most(20, MINUTE), at_most(200, HOUR)];
         const AUTH_TOKEN: &[Rule] = &[at_most(1, Duration::from_secs(30))];
+        const SSO_IP: &[Rule] = &[at_most(60, MINUTE), at_most(600, HOUR)];
         const MESSAGE: &[Rule] = &[at_most(30, MINUTE), at_most(300, HOUR)];
         const VERIFICATION: &[Rule] = &[at_most(3, Duration::from_mins(10))];
         const REPORT: &[Rule] = &[at_most(120, MINUTE), at_most(1_000, HOUR)];
@@ -66,6 +69,7 @@ impl Action {
             Self::PasswordReset => PASSWORD_RESET,
             Self::TokenIp => TOKEN_IP,
             Self::AuthToken => AUTH_TOKEN,
+            Self::SsoIp => SSO_IP,
             Self::Message => MESSAGE,
             Self::Verification => VERIFICATION,
             Self::Report => REPORT,
@@ -80,6 +84,7 @@ impl Action {
             Self::PasswordReset => "password-reset",
             Self::TokenIp => "token-ip",
             Self::AuthToken => "auth-token",
+            Self::SsoIp => "sso-ip",
             Self::Message => "message",
             Self::Verification => "verification",
             Self::Report => "report",

@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::{Entry, Origin, Refused, attempts};
+use super::{Entry, Origin, Refused, attempts, not_exclusive};
 use crate::accounts;
 use crate::auth::strength;
 use crate::auth::throttle::Action;
 use crate::auth::token::Token;
 use crate::email::EmailAddress;
 use crate::id::AccountId;
-use crate::letters::Letter;
+use crate::letters::{self, Letter};
 use crate::store::accounts::{self as stored, Update};
 use crate::store::{throttle, tokens};
 
@@ -39,12 +39,20 @@ impl Entry {
         attempts::count(&self.store, &[(Action::PasswordReset, &who)]).await?;
         let found = {
             let mut on = self.store.read().await?;
+            not_exclusive(&mut on, &address).await?;
             stored::by_email_address(&mut on, address.as_str()).await?
         };
         // A banned account may set a password; it does not come in with it.
         if let Some(account) = found.filter(|account| !account.deleted) {
-            let token = self.reset_token(account.id, &address, LIFETIME).await?;
-            self.letters.send(self.reset_letter(address, &token));
+            let token = Token::random();
+            let letter = self.reset_letter(address.clone(), &token);
+            let mut on = self.store.write().await?;
+            let (hash, id) = (token.hash(), account.id);
+            tokens::put_reset(&mut on, &hash, id, address.as_str(), LIFETIME).await?;
+            let kind = letters::Kind::PasswordReset;
+            self.letters.put(&mut on, kind, &letter).await?;
+            on.commit().await?;
+            self.letters.wake();
         }
         Ok(())
     }
@@ -61,21 +69,12 @@ impl Entry {
         };
         let address = found.and_then(|account| account.email_address?.parse().ok());
         let address: EmailAddress = address.ok_or(Refused::Wrong)?;
-        let token = self.reset_token(id, &address, LIFETIME_ADMIN).await?;
-        Ok(self.reset_url(&token))
-    }
-
-    async fn reset_token(
-        &self,
-        id: AccountId,
-        address: &EmailAddress,
-        ttl: Duration,
-    ) -> Result<Token, Refused> {
         let token = Token::random();
         let mut on = self.store.write().await?;
-        tokens::put_reset(&mut on, &token.hash(), id, address.as_str(), ttl).await?;
+        let (hash, address) = (token.hash(), address.as_str());
+        tokens::put_reset(&mut on, &hash, id, address, LIFETIME_ADMIN).await?;
         on.commit().await?;
-        Ok(token)
+        Ok(self.reset_url(&token))
     }
 
     fn reset_url(&self, token: &Token) -> String {

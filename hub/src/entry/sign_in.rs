@@ -1,6 +1,6 @@
 //! Signing in with address and password.
 
-use super::{Entry, Origin, Refused, SignedIn, attempts, open_session};
+use super::{Entry, Origin, Refused, SignedIn, attempts, not_exclusive, open_session};
 use crate::auth::password::Verdict;
 use crate::auth::session::{Kind, Secret};
 use crate::auth::throttle::Action;
@@ -37,6 +37,7 @@ impl Entry {
         let found = match &address {
             Ok(address) => {
                 let mut on = self.store.read().await?;
+                not_exclusive(&mut on, address).await?;
                 accounts::by_email_address(&mut on, address.as_str()).await?
             }
             // Nobody has it, and that takes as long.

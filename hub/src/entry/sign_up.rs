@@ -1,6 +1,6 @@
 //! Making an account for oneself.
 
-use super::{Entry, Origin, Refused, SignedIn, attempts, open_session};
+use super::{Entry, Origin, Refused, SignedIn, attempts, not_exclusive, open_session};
 use crate::accounts;
 use crate::auth::registration::{self, Attempt};
 use crate::auth::session::Kind;
@@ -65,6 +65,7 @@ impl Entry {
         let last_name = name("the last name", request.last_name)?;
         let password = request.password.trim();
         strength::check(password, &[address.as_str(), first_name, last_name])?;
+        not_exclusive(&mut self.store.read().await?, &address).await?;
         self.count_sign_up(&request.origin, request.token).await?;
         let new = New {
             email_address: Some(address.clone().into()),

@@ -10,9 +10,9 @@ use crate::auth::token::{self, Token};
 use crate::creation;
 use crate::email::EmailAddress;
 use crate::id::AccountId;
-use crate::letters::Letter;
+use crate::letters::{self, Letter};
 use crate::store::accounts::{self as stored, Update};
-use crate::store::throttle;
+use crate::store::{Transaction, throttle};
 use crate::time::Time;
 
 /// How long the link of a letter is good.
@@ -24,9 +24,22 @@ impl Entry {
     /// # Errors
     /// When the database does not answer.
     pub async fn challenge(&self, id: AccountId, address: &EmailAddress) -> Result<(), Refused> {
-        let token = Token::random();
         let mut on = self.store.write().await?;
-        let now = throttle::now(&mut on).await?;
+        self.challenge_in(&mut on, id, address).await?;
+        on.commit().await?;
+        self.letters.wake();
+        Ok(())
+    }
+
+    /// The same, in a transaction that does more.
+    pub(super) async fn challenge_in(
+        &self,
+        on: &mut Transaction,
+        id: AccountId,
+        address: &EmailAddress,
+    ) -> Result<(), Refused> {
+        let token = Token::random();
+        let now = throttle::now(on).await?;
         let challenge = json!({
             "email": address.as_str(),
             "token_hash": token.hash(),
@@ -36,12 +49,11 @@ impl Entry {
             email_address_challenge: Some(Some(challenge)),
             ..Update::default()
         };
-        let updated = stored::update(&mut on, id, update).await;
+        let updated = stored::update(on, id, update).await;
         updated.map_err(|error| Refused::from(accounts::Error::from(error)))?;
-        on.commit().await?;
-        self.letters
-            .send(self.verify_letter(address.clone(), &token));
-        Ok(())
+        let letter = self.verify_letter(address.clone(), &token);
+        let kind = letters::Kind::Verification;
+        Ok(self.letters.put(on, kind, &letter).await?)
     }
 
     fn verify_letter(&self, to: EmailAddress, token: &Token) -> Letter {

@@ -182,6 +182,12 @@ pub(super) const ALL: &[Definition] = &[
     ),
     private("email_smtp_secure", Kind::TrueFalse, "true"),
     private(
+        "email_smtp_tls",
+        Kind::OneOf(&["", "implicit", "starttls", "opportunistic", "none"]),
+        "",
+    ),
+    private_text("email_smtp_certificates", ""),
+    private(
         "password_reset_override",
         Kind::OneOf(&["default", "smtp"]),
         "default",
@@ -199,5 +205,11 @@ pub(super) const ALL: &[Definition] = &[
         "465",
     ),
     private("password_reset_smtp_secure", Kind::TrueFalse, "true"),
+    private(
+        "password_reset_smtp_tls",
+        Kind::OneOf(&["", "implicit", "starttls", "opportunistic", "none"]),
+        "",
+    ),
+    private_text("password_reset_smtp_certificates", ""),
     private_text("support_account_id", ""),
 ];

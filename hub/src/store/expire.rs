@@ -22,6 +22,7 @@ const TABLES: &[(&str, &[&str], Option<Table>)] = &[
     ("hub_servers", &["host"], None),
     ("jupyter_api_cache", &["hash"], None),
     ("jupyter_api_log", &["id"], None),
+    ("letters", &["id"], None),
     ("openai_chatgpt_log", &["id"], None),
     ("passport_store", &["key"], None),
     ("password_reset", &["hash"], None),

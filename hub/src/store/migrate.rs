@@ -38,6 +38,8 @@ const MIGRATIONS: &[Migration] = migrations! {
     3 "0003_projects",
     4 "0004_services",
     5 "0005_control",
+    6 "0006_letters",
+    7 "0007_stats",
 };
 
 /// Holds others back in PostgreSQL: any number that no other program uses for the same. In SQLite the transaction does.

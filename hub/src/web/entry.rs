@@ -348,7 +348,10 @@ pub(super) fn set_cookie(answer: &mut Answer, cookie: &str) {
 /// What is wrong with what was filled in, by the field of the form.
 fn issue(refused: &Refused) -> Option<Answer> {
     let field = match refused {
-        Refused::EmailAddress | Refused::EmailAddressTaken | Refused::Disabled(_) => "email",
+        Refused::EmailAddress
+        | Refused::EmailAddressTaken
+        | Refused::Exclusive(_)
+        | Refused::Disabled(_) => "email",
         Refused::Weak(_) | Refused::Password(password::Error::TooLong) => "password",
         Refused::Name { field, .. } if field.contains("first") => "firstName",
         Refused::Name { .. } => "lastName",
@@ -389,7 +392,7 @@ pub(super) fn failure(refused: &Refused) -> Answer {
 pub fn status(refused: &Refused) -> StatusCode {
     match refused {
         Refused::Wrong | Refused::Token => StatusCode::UNAUTHORIZED,
-        Refused::Banned | Refused::Disabled(_) => StatusCode::FORBIDDEN,
+        Refused::Banned | Refused::Disabled(_) | Refused::Exclusive(_) => StatusCode::FORBIDDEN,
         Refused::Throttled { .. } => StatusCode::TOO_MANY_REQUESTS,
         Refused::EmailAddress
         | Refused::EmailAddressTaken

@@ -11,6 +11,7 @@
     reason = "whatever else comes ends the test alike"
 )]
 
+mod balance;
 mod broker;
 mod callers;
 mod connections;

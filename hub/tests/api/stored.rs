@@ -16,6 +16,7 @@ use serde_json::{Value as Json, json};
 use tempfile::TempDir;
 
 mod calls;
+mod feeds;
 mod identities;
 mod members;
 mod permissions;

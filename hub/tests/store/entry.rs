@@ -9,13 +9,12 @@ use dialtone_hub::auth::session::Secret;
 use dialtone_hub::entry::sign_in::Request as SignIn;
 use dialtone_hub::entry::sign_up::Request as SignUp;
 use dialtone_hub::entry::{Entry, Origin, Refused};
-use dialtone_hub::letters::Letters;
+use dialtone_hub::letters::{self, Letters, Sender};
 use dialtone_hub::settings::{self, Live};
 use dialtone_hub::store::tokens::{self, Registration};
 use dialtone_hub::store::{Store, remember_me};
 use serde_json::json;
 use tempfile::TempDir;
-use tokio_util::sync::CancellationToken;
 
 use crate::{Site, on_both};
 
@@ -40,8 +39,7 @@ struct Door {
     entry: Entry,
     store: Store,
     letters: TempDir,
-    stop: CancellationToken,
-    sending: tokio::task::JoinHandle<()>,
+    sender: Sender,
 }
 
 impl Door {
@@ -49,8 +47,8 @@ impl Door {
         let store = site.open().await;
         let (settings, _follower) = Live::open(&store).await.unwrap();
         let folder = tempfile::tempdir().unwrap();
-        let (letters, sender) = Letters::folder(folder.path().to_owned());
-        let stop = CancellationToken::new();
+        let letters = Letters::new(settings.clone(), Some(folder.path().to_owned()));
+        let sender = Sender::new(store.clone(), letters.clone(), letters::Config::default());
         let entry = Entry {
             store: store.clone(),
             settings,
@@ -62,15 +60,13 @@ impl Door {
             entry,
             store,
             letters: folder,
-            sending: tokio::task::spawn(sender.run(stop.clone())),
-            stop,
+            sender,
         }
     }
 
     /// All letters, when no more are sent.
     async fn letters(self) -> (Entry, Vec<String>) {
-        self.stop.cancel();
-        self.sending.await.unwrap();
+        while self.sender.round().await.unwrap() > 0 {}
         let files = std::fs::read_dir(self.letters.path()).unwrap();
         let read = |file: std::io::Result<std::fs::DirEntry>| {
             std::fs::read_to_string(file.unwrap().path()).unwrap()

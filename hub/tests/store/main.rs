@@ -15,15 +15,21 @@ use dialtone_testkit::Postgres;
 use tempfile::TempDir;
 
 mod accounts;
+mod bookmarks;
+mod copy;
 mod ends;
 mod entry;
+mod failures;
 mod leases;
+mod letters;
 mod outbox;
 mod projects;
 mod reached;
 mod schema;
 mod services;
 mod settings;
+mod several;
+mod sso;
 mod tokens;
 
 /// Longer than any test takes: what happens within it happened because somebody was told.

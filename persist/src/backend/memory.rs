@@ -39,6 +39,7 @@ struct Kept {
     name: StreamName,
     meta: Meta,
     totals: Totals,
+    fence: u64,
     records: BTreeMap<u64, (u64, Append)>,
     horizon: (u64, u64),
     log: VecDeque<Logged>,
@@ -84,6 +85,7 @@ impl Memory {
             name: stream.clone(),
             meta: meta.clone(),
             totals: Totals::default(),
+            fence: 0,
             records: BTreeMap::new(),
             horizon: (0, 0),
             log: VecDeque::new(),
@@ -137,9 +139,10 @@ impl Kept {
     }
 
     fn apply(&mut self, commit: Commit) -> Result<Durability, Error> {
-        if commit.revision != self.totals.revision + 1 {
+        if commit.fence < self.fence || commit.revision != self.totals.revision + 1 {
             return Err(Error::Fenced);
         }
+        self.fence = commit.fence;
         for (revision, change) in (commit.revision..).zip(commit.changes) {
             self.change(revision, change);
         }

@@ -21,7 +21,7 @@ pub struct Commit {
     pub totals: Totals,
     /// When it is done.
     pub durability: Durability,
-    /// The fencing number of the lease under which it was decided; a backend that is shared refuses a lower one than
+    /// The fencing number of the lease under which it was decided; a backend refuses a lower one than
     /// it has seen for the stream. 0 where a stream has one possible writer.
     pub fence: u64,
     /// When it was decided, in milliseconds since 1970.

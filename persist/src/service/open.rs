@@ -6,7 +6,7 @@ use dialtone_client::persist::wire::{Fault, FaultKind};
 use dialtone_client::persist::{Owner, StreamName};
 
 use super::list;
-use super::quota::{Count, Usage, quota_of};
+use super::quota::{Count, Usage};
 use super::shared::Shared;
 use crate::backend::{Backend, Loaded};
 use crate::core::state::State;
@@ -74,6 +74,5 @@ pub(crate) async fn usage(shared: &Arc<Shared>, owner: &Owner) -> Result<Arc<Usa
     } else {
         list::count_here(shared, owner).await?
     };
-    let usage = Usage::new(quota_of(&shared.config, owner), count);
-    Ok(shared.usages.insert(owner.clone(), usage))
+    Ok(shared.usages.begin(owner.clone(), count))
 }

@@ -12,11 +12,11 @@ use std::time::Duration;
 
 use dialtone_client::persist::Owner;
 use dialtone_client::persist::wire::{Fault, FaultKind};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 
 use super::list;
 use super::shared::Shared;
-use crate::config::{Config, Quota};
+use crate::config::{Quota, Quotas};
 use crate::core::rate::Rate;
 
 /// How often it is asked what an owner that writes has elsewhere.
@@ -32,7 +32,7 @@ pub(crate) struct Count {
 /// What one owner has.
 #[derive(Debug, Default)]
 pub(crate) struct Usage {
-    quota: Quota,
+    quota: RwLock<Quota>,
     /// On this node, or in the store that all share. Below zero for a moment where others delete.
     streams: AtomicI64,
     bytes: AtomicI64,
@@ -48,13 +48,25 @@ pub(crate) struct Usage {
 
 impl Usage {
     /// What an owner has that was not counted before.
-    pub(crate) fn new(quota: Quota, count: Count) -> Self {
+    fn new(quota: Quota, count: Count) -> Self {
         let usage = Self {
-            quota,
+            quota: RwLock::new(quota),
             ..Self::default()
         };
         usage.set(count);
         usage
+    }
+
+    /// What the owner may have.
+    fn quota(&self) -> Quota {
+        *self.quota.read()
+    }
+
+    /// The owner may have something else from now on. What it has elsewhere is asked for soon, since nobody has wanted
+    /// to know it as long as there was no quota.
+    fn set_quota(&self, quota: Quota) {
+        *self.quota.write() = quota;
+        self.written.store(true, Ordering::Relaxed);
     }
 
     fn set(&self, count: Count) {
@@ -106,7 +118,7 @@ impl Usage {
     /// # Errors
     /// `quota`.
     pub(crate) fn check_stream(&self) -> Result<(), Fault> {
-        let (have, max) = (self.count().streams, self.quota.streams_max);
+        let (have, max) = (self.count().streams, self.quota().streams_max);
         if max > 0 && have >= max {
             return Err(over(format!(
                 "the owner has {have} streams of at most {max}"
@@ -120,7 +132,7 @@ impl Usage {
     /// # Errors
     /// `quota`.
     pub(crate) fn check_write(&self, now: u64, msgs: u64, bytes: u64) -> Result<(), Fault> {
-        let quota = &self.quota;
+        let quota = self.quota();
         if quota.bytes_max > 0 {
             self.written.store(true, Ordering::Relaxed);
             let have = self.count().bytes;
@@ -157,19 +169,43 @@ fn over(text: String) -> Fault {
 /// The usage of every owner that has been heard of.
 #[derive(Debug, Default)]
 pub(crate) struct Usages {
+    quotas: RwLock<Quotas>,
     by_owner: Mutex<HashMap<Owner, Arc<Usage>, ahash::RandomState>>,
 }
 
 impl Usages {
+    pub(crate) fn new(quotas: Quotas) -> Self {
+        Self {
+            quotas: RwLock::new(quotas),
+            by_owner: Mutex::default(),
+        }
+    }
+
+    /// Other quotas hold from now on, also for owners that were heard of before.
+    #[expect(
+        clippy::iter_over_hash_type,
+        reason = "every owner is told, in whatever order"
+    )]
+    pub(crate) fn set_quotas(&self, quotas: Quotas) {
+        let by_owner = self.by_owner.lock();
+        for (owner, usage) in &*by_owner {
+            usage.set_quota(quotas.of(owner));
+        }
+        *self.quotas.write() = quotas;
+    }
+
+    /// Counts an owner for the first time, unless somebody was faster.
+    pub(crate) fn begin(&self, owner: Owner, count: Count) -> Arc<Usage> {
+        // Looked up under the lock, so that none keeps a quota that was replaced meanwhile.
+        let mut by_owner = self.by_owner.lock();
+        let quota = self.quotas.read().of(&owner);
+        let usage = || Arc::new(Usage::new(quota, count));
+        Arc::clone(by_owner.entry(owner).or_insert_with(usage))
+    }
+
     /// The usage of an owner, if it was counted.
     pub(crate) fn get(&self, owner: &Owner) -> Option<Arc<Usage>> {
         self.by_owner.lock().get(owner).cloned()
-    }
-
-    /// Remembers what was counted, unless somebody was faster.
-    pub(crate) fn insert(&self, owner: Owner, usage: Usage) -> Arc<Usage> {
-        let mut by_owner = self.by_owner.lock();
-        Arc::clone(by_owner.entry(owner).or_insert_with(|| Arc::new(usage)))
     }
 
     /// The owners that have written something since this was asked last.
@@ -191,7 +227,8 @@ pub(crate) async fn recount(
     owner: &Owner,
     usage: &Usage,
 ) -> Result<(), Fault> {
-    if usage.quota.streams_max == 0 && usage.quota.bytes_max == 0 {
+    let quota = usage.quota();
+    if quota.streams_max == 0 && quota.bytes_max == 0 {
         return Ok(());
     }
     if shared.store.is_shared() {
@@ -216,17 +253,5 @@ pub(crate) async fn run(shared: Arc<Shared>) {
                 tracing::debug!(owner = owner.scope(), error = %fault.text, "an owner is not counted again");
             }
         }
-    }
-}
-
-/// What an owner may have.
-pub(crate) fn quota_of(config: &Config, owner: &Owner) -> Quota {
-    match owner {
-        Owner::Hub => Quota::default(),
-        Owner::Account(_) | Owner::Project(_) => config
-            .quotas
-            .get(&owner.scope())
-            .copied()
-            .unwrap_or(config.quota),
     }
 }

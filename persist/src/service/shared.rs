@@ -95,6 +95,7 @@ impl Shared {
         let finished: Arc<dyn Finished> = Arc::<Completions>::clone(&completions);
         Self {
             reads: Semaphore::new(config.reads_max.max(1)),
+            usages: Usages::new(config.quotas.clone()),
             config,
             client,
             store,
@@ -102,7 +103,6 @@ impl Shared {
             placement,
             counters: Counters::default(),
             latency: Latency::default(),
-            usages: Usages::default(),
             registry: Registry::default(),
             timers: Timers::default(),
             tracker: TaskTracker::new(),

@@ -101,6 +101,32 @@ async fn a_damaged_object_is_named_and_nothing_is_restored() {
     assert!(matches!(refused, RestoreError::NotEmpty(_)), "{refused}");
 }
 
+/// The compression knows nothing of it: another object was put in its place, or somebody changed what it holds.
+#[tokio::test]
+async fn an_object_that_holds_something_else_is_damaged_though_it_can_be_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let archive = Archive::open(&Location::Folder(folder.path().to_owned())).unwrap();
+    let mut site = Site::new();
+    fill(&mut site, 0, 4).await;
+    archiver(&archive, &site.log).pass().await.unwrap();
+    let manifest = archive.latest().await.unwrap().unwrap();
+    let part = &manifest.segments[&1].parts[0];
+    let path = folder.path().join("segments").join(&part.object);
+    let mut held = zstd::decode_all(&std::fs::read(&path).unwrap()[..]).unwrap();
+    assert_eq!(held.len() as u64, part.len);
+    // The last byte of the last payload, where nothing but a checksum of the record tells.
+    *held.iter_mut().rev().find(|byte| **byte != 0).unwrap() ^= 1;
+    std::fs::write(&path, zstd::encode_all(&held[..], 1).unwrap()).unwrap();
+    let target = tempfile::tempdir().unwrap();
+    let disk = Arc::new(Folder::open(target.path()).unwrap());
+    let refused = restore(&archive, disk, Point::Newest, |_, _| {}).await;
+    let refused = refused.unwrap_err();
+    assert!(
+        matches!(&refused, RestoreError::Damaged { object, .. } if *object == part.object),
+        "{refused}"
+    );
+}
+
 fn bytes_back(path: &std::path::Path, at: usize) {
     let mut bytes = std::fs::read(path).unwrap();
     bytes[at] ^= 1;

@@ -174,6 +174,23 @@ pub(crate) async fn a_gap_in_the_revisions_is_refused(fixture: Fixture) {
     assert_eq!(read.records.len(), 2);
 }
 
+pub(crate) async fn a_lower_fencing_number_is_refused(mut fixture: Fixture) {
+    let (id, _) = fixture.create("a", Config::default()).await;
+    let one = |revision, fence| Commit {
+        fence,
+        ..commit(revision, vec![Change::Append(append(revision, None, b"x"))])
+    };
+    fixture.commit(id, one(1, 5)).await.unwrap();
+    assert_eq!(fixture.commit(id, one(2, 4)).await, Err(Error::Fenced));
+    fixture.commit(id, one(2, 5)).await.unwrap();
+    fixture.commit(id, one(3, 7)).await.unwrap();
+    fixture.reopen().await;
+    assert_eq!(fixture.commit(id, one(4, 6)).await, Err(Error::Fenced));
+    fixture.commit(id, one(4, 7)).await.unwrap();
+    let read = fixture.backend.read(id, &[(1, 9)], 1_000).await.unwrap();
+    assert_eq!(read.records.len(), 4);
+}
+
 pub(crate) async fn ranges_and_bytes_bound_a_read(fixture: Fixture) {
     let (id, _) = fixture.create("a", Config::default()).await;
     let changes = (1..=20).map(|seq| Change::Append(append(seq, None, &[b'x'; 100])));

@@ -177,6 +177,7 @@ on_every_backend!(
     contract::streams_are_listed_in_order_and_counted,
     contract::a_deleted_stream_is_gone_for_good,
     contract::a_gap_in_the_revisions_is_refused,
+    contract::a_lower_fencing_number_is_refused,
     contract::ranges_and_bytes_bound_a_read,
     contract::everything_of_a_record_is_kept,
     contract::ids_outlive_their_records,

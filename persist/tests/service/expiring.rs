@@ -6,15 +6,19 @@ use std::time::Duration;
 
 use dialtone_client::Encoding;
 use dialtone_client::persist::Owner;
-use dialtone_client::persist::wire::{Append, Appended, Config, Create, Created, Record, Request};
+use dialtone_client::persist::wire::{
+    Append, Appended, Config, ConsumerConfig, ConsumerCreate, Create, Created, Cursor, Fetch, Get,
+    Info, KeyList, Read, Record, Request, Select, Watch,
+};
 use dialtone_persist::backend::log::{Config as LogConfig, Log};
 use dialtone_persist::disk::Simulated;
 use dialtone_persist::{Clock, Handle, Persist, Store};
 use dialtone_testkit::World;
+use serde_json::Value;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use super::scene::{START, ask};
+use super::scene::{START, Scene, ask};
 
 struct Site {
     world: World,
@@ -135,4 +139,86 @@ async fn nobody_needs_to_look_at_what_is_over() {
     site.pass(50_000);
     node.until(1).await;
     node.stop().await;
+}
+
+/// A clock that is set forward is noticed by the timers a moment later, and by whoever reads at once.
+#[tokio::test(start_paused = true)]
+async fn whoever_reads_first_finds_nothing_that_is_over() {
+    let stream = || "s".to_owned();
+    let read = Request::Read(Read {
+        stream: stream(),
+        ..Read::default()
+    });
+    let select = |select| {
+        Request::Get(Get {
+            stream: stream(),
+            select,
+        })
+    };
+    let keys = Request::Keys(KeyList {
+        stream: stream(),
+        ..KeyList::default()
+    });
+    let watch = Request::Watch(Watch {
+        stream: stream(),
+        cursor: Cursor::Seq(1),
+        prefix: None,
+        max_bytes: None,
+        wait: 0,
+    });
+    let info = Request::Info(Info { stream: stream() });
+    let fetch = Request::Fetch(Fetch {
+        stream: stream(),
+        consumer: "c".to_owned(),
+        max_msgs: 9,
+        max_bytes: None,
+        wait: 0,
+    });
+    let of_key = select(Select::Key("key".to_owned()));
+    let asked = [
+        read,
+        select(Select::Last),
+        select(Select::Seq(1)),
+        of_key,
+        keys,
+        watch,
+        info,
+        fetch,
+    ];
+    for request in asked {
+        let scene = Scene::new().await;
+        scene.create("s", Config::default()).await;
+        let consumer = Request::ConsumerCreate(ConsumerCreate {
+            stream: stream(),
+            consumer: "c".to_owned(),
+            config: ConsumerConfig::default(),
+            exist_ok: false,
+        });
+        scene.ask::<Value>(consumer).await.unwrap();
+        let record = Record {
+            key: Some("key".to_owned()),
+            ttl: Some(2_000),
+            ..Record::new("what is over")
+        };
+        scene.append("s", record).await.unwrap();
+        let hub = Owner::Hub;
+        let before: Value = scene
+            .ask_as(&hub, request.clone(), Encoding::Json)
+            .await
+            .unwrap();
+        assert!(shows(&before), "{request:?}: {before}");
+        scene.jump(2_000);
+        let after: Value = scene
+            .ask_as(&hub, request.clone(), Encoding::Json)
+            .await
+            .unwrap();
+        assert!(!shows(&after), "{request:?}: {after}");
+    }
+}
+
+/// Whether an answer says anything of the one record.
+fn shows(answer: &Value) -> bool {
+    let text = answer.to_string();
+    let has_key = text.contains(r#""key":"key""#) && !text.contains("remove");
+    has_key || text.contains("what is over") || answer["messages"] == 1
 }

@@ -1,11 +1,16 @@
 //! Making, listing and deleting streams, who may use them, and stopping.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use dialtone_client::Encoding;
-use dialtone_client::persist::Owner;
 use dialtone_client::persist::wire::{
-    Config, Create, Created, Delete, Deleted, Durability, FaultKind, Info, List, NodeInfo, Nodes,
-    Record, Request, StreamInfo, StreamList,
+    Config, Create, Created, Delete, Deleted, Durability, Fault, FaultKind, Get, Info, List,
+    NodeInfo, Nodes, Record, Request, Select, StreamInfo, StreamList,
 };
+use dialtone_client::persist::{Owner, StreamName};
+use dialtone_persist::{Place, Placement, Quotas};
+use futures_util::future::{BoxFuture, ready};
 use serde_json::{Value, json};
 
 use crate::scene::{Scene, kind};
@@ -245,7 +250,7 @@ async fn what_was_acknowledged_survives_stopping() {
 #[tokio::test(start_paused = true)]
 async fn quotas_refuse_and_say_so() {
     let scene = Scene::with(|config| {
-        config.quota = dialtone_persist::Quota {
+        config.quotas.all = dialtone_persist::Quota {
             streams_max: 1,
             bytes_max: 10,
             ..dialtone_persist::Quota::default()
@@ -274,4 +279,83 @@ async fn quotas_refuse_and_say_so() {
     assert!(refused.text.contains("8 bytes of at most 10"), "{refused}");
     scene.ask::<Value>(delete(&name(1))).await.unwrap();
     make(2).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn other_quotas_hold_at_once_for_those_who_write_already() {
+    let quota = |bytes_max| dialtone_persist::Quota {
+        bytes_max,
+        ..dialtone_persist::Quota::default()
+    };
+    let scene = Scene::new().await;
+    let name = format!("projects/{ID}/notes");
+    let request = create(&name, Config::default(), false);
+    scene.ask::<Value>(request).await.unwrap();
+    let append = async || scene.append(&name, Record::new("12345678")).await;
+    append().await.unwrap();
+    let mut quotas = Quotas {
+        all: quota(10),
+        ..Quotas::default()
+    };
+    scene.handle.set_quotas(quotas.clone());
+    let refused = append().await.unwrap_err();
+    assert_eq!(refused.kind, FaultKind::Quota);
+    let project = Owner::Project(ID.into());
+    quotas.by_scope.insert(project.scope(), quota(16));
+    scene.handle.set_quotas(quotas.clone());
+    append().await.unwrap();
+    assert!(append().await.unwrap_err().text.contains("of at most 16"));
+    quotas.by_scope.clear();
+    quotas.all = quota(0);
+    scene.handle.set_quotas(quotas);
+    append().await.unwrap();
+}
+
+/// A node that has every stream as long as its lease lasts.
+#[derive(Debug, Default)]
+struct Lease {
+    is_lost: AtomicBool,
+}
+
+impl Placement for Lease {
+    fn locate<'a>(&'a self, _stream: &'a StreamName) -> BoxFuture<'a, Result<Place, Fault>> {
+        Box::pin(ready(Ok(Place::Here { fence: 1 })))
+    }
+
+    fn left(&self, _stream: &StreamName) {}
+
+    fn holds(&self, _stream: &StreamName) -> bool {
+        !self.is_lost.load(Ordering::Relaxed)
+    }
+
+    fn nodes(&self) -> BoxFuture<'_, Result<Vec<String>, Fault>> {
+        Box::pin(ready(Ok(vec!["n1".to_owned()])))
+    }
+}
+
+/// A node that stood still has its streams open when it goes on, and another one may have written to them meanwhile.
+#[tokio::test(start_paused = true)]
+async fn a_node_whose_lease_has_ended_answers_nothing_about_streams_that_it_has_open() {
+    let lease = Arc::new(Lease::default());
+    let placement: Arc<dyn Placement> = Arc::<Lease>::clone(&lease);
+    let scene = Scene::with(|config| config.placement = Some(placement)).await;
+    scene.create("notes", Config::default()).await;
+    scene.append("notes", Record::new("a")).await.unwrap();
+    let get = || {
+        Request::Get(Get {
+            stream: "notes".to_owned(),
+            select: Select::Last,
+        })
+    };
+    scene.ask::<Value>(get()).await.unwrap();
+    lease.is_lost.store(true, Ordering::Relaxed);
+    assert_eq!(
+        kind(scene.ask::<Value>(get()).await),
+        FaultKind::Unavailable
+    );
+    let refused = scene.append("notes", Record::new("b")).await;
+    assert_eq!(kind(refused), FaultKind::Unavailable);
+    lease.is_lost.store(false, Ordering::Relaxed);
+    let written = scene.append("notes", Record::new("c")).await.unwrap();
+    assert_eq!(written.seq, 2);
 }

@@ -94,7 +94,9 @@ Any number of hubs may share a PostgreSQL; what only one may do is done by the o
 (`dialtone admin leases`). The tables are made and brought up to date at the start, whoever is first.
 
 DIALTONE_SETTING_<NAME> (or COCALC_SETTING_<NAME>) sets a setting of the site, which administrators
-then cannot change; `dialtone admin settings ls` shows all.
+then cannot change; `dialtone admin settings ls` shows all. DIALTONE_SETUP_ADMIN_EMAIL, _PASSWORD (or
+_PASSWORD_FILE) and _NAME make the first administrator if there is nobody with that address, and
+DIALTONE_SETUP_REGISTRATION_TOKEN a token without which nobody signs up; COCALC_SETUP_… does as well.
 
 Parts that run in one process are joined in memory. Otherwise they meet at the broker that --url names,
 as `hub` with the site's own secret (`dialtone admin settings get conat_password`), unless other
@@ -138,6 +140,15 @@ pub(crate) struct Hub {
     /// So many requests at the database at once make the hub count as overloaded [env: DIALTONE_DB_CONCURRENT_WARN, COCALC_HEALTH_PG_CONCURRENT_WARN] [default: 300]
     #[arg(long, value_name = "N", help_heading = "Database")]
     pub(crate) db_concurrent_warn: Option<usize>,
+    /// Folder in which letters become files, for development; the settings email_… name a mail server [env: DIALTONE_LETTERS]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) letters: Option<PathBuf>,
+    /// File with the other sites that people may sign in by, as JSON [env: DIALTONE_SSO_CONFIG, COCALC_SSO_CONFIG]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) sso_config: Option<PathBuf>,
+    /// What to do instead of running.
+    #[command(flatten)]
+    pub(crate) once: Once,
     /// When ready, write addresses and process number to this file, as JSON
     #[arg(long, value_name = "FILE")]
     pub(crate) ready_file: Option<PathBuf>,
@@ -145,6 +156,25 @@ pub(crate) struct Hub {
     #[command(flatten)]
     pub(crate) database: DatabaseArgs,
 }
+
+/// What a hub does once, and then ends.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
+pub(crate) struct Once {
+    /// Give this account a new password by chance, print it, end all sessions, and exit
+    #[arg(long, value_name = "WHO", help_heading = ONCE)]
+    pub(crate) passwd: Option<String>,
+    /// Bring the tables up to date, which every hub does when it starts, and exit
+    #[arg(long, help_heading = ONCE)]
+    pub(crate) update_database_schema: bool,
+    /// Remove everything that is over, and exit
+    #[arg(long, help_heading = ONCE)]
+    pub(crate) delete_expired: bool,
+    /// Count how large the site is and how much is done on it, and exit
+    #[arg(long, help_heading = ONCE)]
+    pub(crate) update_stats: bool,
+}
+
+const ONCE: &str = "Once, instead of running";
 
 /// `dialtone admin`
 #[derive(Debug, Args)]
@@ -155,6 +185,9 @@ Examples:
   dialtone admin users add ada@example.org --first-name Ada --last-name Lovelace --admin
   dialtone admin tokens add --descr 'a course' --limit 30 --expires-in 90d
   dialtone admin settings set site_name 'Our site'
+  dialtone admin letters test ada@example.org
+  dialtone admin sso set google google.json
+  dialtone admin db copy postgres://hub@db/site
   dialtone admin --database-url postgres://hub@db/site migrations status")]
 pub(crate) struct Admin {
     /// Which database.
@@ -189,6 +222,83 @@ pub(crate) enum AdminCommand {
     Hubs,
     /// Remove everything that is over
     DeleteExpired,
+    /// Count how large the site is and how much is done on it, which a hub does every minute
+    UpdateStats,
+    /// Letters that wait to be sent
+    #[command(subcommand)]
+    Letters(Letters),
+    /// Other sites that people may sign in by
+    #[command(subcommand)]
+    Sso(Sso),
+    /// The database as a whole
+    #[command(subcommand)]
+    Db(Db),
+}
+
+/// `dialtone admin letters …`
+#[derive(Debug, Subcommand)]
+pub(crate) enum Letters {
+    /// List those that were not sent yet, or were given up, with the reason
+    Ls {
+        /// Most to list
+        #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(i64).range(1..=10_000))]
+        limit: i64,
+    },
+    /// Try those again now that have failed, as after a change of the settings
+    Retry,
+    /// Send a letter at once, and say what comes of it
+    Test {
+        /// To which address
+        email_address: String,
+        /// Folder in which letters become files, if the settings name no mail server
+        #[arg(long, value_name = "DIR")]
+        letters: Option<PathBuf>,
+    },
+}
+
+/// `dialtone admin sso …`
+#[derive(Debug, Subcommand)]
+pub(crate) enum Sso {
+    /// List them, without secrets
+    Ls,
+    /// Add one, or replace the one of that name
+    Set {
+        /// Its name, which becomes part of addresses: /auth/NAME
+        name: String,
+        /// File with `{"conf": {…}, "info": {…}}`; `-` reads standard input
+        file: PathBuf,
+    },
+    /// Remove one
+    Rm {
+        /// Which
+        name: String,
+    },
+    /// Set all that a file names; `null` removes one
+    Apply {
+        /// File with `{"NAME": {"conf": {…}, "info": {…}}, …}`; `-` reads standard input
+        file: PathBuf,
+    },
+}
+
+/// `dialtone admin db …`
+#[derive(Debug, Subcommand)]
+pub(crate) enum Db {
+    /// Move a site from SQLite to PostgreSQL: everything, compared, or nothing
+    #[command(after_help = "\
+The source is the database of --database-url, or hub.db in the data folder. No hub may run on it, and the
+target has to be new. It is all one transaction: what fails leaves the target as it was.
+
+Examples:
+  dialtone admin db copy postgres://hub@db.example.org/site
+  dialtone admin --database-url sqlite:/var/lib/dialtone/hub.db db copy postgres://hub@db/site \\
+      --target-password-file /run/secrets/postgres")]
+    Copy {
+        /// Where to, as `postgres://USER@HOST/NAME`
+        target: String,
+        /// File with the password of the target
+        #[arg(long, value_name = "FILE")]
+        target_password_file: Option<PathBuf>,
+    },
 }
 
 /// `dialtone admin migrations …`

@@ -3,9 +3,9 @@
 use std::io::Write as _;
 use std::time::{Duration, UNIX_EPOCH};
 
-use dialtone_hub::maintenance;
 use dialtone_hub::store::{self, Store, hubs, leases};
 use dialtone_hub::time::Time;
+use dialtone_hub::{maintenance, stats};
 use serde_json::json;
 
 use super::records::table;
@@ -15,8 +15,11 @@ use crate::database;
 use crate::exit::{Failure, Outcome};
 use crate::print::{Output, counted, harmless};
 
+mod db;
+mod letters;
 mod migrations;
 mod settings;
+pub(super) mod sso;
 mod tokens;
 mod users;
 
@@ -38,6 +41,10 @@ pub(super) async fn run(args: Args) -> Outcome {
         AdminCommand::Leases => site.leases().await,
         AdminCommand::Hubs => site.hubs().await,
         AdminCommand::DeleteExpired => site.delete_expired().await,
+        AdminCommand::UpdateStats => site.update_stats().await,
+        AdminCommand::Letters(command) => letters::run(&site, command).await,
+        AdminCommand::Sso(command) => sso::run(&site, command).await,
+        AdminCommand::Db(command) => db::run(&site, command).await,
         AdminCommand::Migrations(_) => Ok(()),
     };
     store.close().await;
@@ -134,6 +141,13 @@ impl Site<'_> {
                 .collect();
             table(&mut out, ["HUB", "VERSION", "STARTED"], &rows)?;
         }
+        Ok(out.flush()?)
+    }
+
+    async fn update_stats(&self) -> Outcome {
+        let counts = stats::update(self.store, &stats::Config::default()).await;
+        let mut out = Output::stdout();
+        out.json(&counts.map_err(failure)?.to_json())?;
         Ok(out.flush()?)
     }
 

@@ -4,14 +4,23 @@ use crate::announce::Announce;
 use crate::args::{Hub as Args, LogArgs};
 use crate::config::{Environment, Strings as _};
 use crate::exit::{Failure, Outcome};
-use crate::hub::{self, Plan};
+use crate::hub::{self, Plan, Services};
 use crate::persist::FOLDER;
 use crate::print::note;
 use crate::{assemble, serve, shards};
 
+mod beginning;
+pub(crate) use beginning::make as begin_site;
+
+mod once;
+
 /// `dialtone hub`
 pub(super) fn run(args: Box<Args>, log: &LogArgs) -> Outcome {
     let args = *args;
+    if args.once.is_asked(Services::of(args.services)) {
+        super::start_logs(log)?;
+        return shards::current_thread()?.block_on(once::run(&args, &Environment));
+    }
     let plan = Plan::of(&args, &Environment)?;
     let services = plan.services;
     if !args.broker_listen.is_empty() && !services.broker {
@@ -33,7 +42,7 @@ pub(super) fn run(args: Box<Args>, log: &LogArgs) -> Outcome {
     }
     super::start_logs(log)?;
     let settings = serve::settings(args.config.as_deref(), crate::config::Flags::default())?;
-    if services == hub::Services::default() {
+    if services == Services::default() {
         note("this hub looks after its database alone; --all runs everything");
     }
     let announce = Announce {

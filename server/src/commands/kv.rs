@@ -70,14 +70,13 @@ async fn put(args: KvPut) -> Outcome {
         record = record.ttl(ttl.get());
     }
     with_client(&args.store.connect, async |client| {
-        let persist = store::persist(client, &args.store)?;
-        let config = Config {
-            max_msgs_per_key: args.history,
-            ..Config::default()
+        // What expects a record cannot succeed in a store that is made for it.
+        let expects = args.if_seq.is_some_and(|seq| seq > 0);
+        let bucket = if expects {
+            bucket(client, &args.store_name, &args.store)?
+        } else {
+            made(client, &args).await?
         };
-        let bucket = Bucket::open(&persist, args.store_name.as_str(), config)
-            .await
-            .map_err(store::open)?;
         let key = args.key.as_str();
         let written = match (args.create, args.if_seq) {
             (true, _) => bucket.create(key, record).await,
@@ -91,6 +90,17 @@ async fn put(args: KvPut) -> Outcome {
         )
     })
     .await
+}
+
+/// The store, which is made if there is none.
+async fn made(client: &Client, args: &KvPut) -> Result<Bucket, Failure> {
+    let persist = store::persist(client, &args.store)?;
+    let config = Config {
+        max_msgs_per_key: args.history,
+        ..Config::default()
+    };
+    let opened = Bucket::open(&persist, args.store_name.as_str(), config).await;
+    opened.map_err(store::open)
 }
 
 async fn ls(args: KvLs) -> Outcome {

@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use dialtone_broker::monitor::Monitor;
-use dialtone_persist::Node;
 use dialtone_persist::node::Keep;
+use dialtone_persist::{Handle, Node};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use crate::args::{LogArgs, Persist as Args};
-use crate::config::{Environment, Settings, Strings as _};
+use crate::config::{Environment, Settings, Sources, Strings as _};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::lifecycle::{Asked, Signals};
 use crate::persist::{FOLDER, Watched, conat_storage};
@@ -32,7 +32,7 @@ async fn serve(mut args: Args) -> Outcome {
     let mut again = Signals::new().context("cannot take over signals")?;
     let mut flags = std::mem::take(&mut args.settings).into_flags();
     flags.add("persist.node", args.node.take());
-    let settings = crate::serve::settings(args.config.as_deref(), flags)?;
+    let (sources, settings) = crate::serve::settings(args.config.as_deref(), flags)?;
     let keep = keep(&args, &settings)?;
     let config = crate::persist::service(&settings)?;
     let node = config.node.clone();
@@ -45,9 +45,11 @@ async fn serve(mut args: Args) -> Outcome {
         .as_ref()
         .map(|monitor| format!("http://{}", monitor.local_addr()));
     announce(&args, &node, address.as_deref())?;
+    let handle = persist.handle();
     let stop = async {
-        // There is nothing to be read again.
-        while signals.next().await == Asked::Reload {}
+        while signals.next().await == Asked::Reload {
+            reload(&sources, &handle);
+        }
         note("stopping: what was taken is finished; press Ctrl-C again to stop at once");
     };
     let (front_end, end) = (CancellationToken::new(), CancellationToken::new());
@@ -87,6 +89,26 @@ async fn serve(mut args: Args) -> Outcome {
     tokio::select! {
         (ended, ()) = async { tokio::join!(running, watching) } => Ok(ended?),
         () = hard => Err(Failure::silent(Exit::Interrupted)),
+    }
+}
+
+/// Reads the quotas again; what cannot be used is told and stays as it was.
+fn reload(sources: &Sources, node: &Handle) {
+    let loaded = sources.load(&Environment);
+    for problem in &loaded.problems {
+        tracing::error!("{problem}");
+    }
+    let read = if loaded.problems.is_empty() {
+        crate::persist::quotas(&loaded.settings)
+    } else {
+        Err(anyhow::anyhow!("the configuration cannot be used"))
+    };
+    match read {
+        Ok(quotas) => {
+            node.set_quotas(quotas);
+            tracing::info!("reloaded: quotas");
+        }
+        Err(error) => tracing::error!("{:#}", error.context("the quotas stay as they were")),
     }
 }
 

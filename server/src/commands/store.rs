@@ -48,14 +48,32 @@ pub(super) fn call(error: CallError) -> Failure {
         Some(FaultKind::BadRequest) => Failure::new(Exit::Usage, error),
         Some(FaultKind::Denied) => Failure::new(Exit::Denied, error)
             .hint("--scope says whose streams are meant, and the broker who may use them"),
-        Some(FaultKind::NotFound) => Failure::new(Exit::Failure, error)
-            .hint("`dialtone stream ls` shows which streams there are"),
+        Some(FaultKind::NotFound) => Failure::new(Exit::Failure, error).hint(
+            "`dialtone stream ls` shows which streams there are (`kv put` makes a store), `dialtone stream consumer ls STREAM` the consumers of one",
+        ),
+        Some(FaultKind::Corrupt) => damaged(error),
         Some(_) => Failure::new(Exit::Failure, error),
         None => match error {
             CallError::NoService { .. } => Failure::new(Exit::NoSubscriber, error)
                 .hint("`dialtone up` runs the persist service beside the broker"),
             error => Failure::of(error.code(), error),
         },
+    }
+}
+
+/// Damage, with a way around it where that is known.
+fn damaged(error: CallError) -> Failure {
+    let mut seq = None;
+    if let CallError::Fault(fault) = &error {
+        seq = fault.seq;
+    }
+    let failure = Failure::new(Exit::Failure, error);
+    match seq {
+        Some(seq) => failure.hint(format!(
+            "`stream read STREAM --from {}` goes on behind it, `stream verify STREAM` names all that is damaged, and `stream rm STREAM --seq {seq}` gives it up",
+            seq + 1
+        )),
+        None => failure.hint("`dialtone stream verify` names all that is damaged"),
     }
 }
 

@@ -17,6 +17,8 @@ mod cluster;
 mod look;
 use look::{Look, Monitor, Rates, Sort};
 
+mod streams;
+
 mod view;
 
 /// Where the monitoring server is when nobody says where.

@@ -75,9 +75,7 @@ fn streams(s: &Settings, wrong: &mut impl FnMut(&Origin, &str, String)) {
         let text = "must be 1 to 64 letters, digits, - or _".to_owned();
         wrong(&s.persist_node.origin, "persist.node", text);
     }
-    if let Some(path) = &s.persist_quotas.value
-        && let Err(error) = crate::persist::quotas(path)
-    {
+    if let Err(error) = crate::persist::quotas(s) {
         let origin = &s.persist_quotas.origin;
         wrong(origin, "persist.quotas_file", format!("{error:#}"));
     }
@@ -217,6 +215,14 @@ fn access(s: &Settings, wrong: &mut impl FnMut(&Origin, &str, String)) {
             "contradicts users; leave one of them out".to_owned(),
         );
     }
+    if s.hub_password_file.value.is_some() && (s.users.value.is_some() || s.open_to_everyone.value)
+    {
+        wrong(
+            &s.hub_password_file.origin,
+            "hub_password_file",
+            "contradicts users and open_to_everyone: hubs decide who is let in".to_owned(),
+        );
+    }
 }
 
 fn sizes(s: &Settings, wrong: &mut impl FnMut(&Origin, &str, String)) {
@@ -304,7 +310,8 @@ fn doubts(s: &Settings, warnings: &mut Vec<Problem>) {
     };
     let hosts = s.listen.value.iter().filter_map(Place::host);
     let outside = hosts.map(is_loopback).any(|loopback| !loopback);
-    if outside && s.users.value.is_none() && !s.open_to_everyone.value {
+    let guarded = s.users.value.is_some() || s.hub_password_file.value.is_some();
+    if outside && !guarded && !s.open_to_everyone.value {
         let text =
             "listens beyond this machine, but without a users file only this machine is let in";
         doubt(&s.listen.origin, "listen", text);

@@ -16,21 +16,25 @@ use dialtone_hub::api::Bounds;
 use dialtone_hub::auth::cookie::Names;
 use dialtone_hub::auth::password::{self, Hasher};
 use dialtone_hub::auth::token;
+use dialtone_hub::background::{self, Migration};
+use dialtone_hub::bookmarks::Bookmarks;
 use dialtone_hub::entry::Entry;
 use dialtone_hub::entry::first_admin::Invitation;
-use dialtone_hub::functions::{self, Parts};
+use dialtone_hub::functions::{self, Extras, Parts};
 use dialtone_hub::gate::Gate;
 use dialtone_hub::health::Health;
 use dialtone_hub::identity::HUB_PASSWORD;
-use dialtone_hub::letters::Letters;
+use dialtone_hub::query::{FeedBounds, Feeds};
+use dialtone_hub::sso::Sso;
 use dialtone_hub::store::Store;
-use dialtone_hub::web::{EntryPages, FIRST_ADMIN_PREFIX, FirstAdminPages};
-use dialtone_hub::{Hub, joined, settings};
+use dialtone_hub::web::{EntryPages, FIRST_ADMIN_PREFIX, FirstAdminPages, SsoPages};
+use dialtone_hub::{Hub, joined, settings, singleton};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use super::{Door, Plan};
+use crate::config::Environment;
 use crate::exit::{Exit, Failure};
 use crate::lifecycle::{Asked, Signals};
 use crate::shards;
@@ -92,6 +96,12 @@ struct Tokens {
     stop: CancellationToken,
     /// Cancelled when everything has ended.
     ended: CancellationToken,
+}
+
+/// What is answered on the broker.
+struct Serving {
+    store: Store,
+    services: joined::Services,
 }
 
 /// What the thread says when it is ready.
@@ -202,7 +212,7 @@ async fn run(
     tokens: &Tokens,
 ) -> anyhow::Result<()> {
     let serves = plan.services.api;
-    let (hub, said, parts) = match prepare(plan, &tokens.stop).await {
+    let (hub, said, serving) = match prepare(plan, &tokens.stop).await {
         Ok(Some(prepared)) => prepared,
         // Nobody waits any more when the start was given up.
         Ok(None) => return Ok(()),
@@ -211,7 +221,8 @@ async fn run(
             return Ok(());
         }
     };
-    let (health, gate) = (Arc::clone(&said.health), said.gate.clone());
+    let health = Arc::clone(&said.health);
+    let feeds = serving.services.feeds.clone();
     if serves {
         joined::expect(&health);
     }
@@ -220,7 +231,7 @@ async fn run(
         if let Ok(join) = joins.await
             && serves
         {
-            answer(join, parts, gate, &health, &tokens.drain).await;
+            answer(join, &serving, &health, &tokens.drain).await;
         }
         tokens.drained.cancel();
     };
@@ -231,11 +242,15 @@ async fn run(
             () = tokens.stop.cancelled() => tokens.drained.cancel(),
         }
     };
-    tokio::join!(hub.run(tokens.stop.clone()), on_broker);
+    tokio::join!(
+        hub.run(tokens.stop.clone()),
+        on_broker,
+        feeds.run(&tokens.stop)
+    );
     Ok(())
 }
 
-type Prepared = (Hub, Ready, Parts);
+type Prepared = (Hub, Ready, Serving);
 
 /// `None` if it was stopped before the database answered.
 async fn prepare(plan: Plan, stop: &CancellationToken) -> Result<Option<Prepared>, Failure> {
@@ -247,6 +262,7 @@ async fn prepare(plan: Plan, stop: &CancellationToken) -> Result<Option<Prepared
     settings::set_from_environment(&store, plan.settings)
         .await
         .map_err(failed)?;
+    crate::commands::begin_site(&store, plan.sso_config, &Environment).await?;
     let made_up = token::random_text(PASSWORD_LEN);
     let password = settings::get_or_set(&store, HUB_PASSWORD, &made_up).await;
     let password = password.map_err(anyhow::Error::from)?;
@@ -264,15 +280,24 @@ async fn prepare(plan: Plan, stop: &CancellationToken) -> Result<Option<Prepared
     };
     let http = format!("http://{}", hub.local_addr());
     let broker = handle.settings.get().get("conat_server").to_owned();
+    let site = site(handle.settings.get().get("dns"), &http);
+    let extras = Extras {
+        letters: Some(handle.letters.clone()),
+        site: site.clone(),
+        ..Extras::default()
+    };
+    let api = Arc::new(functions::api_with(parts.clone(), extras, Bounds::default()));
     let mut first_admin = None;
     if plan.services.web {
         let entry = Entry {
             store: store.clone(),
             settings: handle.settings.clone(),
             hasher: parts.hasher.clone(),
-            letters: Letters::none(),
-            site: site(handle.settings.get().get("dns"), &http),
+            letters: handle.letters,
+            site,
         };
+        let sso = SsoPages::new(Sso::new(entry.clone()), plan.names.clone());
+        hub = hub.with_pages(Arc::new(sso));
         let pages = EntryPages::new(entry, gate.clone(), plan.names.clone());
         hub = hub.with_pages(Arc::new(pages.clone()));
         if plan.invites_admin
@@ -297,7 +322,14 @@ async fn prepare(plan: Plan, stop: &CancellationToken) -> Result<Option<Prepared
         health: handle.health,
         names: plan.names,
     };
-    Ok(Some((hub, ready, parts)))
+    let authority = Arc::clone(&parts.authority);
+    let feeds = Feeds::open_on(store.clone(), authority, FeedBounds::default()).await;
+    let services = joined::Services {
+        feeds: feeds.map_err(failed)?,
+        api,
+        gate: ready.gate.clone(),
+    };
+    Ok(Some((hub, ready, Serving { store, services })))
 }
 
 fn not_bound(error: dialtone_hub::hub::Error, hint: &str) -> Failure {
@@ -321,24 +353,36 @@ fn site(dns: &str, http: &str) -> String {
 
 /// Answers on the broker until `drain`. A connection that the broker refuses later is made anew, since the site's secret
 /// may have changed.
-async fn answer(join: Join, parts: Parts, gate: Gate, health: &Health, drain: &CancellationToken) {
-    let store = parts.store.clone();
-    let services = joined::Services {
-        api: Arc::new(functions::api(parts, Bounds::default())),
-        gate,
-    };
-    while let Some(client) = drain.run_until_cancelled(connect(&join, &store)).await {
+async fn answer(
+    join: Join,
+    serving: &Serving,
+    health: &Health,
+    drain: &CancellationToken,
+) {
+    let Serving { store, services } = serving;
+    while let Some(client) = drain.run_until_cancelled(connect(&join, store)).await {
         let ending = drain.child_token();
         let closed = async {
             client.closed().await;
             ending.cancel();
         };
         tokio::join!(
-            joined::serve(&client, &services, health, &ending),
+            joined::serve(&client, services, health, &ending),
+            migrate(store, &client, &ending),
             drain.run_until_cancelled(closed)
         );
         client.close().await;
     }
+}
+
+/// Moves what CoCalc kept in the database into streams, if this hub has the lease.
+async fn migrate(store: &Store, client: &Client, ending: &CancellationToken) {
+    let bookmarks = Bookmarks::new(store.clone(), client.clone());
+    let migrations: Arc<[Box<dyn Migration>]> = Arc::new([Box::new(bookmarks)]);
+    let holder = format!("{}-{}", std::process::id(), token::random_text(16));
+    let lease = singleton::Config::new(background::LEASE, &holder);
+    let config = background::Config::default();
+    background::keep(store, &lease, &migrations, &config, ending).await;
 }
 
 /// Connects, however long that takes: a broker may come later, and learn of a new secret later.

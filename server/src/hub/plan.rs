@@ -29,6 +29,8 @@ pub(crate) struct Plan {
     pub(crate) config: dialtone_hub::Config,
     /// Where its database is.
     pub(crate) database: store::Config,
+    /// File with the other sites that people may sign in by.
+    pub(crate) sso_config: Option<PathBuf>,
     /// Settings of the site that the environment has.
     pub(crate) settings: Vec<(String, String)>,
     /// What cookies are called.
@@ -56,7 +58,12 @@ impl Plan {
         if let Some(warn) = args.db_concurrent_warn.or(warn) {
             config.health.requests_warn = warn;
         }
+        config.letters_folder = args
+            .letters
+            .clone()
+            .or_else(|| strings.get("DIALTONE_LETTERS").map(Into::into));
         Ok(Self {
+            sso_config: args.sso_config.clone(),
             mode: mode(args.mode, strings)?,
             services: Services::of(args.services),
             config,
@@ -76,10 +83,13 @@ impl Plan {
     ) -> Result<Self, Failure> {
         database::private_folder(data)?;
         let path: PathBuf = data.join(DATABASE_FILE);
+        let mut config = dialtone_hub::Config::new(hostname(), listen);
+        config.letters_folder = strings.get("DIALTONE_LETTERS").map(Into::into);
         Ok(Self {
+            sso_config: None,
             mode: Mode::SingleUser,
             services: Services::all(),
-            config: dialtone_hub::Config::new(hostname(), listen),
+            config,
             database: store::Config::new(Location::Sqlite { path }),
             settings: setting_variables(strings),
             names: names(strings)?,
@@ -145,7 +155,7 @@ fn number<T: std::str::FromStr>(
 }
 
 /// The later prefix goes first.
-fn setting_variables(strings: &dyn Strings) -> Vec<(String, String)> {
+pub(crate) fn setting_variables(strings: &dyn Strings) -> Vec<(String, String)> {
     let mut found = std::collections::BTreeMap::new();
     for prefix in SETTING_PREFIXES {
         for variable in strings.names() {

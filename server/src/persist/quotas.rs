@@ -1,14 +1,14 @@
-//! The file with quotas of some accounts and projects.
+//! What accounts and projects may have: the settings, and the file with quotas of some.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::Context as _;
 use dialtone_client::persist::Owner;
-use dialtone_persist::Quota;
+use dialtone_persist::{Quota, Quotas};
 use serde::{Deserialize, Deserializer};
 
-use crate::config::Size;
+use crate::config::{Settings, Size};
 
 /// What is said of one scope; what is missing has no limit.
 #[derive(Debug, Default, Deserialize)]
@@ -42,8 +42,30 @@ fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
     }
 }
 
+/// The settings that [`quotas`] reads.
+pub(crate) const QUOTA_KEYS: [&str; 5] = [
+    "persist.quota_streams",
+    "persist.quota_bytes",
+    "persist.quota_msgs_per_second",
+    "persist.quota_bytes_per_second",
+    "persist.quotas_file",
+];
+
+/// What owners may have.
+pub(crate) fn quotas(s: &Settings) -> anyhow::Result<Quotas> {
+    let all = Quota {
+        streams_max: s.persist_quota_streams.value,
+        bytes_max: s.persist_quota_bytes.value.0,
+        msgs_per_second_max: s.persist_quota_msgs_rate.value,
+        bytes_per_second_max: s.persist_quota_bytes_rate.value.0,
+    };
+    let file = s.persist_quotas.value.as_deref();
+    let by_scope = file.map(read).transpose()?.unwrap_or_default();
+    Ok(Quotas { all, by_scope })
+}
+
 /// Reads the file: quotas by scope.
-pub(crate) fn quotas(path: &Path) -> anyhow::Result<BTreeMap<String, Quota>> {
+fn read(path: &Path) -> anyhow::Result<BTreeMap<String, Quota>> {
     let text =
         std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     parse(&text).with_context(|| path.display().to_string())

@@ -219,6 +219,39 @@ fn an_owner_has_no_more_than_its_quota() {
 }
 
 #[test]
+fn quotas_are_read_again_by_both_kinds_of_node() {
+    let quotas = |bytes: &str| format!("[{PROJECT}]\nbytes = \"{bytes}\"\n");
+    let home = Home::new();
+    let file = home.write("quotas.toml", &quotas("10"));
+    let up = home.up(&["--persist-quotas-file", &file]);
+    let alone = Site::new(&["--persist-quotas-file", "quotas.toml"]);
+    alone.home.write("quotas.toml", &quotas("10"));
+    let node = alone.node("p1");
+    let name = format!("{FOLDER}/a");
+    for (home, url, node) in [
+        (&home, up.ws(), &up.running),
+        (&alone.home, alone.broker.ws(), &node),
+    ] {
+        let append = || {
+            let append = ["stream", "append", &name, "12345678"];
+            home.run(&[&append[..], &["--scope", PROJECT, "--url", &url]].concat())
+        };
+        home.run(&["stream", "add", &name, "--scope", PROJECT, "--url", &url])
+            .ok();
+        append().ok();
+        append().exits(1).says("of at most 10");
+        home.write("quotas.toml", &quotas("1 KiB"));
+        node.signal(Signal::HUP);
+        node.until("reloaded");
+        append().ok();
+        home.write("quotas.toml", &quotas("many"));
+        node.signal(Signal::HUP);
+        node.until("stay");
+        append().ok();
+    }
+}
+
+#[test]
 fn a_node_by_itself_is_watched() {
     let site = Site::new(&["--persist-monitor", "127.0.0.1:0"]);
     let args = site.command("p1");

@@ -109,7 +109,8 @@ pub(super) fn point(when: When) -> Point {
 
 /// The archive of the flags, the environment or the file.
 pub(super) fn open(args: &ArchiveArgs) -> Result<Archive, Failure> {
-    let settings = crate::serve::settings(args.config.as_deref(), args.place.clone().into_flags())?;
+    let (_, settings) =
+        crate::serve::settings(args.config.as_deref(), args.place.clone().into_flags())?;
     let Some(location) = persist::archive_location(&settings)? else {
         return Err(Failure::usage("no archive is named").hint(
             "--persist-archive s3://BUCKET/PREFIX or a folder, or persist.archive in the file of --config",

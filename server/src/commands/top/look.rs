@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
+use super::streams::{PersistNode, StreamFlow};
 use crate::exit::Failure;
 
 /// How long an answer may take.
@@ -139,6 +140,8 @@ struct Page {
 pub(super) struct Look {
     at: Instant,
     status: Status,
+    /// The node of persist, where there is one.
+    streams: Option<PersistNode>,
     connections: Vec<Connection>,
 }
 
@@ -163,27 +166,34 @@ impl Monitor {
     /// Looks once, at `limit` connections at most.
     pub(super) async fn look(&self, sort: Sort, limit: u16) -> anyhow::Result<Look> {
         let status = self.get("/varz").await?;
-        let page: Page = self
-            .get(&format!("/connz?sort={}&limit={limit}", sort.name()))
-            .await?;
+        let connections = format!("/connz?sort={}&limit={limit}", sort.name());
+        let page: Page = self.get(&connections).await?;
+        let streams = self.get_if_there("/persistz").await?;
         Ok(Look {
             at: Instant::now(),
             status,
+            streams,
             connections: page.connections,
         })
     }
 
     async fn get<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
+        let page = self.get_if_there(path).await?;
+        page.with_context(|| format!("there is no http://{}{path}", self.authority))
+    }
+
+    /// A page that a server need not have.
+    async fn get_if_there<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<Option<T>> {
         let answer = tokio::time::timeout(ANSWER_MAX, self.fetch(path)).await;
         let answer =
             answer.with_context(|| format!("{} takes too long to answer", self.authority))?;
         let body =
             answer.with_context(|| format!("cannot read http://{}{path}", self.authority))?;
-        serde_json::from_slice(&body)
-            .with_context(|| format!("http://{}{path} makes no sense", self.authority))
+        let page = body.map(|body| serde_json::from_slice(&body)).transpose();
+        page.with_context(|| format!("http://{}{path} makes no sense", self.authority))
     }
 
-    async fn fetch(&self, path: &str) -> anyhow::Result<Bytes> {
+    async fn fetch(&self, path: &str) -> anyhow::Result<Option<Bytes>> {
         let stream = TcpStream::connect(self.authority.as_str()).await?;
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
@@ -192,6 +202,9 @@ impl Monitor {
             .body(Empty::<Bytes>::new())?;
         let exchange = async {
             let response = sender.send_request(request).await?;
+            if response.status() == http::StatusCode::NOT_FOUND {
+                return Ok(None);
+            }
             anyhow::ensure!(
                 response.status().is_success(),
                 "the answer is {}",
@@ -200,7 +213,7 @@ impl Monitor {
             let body = Limited::new(response.into_body(), ANSWER_LEN_MAX)
                 .collect()
                 .await;
-            body.map(http_body_util::Collected::to_bytes)
+            body.map(|body| Some(body.to_bytes()))
                 .map_err(|error| anyhow::anyhow!(error))
         };
         let mut exchange = std::pin::pin!(exchange);
@@ -224,6 +237,8 @@ pub(super) struct Rates {
     pub(super) total: Flow,
     /// Cores that the broker used.
     pub(super) cores: Option<f64>,
+    /// The node of persist beside the broker, and a second of what happened to it.
+    pub(super) streams: Option<(PersistNode, StreamFlow)>,
     /// The connections of the later look, and a second of what happened to each.
     pub(super) connections: Vec<(Connection, Flow)>,
 }
@@ -270,10 +285,15 @@ impl Rates {
             .iter()
             .map(|one| (one.clone(), flow(one)))
             .collect();
+        let streams = after.streams.clone().map(|streams| {
+            let flow = streams.since(before.streams.as_ref(), secs);
+            (streams, flow)
+        });
         Self {
             status: new.clone(),
             total,
             cores,
+            streams,
             connections,
         }
     }
@@ -285,7 +305,9 @@ impl Rates {
             .iter()
             .map(|(one, flow)| json!({ "connection": one, "per_second": flow }))
             .collect();
-        json!({ "status": self.status, "per_second": self.total, "cores": self.cores, "connections": connections })
+        let streams = self.streams.as_ref();
+        let streams = streams.map(|(node, flow)| json!({ "status": node, "per_second": flow }));
+        json!({ "status": self.status, "per_second": self.total, "cores": self.cores, "streams": streams, "connections": connections })
     }
 }
 
@@ -321,11 +343,13 @@ mod tests {
         let before = Look {
             at,
             status: status(100),
+            streams: None,
             connections: vec![connection(1, 50)],
         };
         let after = Look {
             at: at + Duration::from_secs(2),
             status: status(300),
+            streams: None,
             connections: vec![connection(1, 150), connection(2, 9_999)],
         };
         let rates = Rates::between(&before, &after);

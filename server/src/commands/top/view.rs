@@ -39,7 +39,7 @@ impl Screen<'_> {
     /// Draws it.
     pub(super) fn draw(&self, frame: &mut Frame<'_>) {
         let areas = Layout::vertical([
-            Constraint::Length(5),
+            Constraint::Length(5 + u16::from(self.rates.streams.is_some())),
             Constraint::Min(1),
             Constraint::Length(1),
         ]);
@@ -62,7 +62,7 @@ impl Screen<'_> {
             .resident_memory_bytes
             .map_or_else(|| "?".to_owned(), bytes);
         let cores = cores.map_or_else(|| "?".to_owned(), |cores| format!("{cores:.2}"));
-        vec![
+        let mut lines = vec![
             Line::from(format!(
                 "{} {}  {state} {}",
                 harmless(&status.server),
@@ -93,8 +93,12 @@ impl Screen<'_> {
                 status.auth_failures_total,
                 status.violations_total,
             )),
-            Line::default(),
-        ]
+        ];
+        if let Some((streams, flow)) = &self.rates.streams {
+            lines.push(streams.line(*flow));
+        }
+        lines.push(Line::default());
+        lines
     }
 
     fn table(&self) -> Table<'static> {
@@ -174,6 +178,7 @@ mod tests {
     use ratatui::backend::TestBackend;
 
     use super::super::look::{Connection, Flow, Rates, Status};
+    use super::super::streams::{PersistNode, StreamFlow};
     use super::*;
 
     #[test]
@@ -213,6 +218,7 @@ mod tests {
             status,
             total: flow,
             cores: Some(0.5),
+            streams: Some((PersistNode::default(), StreamFlow::default())),
             connections: vec![(connection, flow)],
         };
         let screen = Screen {
@@ -228,6 +234,7 @@ mod tests {
             "dialtone n1  up 0m0s",
             "cores 0.50",
             "in 12k msg/s",
+            "0 streams (0 open)",
             "id▾",
             "alice",
             "q ends",

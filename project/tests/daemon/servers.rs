@@ -1,0 +1,201 @@
+//! Named servers, with programs that stand for the real ones.
+
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use serde_json::{Value as Json, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use crate::site::{ID, Site, is_alive};
+
+/// Listens where it is told, answers with the path that it sees, and notes each start.
+const SERVER: &str = r#"#!/usr/bin/env python3
+import http.server, os, sys
+args = dict(arg[2:].split("=", 1) for arg in sys.argv[1:] if "=" in arg)
+open("starts", "a").write("%d %s\n" % (os.getpid(), args["ServerApp.base_url"]))
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(self.path.encode())
+http.server.HTTPServer((args["ServerApp.ip"], int(args["ServerApp.port"])), Handler).serve_forever()
+"#;
+
+fn install(folder: &Path, name: &str, text: &str) {
+    let path = folder.join(name);
+    std::fs::write(&path, text).unwrap();
+    std::fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
+}
+
+/// A site with a folder for programs before all others.
+async fn site(programs: &Path) -> Site {
+    let path = format!("{}:{}", programs.display(), std::env::var("PATH").unwrap());
+    Site::with(&move |config| {
+        config.base_path = "/base".to_owned();
+        config.environment.insert("PATH".to_owned(), path.clone());
+    })
+    .await
+}
+
+fn starts(site: &Site) -> Vec<(i64, String)> {
+    let text = std::fs::read_to_string(site.path("starts")).unwrap();
+    let start = |line: &str| {
+        let (pid, url) = line.split_once(' ').unwrap();
+        (pid.parse().unwrap(), url.to_owned())
+    };
+    text.lines().map(start).collect()
+}
+
+async fn get(port: u16, path: &str) -> String {
+    let mut socket = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    let request = format!("GET {path} HTTP/1.0\r\n\r\n");
+    socket.write_all(request.as_bytes()).await.unwrap();
+    let mut text = String::new();
+    socket.read_to_string(&mut text).await.unwrap();
+    text
+}
+
+async fn port(site: &Site, name: &str) -> u16 {
+    let port = site.call("system.namedServerPort", json!([name])).await;
+    u16::try_from(port.as_u64().unwrap()).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_is_started_once_and_answers_at_once() {
+    let programs = tempfile::tempdir().unwrap();
+    install(programs.path(), "jupyter-lab", SERVER);
+    let site = site(programs.path()).await;
+    let asked = (0..8).map(|_| port(&site, "jupyterlab"));
+    let ports = futures_util::future::join_all(asked).await;
+    assert!(ports.iter().all(|port| *port == ports[0]), "{ports:?}");
+    let path = format!("/base/{ID}/port/jupyterlab/");
+    assert!(get(ports[0], &path).await.ends_with(&path));
+    let begun = starts(&site);
+    assert_eq!(begun.len(), 1);
+    assert_eq!(begun[0].1, path);
+    let folder = site.path(".smc/named_servers/jupyterlab");
+    assert_eq!(
+        std::fs::read_to_string(folder.join("port")).unwrap(),
+        ports[0].to_string()
+    );
+    let listed = site.call("system.namedServers", json!([])).await;
+    let lab = listed
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|server| server["name"] == "jupyterlab")
+        .unwrap();
+    assert_eq!(
+        (&lab["installed"], &lab["port"]),
+        (&json!(true), &json!(ports[0]))
+    );
+    // Killed, it is started anew; ended with the project, it is gone.
+    let kill = json!([{"pid": begun[0].0, "signal": 9}]);
+    site.call("system.signal", kill).await;
+    let second = loop {
+        let port = port(&site, "jupyterlab").await;
+        if starts(&site).len() == 2 {
+            break port;
+        }
+    };
+    assert!(get(second, "/x").await.ends_with("/x"));
+    let last = starts(&site)[1].0;
+    assert!(is_alive(last));
+    site.end().await;
+    assert!(!is_alive(last) && !folder.join("pid").exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_is_ended_by_its_name() {
+    let programs = tempfile::tempdir().unwrap();
+    install(programs.path(), "jupyter-notebook", SERVER);
+    let site = site(programs.path()).await;
+    port(&site, "jupyter").await;
+    let pid = starts(&site)[0].0;
+    site.call("system.terminate", json!([{"service": "jupyter"}]))
+        .await;
+    assert!(!is_alive(pid));
+    site.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn why_a_server_is_not_there_is_told() {
+    let programs = tempfile::tempdir().unwrap();
+    install(
+        programs.path(),
+        "jupyter-lab",
+        "#!/bin/sh\necho no module named lab >&2\nexit 3\n",
+    );
+    let silent = "#!/bin/sh\necho $$ > pid; exec sleep 1000\n";
+    install(programs.path(), "jupyter-notebook", silent);
+    let path = programs.path().to_str().unwrap().to_owned();
+    let site = Site::with(&move |config| {
+        config.timing.server_start = std::time::Duration::from_secs(1);
+        let rest = std::env::var("PATH").unwrap();
+        config
+            .environment
+            .insert("PATH".to_owned(), format!("{path}:{rest}"));
+    })
+    .await;
+    let refusal = async |name: &str| site.refusal("system.namedServerPort", json!([name])).await;
+    let (code, text) = refusal("jupyterlab").await;
+    assert!(
+        code == "failed" && text.contains("no module named lab"),
+        "{code}: {text}"
+    );
+    let (code, text) = refusal("jupyter").await;
+    assert!(
+        code == "timeout" && text.contains("did not listen"),
+        "{code}: {text}"
+    );
+    let pid: i64 = std::fs::read_to_string(site.path("pid"))
+        .unwrap()
+        .trim()
+        .parse()
+        .unwrap();
+    assert!(!is_alive(pid), "what does not listen is ended");
+    let (code, _) = refusal("rserver").await;
+    assert_eq!(code, "not-configured");
+    site.end().await;
+}
+
+/// The real one, where it is installed: `DIALTONE_JUPYTER` names the folder of its programs.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_real_jupyterlab_answers_below_its_path() {
+    let Ok(folder) = std::env::var("DIALTONE_JUPYTER") else {
+        eprintln!(
+            "NOT TESTED: JupyterLab is not installed; `./test jupyter` installs it and sets DIALTONE_JUPYTER"
+        );
+        return;
+    };
+    let site = site(Path::new(&folder)).await;
+    let asked = json!(["jupyterlab"]);
+    let limit = std::time::Duration::from_mins(3);
+    let port = site
+        .project
+        .call_within("system.namedServerPort", asked, limit)
+        .await
+        .unwrap();
+    let port = u16::try_from(port.as_u64().unwrap()).unwrap();
+    let path = format!("/base/{ID}/port/jupyterlab");
+    let status = get(port, &format!("{path}/api")).await;
+    let body = status.split_once("\r\n\r\n").unwrap().1;
+    let about: Json = serde_json::from_str(body).unwrap();
+    assert!(about["version"].is_string(), "{about}");
+    assert!(get(port, &format!("{path}/lab")).await.contains("200 OK"));
+    let contents = get(port, &format!("{path}/api/contents")).await;
+    assert!(
+        contents.contains("200 OK"),
+        "nobody is asked for a token: {contents}"
+    );
+    let kernels = site.call("editor.jupyterKernels", json!([])).await;
+    assert!(
+        kernels
+            .as_array()
+            .is_some_and(|kernels| kernels[0]["language"] == "python"),
+        "{kernels}"
+    );
+    site.end().await;
+}
