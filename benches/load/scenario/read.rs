@@ -142,7 +142,7 @@ impl Reader {
                 }
                 Ok(None)
             }
-            Format::Dialtone => {
+            Format::Dialtone | Format::SocketIo => {
                 if let Some(text) = streams::refusal(format, frame) {
                     return Err(text);
                 }

@@ -44,7 +44,7 @@ pub(crate) fn info(format: Format, out: &mut Vec<u8>, reply: &str, stream: usize
             let subject = format!("$JS.API.STREAM.INFO.{name}");
             format.publish(out, &subject, Some(reply), b"");
         }
-        Format::Dialtone => {
+        Format::Dialtone | Format::SocketIo => {
             let mut request = b"\x81\xa4info\x81\xa6stream".to_vec();
             text(&mut request, &name);
             format.publish(out, PERSIST, Some(reply), &request);
@@ -64,7 +64,7 @@ pub(crate) fn read(format: Format, out: &mut Vec<u8>, inbox: &str, stream: usize
             );
             format.publish(out, &subject, Some(&reply), config.as_bytes());
         }
-        Format::Dialtone => {
+        Format::Dialtone | Format::SocketIo => {
             let mut request = b"\x81\xa4read\x82\xa6stream".to_vec();
             text(&mut request, &name);
             request.extend_from_slice(b"\xa4from\xcf");
