@@ -41,7 +41,8 @@ pub(super) fn run(args: Box<Args>, log: &LogArgs) -> Outcome {
         return serve::hub(args, log, plan, streams);
     }
     super::start_logs(log)?;
-    let settings = serve::settings(args.config.as_deref(), crate::config::Flags::default())?;
+    let flags = crate::config::Flags::default();
+    let (_sources, settings) = serve::settings(args.config.as_deref(), flags)?;
     if services == Services::default() {
         note("this hub looks after its database alone; --all runs everything");
     }
