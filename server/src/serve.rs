@@ -371,11 +371,7 @@ impl Service {
         if let Some(failure) = Arc::into_inner(failure).and_then(OnceLock::into_inner) {
             return Err(failure.into());
         }
-        match ended {
-            // Somebody has asked the broker itself, with `sys.drain`.
-            Ended::Unasked if served_by.was_asked_to_drain() => report(Ended::Drained),
-            Ended::Unasked | Ended::Drained | Ended::Cut => report(ended),
-        }
+        report(ended, served_by.was_asked_to_drain())
     }
 }
 
@@ -402,10 +398,11 @@ async fn with_gateways(
     tokio::join!(served, gateways);
 }
 
-/// Says how it ended.
-fn report(ended: Ended) -> Outcome {
+/// Says how it ended; `was_asked` is whether the broker itself was asked to drain, with `sys.drain`.
+fn report(ended: Ended, was_asked: bool) -> Outcome {
     match ended {
         Ended::Drained => tracing::info!("stopped"),
+        Ended::Unasked if was_asked => tracing::info!("stopped"),
         Ended::Cut => tracing::warn!("stopped; connections were cut"),
         Ended::Unasked => {
             return Err(Failure::from(anyhow::anyhow!("the broker ended by itself")));

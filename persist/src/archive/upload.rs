@@ -97,19 +97,18 @@ impl<S: Source> Archiver<S> {
         tokio::pin!(stop);
         let (mut wait, longest) = FAILURE_WAIT;
         loop {
-            let next = tokio::select! {
-                passed = self.pass() => match passed {
-                    Ok(()) => {
-                        wait = FAILURE_WAIT.0;
-                        self.config.interval
-                    }
-                    Err(error) => {
-                        self.failed(&error);
-                        wait = (wait * 2).min(longest);
-                        wait / 2
-                    }
-                },
-                () = &mut stop => break,
+            // One that was begun is ended, also when it is to stop: what was handed to the store may be written after
+            // all, and an older manifest would come in the place of the last one.
+            let next = match self.pass().await {
+                Ok(()) => {
+                    wait = FAILURE_WAIT.0;
+                    self.config.interval
+                }
+                Err(error) => {
+                    self.failed(&error);
+                    wait = (wait * 2).min(longest);
+                    wait / 2
+                }
             };
             tokio::select! {
                 () = tokio::time::sleep(next) => {}

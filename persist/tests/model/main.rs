@@ -314,3 +314,26 @@ proptest! {
         run.finish();
     }
 }
+
+/// Its records are in memory alone, so that the bound holds whatever the configuration says.
+#[test]
+fn an_ephemeral_stream_keeps_no_more_than_the_memory_it_may_have() {
+    const MEBIBYTE: usize = 1 << 20;
+    let config = Config {
+        ephemeral: true,
+        max_bytes: 1 << 40,
+        ..Config::default()
+    };
+    let mut state = State::new(Meta {
+        config,
+        ..Meta::default()
+    });
+    for _ in 0..70 {
+        let record = Record::from(vec![b'x'; MEBIBYTE]);
+        let written = state.append(START, vec![record], false, None).unwrap();
+        assert!(matches!(written[..], [Outcome::Written(_)]), "{written:?}");
+        drop(state.take_commit(START, 0));
+    }
+    // 64,000,000 bytes, of docs/persist.md §3.
+    assert_eq!((state.records().messages(), state.last_seq()), (61, 70));
+}

@@ -117,6 +117,20 @@ async fn a_delivery_that_is_not_acknowledged_is_made_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn whoever_still_works_on_a_delivery_keeps_it() {
+    let scene = with_consumer(ConsumerConfig::default()).await;
+    let first = fetch(&scene, 1, 0).await;
+    let rest = fetch(&scene, 9, 0).await;
+    ack(&scene, &rest, AckKind::Ack).await;
+    tokio::time::sleep(std::time::Duration::from_secs(20)).await;
+    let began = tokio::time::Instant::now();
+    assert_eq!(ack(&scene, &first, AckKind::Progress).await.count, 1);
+    let again = fetch(&scene, 1, 60_000).await;
+    assert_eq!((seqs(&again), again[0].deliveries), (vec![1], 2));
+    assert_eq!(began.elapsed().as_secs(), 30, "ack_wait began anew");
+}
+
+#[tokio::test(start_paused = true)]
 async fn only_so_many_wait_for_an_acknowledgement() {
     let config = ConsumerConfig {
         max_ack_pending: 2,

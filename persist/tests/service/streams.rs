@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use dialtone_client::Encoding;
 use dialtone_client::persist::wire::{
-    Config, Create, Created, Delete, Deleted, Durability, Fault, FaultKind, Get, Info, List,
-    NodeInfo, Nodes, Record, Request, Select, StreamInfo, StreamList,
+    Append, Config, Create, Created, Delete, Deleted, Durability, Fault, FaultKind, Get, Info,
+    List, NodeInfo, Nodes, Record, Request, Select, StreamInfo, StreamList,
 };
 use dialtone_client::persist::{Owner, StreamName};
 use dialtone_persist::{Place, Placement, Quotas};
@@ -28,6 +28,14 @@ fn create(stream: &str, config: Config, exist_ok: bool) -> Request {
 fn info(stream: &str) -> Request {
     Request::Info(Info {
         stream: stream.to_owned(),
+    })
+}
+
+fn append(stream: &str) -> Request {
+    Request::Append(Append {
+        stream: stream.to_owned(),
+        records: vec![Record::new("not theirs")],
+        ..Append::default()
     })
 }
 
@@ -122,6 +130,8 @@ async fn owners_are_kept_apart() {
     for request in [
         info(&own),
         create(&own, Config::default(), true),
+        // The stream is open, which is where appends are decided at once.
+        append(&own),
         delete(&own),
     ] {
         let asked = scene
