@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use dialtone_hub::control::CopyPath;
 use dialtone_hub::id::ProjectId;
+use parking_lot::RwLock;
 use tokio::sync::Mutex;
 
 use crate::machine::Observed;
@@ -130,6 +131,8 @@ pub struct Processes {
     boot: String,
     /// The list of users is changed by one at a time.
     names: Mutex<()>,
+    /// Where the broker is, as projects reach it.
+    broker_url: RwLock<String>,
 }
 
 impl Processes {
@@ -168,10 +171,16 @@ impl Processes {
         );
         Ok(Self {
             cgroups,
+            broker_url: RwLock::new(config.broker_url.clone()),
             config,
             boot: procfs::boot_id(),
             names: Mutex::new(()),
         })
+    }
+
+    /// Where projects that are started from here on reach the broker, for a hub that knows this only later.
+    pub fn set_broker_url(&self, url: String) {
+        *self.broker_url.write() = url;
     }
 
     /// What it was made with.

@@ -28,6 +28,9 @@ pub struct Config {
     pub shards: Vec<Handle>,
     /// The brokers behind `{base}/conat/`; empty: there is nothing.
     pub brokers: Vec<SocketAddr>,
+    /// The server that answers whatever is neither a project's nor a broker's, which gets all cookies: the pages of the
+    /// site.
+    pub pages: Option<SocketAddr>,
     /// Which credentials are ours.
     pub names: Names,
     /// Web origins whose pages may open web sockets, beside those of the same host.
@@ -57,6 +60,7 @@ impl Default for Config {
             base: String::new(),
             shards: Vec::new(),
             brokers: Vec::new(),
+            pages: None,
             names: Names::default(),
             allowed_origins: Vec::new(),
             trust_forwarded: false,

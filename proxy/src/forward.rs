@@ -102,7 +102,7 @@ impl Exchange<'_> {
         let route = target::route(&config.base, incoming.uri().path())?;
         let upgrade = request::upgrade(incoming.method(), version, incoming.headers());
         let target = match route {
-            Route::Elsewhere => return Err(Refusal::NotFound),
+            Route::Elsewhere => return Box::pin(self.to_pages(incoming, &host)).await,
             Route::AddSlash => {
                 return Ok(Answer::Whole(page::with_slash(
                     incoming.uri().path(),
@@ -218,6 +218,21 @@ impl Exchange<'_> {
         }
     }
 
+    /// To the pages of the site, which know by themselves who may do what.
+    async fn to_pages(&self, incoming: Request<Incoming>, host: &str) -> Result<Answer, Refusal> {
+        let addr = self.site.config.pages.ok_or(Refusal::NotFound)?;
+        self.check_len(incoming.headers())?;
+        let seen = 0..incoming.uri().path().len();
+        let service = Service::Named("the web server of the site".to_owned());
+        let outgoing = self.outgoing(incoming, host, seen, None, Upgrade::None, None, &service)?;
+        let mut answer = self.send(addr, outgoing).await?;
+        if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
+            return Err(Refusal::Broken(service));
+        }
+        response::prepare_own(answer.headers_mut());
+        Ok(Answer::Whole(self.relay(answer, addr, None)))
+    }
+
     /// To one of the brokers, which knows by itself who may do what.
     async fn to_broker(
         &self,
@@ -225,7 +240,7 @@ impl Exchange<'_> {
         host: &str,
         upgrade: Upgrade,
     ) -> Result<Answer, Refusal> {
-        let brokers = &self.site.config.brokers;
+        let brokers = Arc::clone(&self.site.brokers.read());
         if brokers.is_empty() {
             return Err(Refusal::NotFound);
         }

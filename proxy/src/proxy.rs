@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
+use parking_lot::RwLock;
 use rustix::net::sockopt;
 use thiserror::Error;
 use tokio::net::TcpListener;
@@ -108,6 +109,11 @@ impl Handle {
         self.0.places.forget(project);
     }
 
+    /// The brokers behind `{base}/conat/` are others from here on; connections that are there stay.
+    pub fn set_brokers(&self, brokers: Vec<SocketAddr>) {
+        *self.0.brokers.write() = brokers.into();
+    }
+
     /// The counters.
     pub fn metrics(&self) -> &Metrics {
         &self.0.metrics
@@ -148,6 +154,7 @@ impl Proxy {
             metrics: Arc::default(),
             log: services.log,
             nobody: "".into(),
+            brokers: RwLock::new(config.brokers.clone().into()),
             broker: AtomicUsize::new(0),
             tracker: TaskTracker::new(),
             cut: CancellationToken::new(),

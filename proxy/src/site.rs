@@ -1,8 +1,10 @@
 //! What all connections share.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
+use parking_lot::RwLock;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -23,6 +25,8 @@ pub(crate) struct Site {
     pub(crate) log: Option<Log>,
     /// The identity of requests that are nobody's.
     pub(crate) nobody: Arc<str>,
+    /// The brokers behind `{base}/conat/`.
+    pub(crate) brokers: RwLock<Arc<[SocketAddr]>>,
     /// Which broker is next.
     pub(crate) broker: AtomicUsize,
     /// Everything that runs.

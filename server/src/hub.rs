@@ -5,6 +5,8 @@
 //!   services   which parts this process runs, from the flags                       pure
 //!   plan       everything that a hub needs, from flags and environment
 //!   embedded   the hub in a thread of its own: open the database, serve, join, drain, end
+//!   projects   project control, with projects as processes of this machine
+//!   front      the one address: the proxy in front of the hub's web server
 //!   door       the broker's provider: asks the hub who is let in and what they may do
 //!   alone      a process with hub, persist or both, and no broker
 //!   remote     a broker by itself, whose hubs are elsewhere
@@ -15,6 +17,10 @@ pub(crate) use services::Services;
 
 mod plan;
 pub(crate) use plan::{Plan, mode_name, setting_variables};
+
+mod projects;
+
+mod front;
 
 mod embedded;
 pub(crate) use embedded::{Embedded, Facts, HUB_USER, Join};

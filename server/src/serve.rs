@@ -306,7 +306,7 @@ impl Service {
         let keep = |folder| persist::keep(&self.settings, folder);
         let streams_kept = self.streams.clone().map(keep).transpose()?;
         let (hub, provider) = (self.hub.take(), &mut self.auth.provider);
-        let guarding = Guarding::start(hub, &self.settings, provider, &mut signals).await?;
+        let mut guarding = Guarding::start(hub, &self.settings, provider, &mut signals).await?;
         let inside = Arc::new(Inside::new(Arc::clone(&self.auth.provider)));
         let provider: Arc<dyn Authenticate> = Arc::<Inside>::clone(&inside);
         let bound = dialtone_broker::Broker::bind(config, provider).await;
@@ -316,6 +316,7 @@ impl Service {
         let socketio = SocketIo::bind(&self.settings, self.tls.as_ref(), &handle).await?;
         let monitor = self.monitor(&handle).await?;
         let ready = self.ready(&broker, &socketio, monitor.as_ref(), guarding.hub());
+        guarding.reached_at(ready.broker.as_ref().map_or(&[], |broker| &broker.urls));
         let keys = self.trusted.map(|trusted| trusted.keys);
         let (seeds, new_seeds) = watch::channel(self.settings.cluster_seeds.value.clone());
         let tls = self.tls.as_ref();

@@ -38,7 +38,12 @@ pub(super) fn allowed(all: impl IntoIterator<Item = (String, String)>) -> BTreeM
 }
 
 /// The environment of a run: names and values are those that programs in projects know.
-pub(super) fn of(config: &super::Config, spec: &Spec, home: &str) -> BTreeMap<String, String> {
+pub(super) fn of(
+    config: &super::Config,
+    broker_url: &str,
+    spec: &Spec,
+    home: &str,
+) -> BTreeMap<String, String> {
     let mut env = config.env.clone();
     let path = env.get("PATH").map_or(PATH, String::as_str);
     let path = format!("{home}/bin:{home}/.local/bin:{path}");
@@ -61,8 +66,8 @@ pub(super) fn of(config: &super::Config, spec: &Spec, home: &str) -> BTreeMap<St
         ("COCALC_USERNAME", &user),
         ("COCALC_EXTRA_ENV", &extra),
         ("COCALC_SECRET_TOKEN", &secret),
-        ("CONAT_SERVER", &config.broker_url),
-        ("DIALTONE_URL", &config.broker_url),
+        ("CONAT_SERVER", broker_url),
+        ("DIALTONE_URL", broker_url),
         ("DIALTONE_PROJECT_ID", &id),
         (RUN_ID, &run_id),
     ];
@@ -107,7 +112,7 @@ mod tests {
             image: None,
             uid: None,
         };
-        let env = of(&config, &spec, "/projects/x");
+        let env = of(&config, &config.broker_url, &spec, "/projects/x");
         assert!(env.values().all(|value| !value.contains("hunter2")));
         assert_eq!(
             env["PATH"],

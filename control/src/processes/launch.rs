@@ -92,7 +92,12 @@ fn command(processes: &Processes, spec: &Spec, home: &Path) -> Result<Command, S
         .args(["-c", SCRIPT, "dialtone-project"])
         .args(&processes.config.command)
         .env_clear()
-        .envs(environment::of(&processes.config, spec, shown))
+        .envs(environment::of(
+            &processes.config,
+            &processes.broker_url.read(),
+            spec,
+            shown,
+        ))
         .current_dir("/")
         .stdin(Stdio::piped())
         .stdout(Stdio::null())

@@ -133,6 +133,13 @@ impl Names {
         })
     }
 
+    /// The names of all of them.
+    pub fn all(&self) -> Vec<String> {
+        let known = [HUB_PASSWORD, API_KEY, PROJECT_SECRET, PROJECT_ID];
+        let known = known.map(|name| self.name(name)).into_iter();
+        known.chain([self.remember_me.clone()]).collect()
+    }
+
     /// Whether the cookie is one of those by which somebody is known, so that it is neither passed on to a project nor
     /// taken from one. Told from the end of the name, so that it holds for every base path of the same host.
     pub fn is_ours(&self, name: &str) -> bool {

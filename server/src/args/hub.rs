@@ -52,7 +52,7 @@ pub(crate) struct DatabaseArgs {
 /// Which parts of a site a process runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Args)]
 pub(crate) struct ServiceArgs {
-    /// Everything: --conat-server and --next-server
+    /// Everything: --conat-server, --proxy-server and --next-server
     #[arg(long, help_heading = SERVICES)]
     pub(crate) all: bool,
     /// A broker that the hub guards, with the API and a node of persist, joined in memory
@@ -67,7 +67,10 @@ pub(crate) struct ServiceArgs {
     /// A node of the persist service: durable streams
     #[arg(long, help_heading = SERVICES)]
     pub(crate) conat_persist: bool,
-    /// Signing up and in over HTTP
+    /// The proxy that leads to projects, at --listen in front of everything else
+    #[arg(long, help_heading = SERVICES)]
+    pub(crate) proxy_server: bool,
+    /// Signing up and in over HTTP, by pages and for programs
     #[arg(long, help_heading = SERVICES)]
     pub(crate) next_server: bool,
 }
@@ -100,7 +103,7 @@ DIALTONE_SETUP_REGISTRATION_TOKEN a token without which nobody signs up; COCALC_
 
 Parts that run in one process are joined in memory. Otherwise they meet at the broker that --url names,
 as `hub` with the site's own secret (`dialtone admin settings get conat_password`), unless other
-credentials are given. Without any of --all, --conat-… and --next-server the hub looks after its
+credentials are given. Without any of --all, --conat-…, --proxy-server and --next-server the hub looks after its
 database and nothing else. The broker and the node of persist take what --config says of them.
 
 Over HTTP: /alive, /healthcheck, /concurrent, /concurrent-warn, /healthz, /readyz, /metrics; with

@@ -106,5 +106,9 @@ fn join(place: &ConnectArgs, hub: &Embedded) -> Result<Join, Failure> {
         options
     };
     connect::warn_about_clear_text(&dial);
-    Ok(Join { dial, by_password })
+    Ok(Join {
+        brokers: dial.urls.clone(),
+        dial,
+        by_password,
+    })
 }

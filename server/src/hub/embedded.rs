@@ -5,6 +5,7 @@
 //! joins it ([`Embedded::join`]). It ends the other way round: what it answers on the broker ends first
 //! ([`Embedded::drain`]), then the broker, then the hub ([`Embedded::stop`]).
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -12,12 +13,17 @@ use std::time::Duration;
 use anyhow::Context as _;
 use dialtone_broker::auth::Authenticate;
 use dialtone_client::{Client, Options};
+use dialtone_control::processes::Processes;
+use dialtone_control::service::Projects;
+use dialtone_control::transition;
+use dialtone_control::worker::Office;
 use dialtone_hub::api::Bounds;
 use dialtone_hub::auth::cookie::Names;
 use dialtone_hub::auth::password::{self, Hasher};
 use dialtone_hub::auth::token;
 use dialtone_hub::background::{self, Migration};
 use dialtone_hub::bookmarks::Bookmarks;
+use dialtone_hub::control::{Control, NotConfigured};
 use dialtone_hub::entry::Entry;
 use dialtone_hub::entry::first_admin::Invitation;
 use dialtone_hub::functions::{self, Extras, Parts};
@@ -25,15 +31,19 @@ use dialtone_hub::gate::Gate;
 use dialtone_hub::health::Health;
 use dialtone_hub::identity::HUB_PASSWORD;
 use dialtone_hub::query::{FeedBounds, Feeds};
+use dialtone_hub::settings::Live;
 use dialtone_hub::sso::Sso;
 use dialtone_hub::store::Store;
 use dialtone_hub::web::{EntryPages, FIRST_ADMIN_PREFIX, FirstAdminPages, SsoPages};
 use dialtone_hub::{Hub, joined, settings, singleton};
 use tokio::runtime::Handle;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::front::{self, Front};
+use super::projects::Controlled;
 use super::{Door, Plan};
+use crate::args::Mode;
 use crate::config::Environment;
 use crate::exit::{Exit, Failure};
 use crate::lifecycle::{Asked, Signals};
@@ -70,6 +80,8 @@ pub(crate) struct Join {
     pub(crate) dial: Options,
     /// Whether it is dialled with the site's own secret, which may change.
     pub(crate) by_password: bool,
+    /// Where it listens for others.
+    pub(crate) brokers: Vec<String>,
 }
 
 /// A running hub.
@@ -102,6 +114,15 @@ struct Tokens {
 struct Serving {
     store: Store,
     services: joined::Services,
+    /// Whether the functions are answered, besides what the proxy asks.
+    serves: bool,
+    controlled: Option<Controlled>,
+    /// Where workers are answered, if projects are theirs to run.
+    office: Option<Arc<Projects>>,
+    settings: Live,
+    front: Option<Front>,
+    /// Who may use the connection to the broker.
+    clients: watch::Sender<Option<Client>>,
 }
 
 /// What the thread says when it is ready.
@@ -211,8 +232,9 @@ async fn run(
     joins: oneshot::Receiver<Join>,
     tokens: &Tokens,
 ) -> anyhow::Result<()> {
+    let joins_any = plan.services.api || plan.services.proxy;
     let serves = plan.services.api;
-    let (hub, said, serving) = match prepare(plan, &tokens.stop).await {
+    let (hub, said, mut serving) = match prepare(plan, &tokens.stop).await {
         Ok(Some(prepared)) => prepared,
         // Nobody waits any more when the start was given up.
         Ok(None) => return Ok(()),
@@ -226,28 +248,72 @@ async fn run(
     if serves {
         joined::expect(&health);
     }
+    let Serving {
+        front,
+        controlled,
+        clients,
+        ..
+    } = &mut serving;
+    let (front, controlled, clients) = (front.take(), controlled.take(), clients.clone());
+    let front = match front.map(Front::start).transpose() {
+        Ok(front) => front,
+        Err(error) => {
+            drop(ready.send(Err(error.into())));
+            return Ok(());
+        }
+    };
     drop(ready.send(Ok(said)));
+    let known = CancellationToken::new();
+    let broker = controlled.as_ref().and_then(Controlled::broker);
     let on_broker = async {
         if let Ok(join) = joins.await
-            && serves
+            && joins_any
         {
-            answer(join, &serving, &health, &tokens.drain).await;
+            tell(&join.brokers, broker.as_deref(), front.as_ref());
+            known.cancel();
+            answer(join, &serving, &health, &clients, &tokens.drain).await;
         }
-        tokens.drained.cancel();
     };
     let on_broker = async {
         tokio::select! {
             () = on_broker => {}
             // Nobody has said where to join by then.
-            () = tokens.stop.cancelled() => tokens.drained.cancel(),
+            () = tokens.stop.cancelled() => {}
         }
     };
-    tokio::join!(
+    let controlling = async {
+        let Some(controlled) = controlled else { return };
+        // Whoever starts a project must be able to tell it where the broker is.
+        let waiting = tokens.drain.run_until_cancelled(known.cancelled());
+        if broker.is_none() || waiting.await.is_some() {
+            controlled.service.run(tokens.drain.clone()).await;
+        }
+    };
+    let serving_all = async {
+        tokio::join!(on_broker, controlling);
+        let ended = match front {
+            Some(front) => front.stop().await,
+            None => Ok(()),
+        };
+        tokens.drained.cancel();
+        ended
+    };
+    let (_, ended, _) = tokio::join!(
         hub.run(tokens.stop.clone()),
-        on_broker,
+        serving_all,
         feeds.run(&tokens.stop)
     );
-    Ok(())
+    ended
+}
+
+/// Tells everybody where the broker is.
+fn tell(urls: &[String], processes: Option<&Processes>, front: Option<&front::Running>) {
+    if let (Some(processes), Some(url)) = (processes, front::for_projects(urls)) {
+        processes.set_broker_url(url);
+    }
+    if let Some(front) = front {
+        front.set_brokers(front::for_browsers(urls));
+    }
 }
 
 type Prepared = (Hub, Ready, Serving);
@@ -267,7 +333,13 @@ async fn prepare(plan: Plan, stop: &CancellationToken) -> Result<Option<Prepared
     let password = settings::get_or_set(&store, HUB_PASSWORD, &made_up).await;
     let password = password.map_err(anyhow::Error::from)?;
     let database = store.location().to_string();
-    let hub = Hub::bind(store.clone(), plan.config, Vec::new()).await;
+    let mut config = plan.config;
+    let listen = config.listen;
+    if plan.services.proxy {
+        // The proxy is in front of it, and says who asks.
+        config.listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    }
+    let hub = Hub::bind(store.clone(), config, Vec::new()).await;
     let mut hub = hub.map_err(|error| not_bound(error, plan.address_hint))?;
     let handle = hub.handle();
     let gate = Gate::open(store.clone(), handle.settings.clone(), plan.names.clone()).await;
@@ -278,15 +350,48 @@ async fn prepare(plan: Plan, stop: &CancellationToken) -> Result<Option<Prepared
         settings: handle.settings.clone(),
         hasher: Hasher::new(password::Config::default()).context("cannot hash passwords")?,
     };
-    let http = format!("http://{}", hub.local_addr());
+    let controlled = if plan.services.api || plan.services.web || plan.services.proxy {
+        let settings = handle.settings.clone();
+        let opened = plan
+            .projects
+            .open(store.clone(), settings, plan.services.api);
+        Some(opened.await?)
+    } else {
+        None
+    };
+    let control: Arc<dyn Control> = match &controlled {
+        Some(controlled) => Arc::<Projects>::clone(&controlled.projects),
+        None => Arc::new(NotConfigured::default()),
+    };
+    let (clients, client) = watch::channel(None);
+    let front = if plan.services.proxy {
+        let asked = front::Asked {
+            gate: gate.clone(),
+            runtime: Handle::current(),
+            control: Arc::clone(&control),
+            client,
+        };
+        let pages = hub.local_addr();
+        let front = Front::bind(listen, pages, &plan.names, asked, plan.address_hint)?;
+        Some(front)
+    } else {
+        None
+    };
+    let addr = front.as_ref().map_or_else(|| hub.local_addr(), Front::addr);
+    let http = format!("http://{addr}");
     let broker = handle.settings.get().get("conat_server").to_owned();
     let site = site(handle.settings.get().get("dns"), &http);
     let extras = Extras {
         letters: Some(handle.letters.clone()),
         site: site.clone(),
+        control: Some(control),
         ..Extras::default()
     };
-    let api = Arc::new(functions::api_with(parts.clone(), extras, Bounds::default()));
+    let api = Arc::new(functions::api_with(
+        parts.clone(),
+        extras,
+        Bounds::default(),
+    ));
     let mut first_admin = None;
     if plan.services.web {
         let entry = Entry {
@@ -300,6 +405,7 @@ async fn prepare(plan: Plan, stop: &CancellationToken) -> Result<Option<Prepared
         hub = hub.with_pages(Arc::new(sso));
         let pages = EntryPages::new(entry, gate.clone(), plan.names.clone());
         hub = hub.with_pages(Arc::new(pages.clone()));
+        let people = dialtone_web::Site::new("/", pages.clone(), Arc::clone(&api));
         if plan.invites_admin
             && let Some((invitation, secret)) =
                 Invitation::if_needed(&store).await.map_err(failed)?
@@ -308,6 +414,7 @@ async fn prepare(plan: Plan, stop: &CancellationToken) -> Result<Option<Prepared
             let page = FirstAdminPages::new(pages, Arc::new(invitation));
             hub = hub.with_pages(Arc::new(page));
         }
+        hub = hub.with_pages(Arc::new(people));
     }
     let facts = Facts {
         http,
@@ -329,7 +436,19 @@ async fn prepare(plan: Plan, stop: &CancellationToken) -> Result<Option<Prepared
         api,
         gate: ready.gate.clone(),
     };
-    Ok(Some((hub, ready, Serving { store, services })))
+    let office = (plan.mode == Mode::Kucalc && plan.services.api).then_some(&controlled);
+    let office = office.and_then(Option::as_ref);
+    let serving = Serving {
+        store,
+        services,
+        serves: plan.services.api,
+        office: office.map(|controlled| Arc::clone(&controlled.projects)),
+        controlled,
+        settings: handle.settings,
+        front,
+        clients,
+    };
+    Ok(Some((hub, ready, serving)))
 }
 
 fn not_bound(error: dialtone_hub::hub::Error, hint: &str) -> Failure {
@@ -353,12 +472,7 @@ fn site(dns: &str, http: &str) -> String {
 
 /// Answers on the broker until `drain`. A connection that the broker refuses later is made anew, since the site's secret
 /// may have changed.
-async fn answer(
-    join: Join,
-    serving: &Serving,
-    health: &Health,
-    drain: &CancellationToken,
-) {
+async fn answer(join: Join, serving: &Serving, health: &Health, drain: &CancellationToken) {
     let Serving { store, services } = serving;
     while let Some(client) = drain.run_until_cancelled(connect(&join, store)).await {
         let ending = drain.child_token();
@@ -366,12 +480,47 @@ async fn answer(
             client.closed().await;
             ending.cancel();
         };
-        tokio::join!(
-            joined::serve(&client, services, health, &ending),
-            migrate(store, &client, &ending),
-            drain.run_until_cancelled(closed)
-        );
+        clients.send_replace(Some(client.clone()));
+        let answering = async {
+            if serving.serves {
+                tokio::join!(
+                    joined::serve(&client, services, health, &ending),
+                    migrate(store, &client, &ending),
+                    hear_workers(serving, &client, &ending),
+                );
+            } else {
+                ending.cancelled().await;
+            }
+        };
+        tokio::join!(answering, drain.run_until_cancelled(closed));
+        clients.send_replace(None);
         client.close().await;
+    }
+}
+
+/// Answers workers, if projects are theirs to run.
+async fn hear_workers(serving: &Serving, client: &Client, ending: &CancellationToken) {
+    let Some(projects) = &serving.office else {
+        return;
+    };
+    let ttl = transition::Limits::default().ttl;
+    let started = Office::start(
+        client,
+        serving.store.clone(),
+        serving.settings.clone(),
+        ttl,
+        projects.workers_news(),
+        &Handle::current(),
+    );
+    match started.await {
+        Ok(office) => {
+            ending.cancelled().await;
+            office.stop().await;
+        }
+        Err(error) => tracing::error!(
+            error = &error as &dyn std::error::Error,
+            "workers cannot be answered"
+        ),
     }
 }
 

@@ -7,7 +7,9 @@ use dialtone_hub::auth::cookie::Names;
 use dialtone_hub::store::{self, Location};
 
 use super::Services;
+use super::projects::Running;
 use crate::args::{Hub as Args, Mode};
+use crate::assemble;
 use crate::config::Strings;
 use crate::database;
 use crate::exit::Failure;
@@ -23,6 +25,8 @@ const DATABASE_FILE: &str = "hub.db";
 pub(crate) struct Plan {
     /// How projects are run.
     pub(crate) mode: Mode,
+    /// The same, with where their homes are.
+    pub(crate) projects: Running,
     /// Which parts.
     pub(crate) services: Services,
     /// Addresses and bounds of the hub itself.
@@ -62,9 +66,23 @@ impl Plan {
             .letters
             .clone()
             .or_else(|| strings.get("DIALTONE_LETTERS").map(Into::into));
+        let mode = mode(args.mode, strings)?;
+        let data = match args.database.data.clone() {
+            Some(data) => data,
+            None => match strings.get("DIALTONE_DATA") {
+                Some(data) => data.into(),
+                None => assemble::data_dir(strings)?,
+            },
+        };
+        let data = std::path::absolute(&data).map_err(|error| {
+            Failure::usage(format_args!(
+                "cannot tell where the data folder is: {error}"
+            ))
+        })?;
         Ok(Self {
             sso_config: args.sso_config.clone(),
-            mode: mode(args.mode, strings)?,
+            mode,
+            projects: Running::new(mode, strings.get("PROJECTS"), &data, hostname()),
             services: Services::of(args.services),
             config,
             database: database::config(&args.database, strings)?,
@@ -88,6 +106,7 @@ impl Plan {
         Ok(Self {
             sso_config: None,
             mode: Mode::SingleUser,
+            projects: Running::new(Mode::SingleUser, strings.get("PROJECTS"), data, hostname()),
             services: Services::all(),
             config,
             database: store::Config::new(Location::Sqlite { path }),

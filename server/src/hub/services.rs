@@ -13,6 +13,8 @@ pub(crate) struct Services {
     pub(crate) persist: bool,
     /// Signing up and in over HTTP.
     pub(crate) web: bool,
+    /// The proxy that leads to projects.
+    pub(crate) proxy: bool,
 }
 
 impl Services {
@@ -24,6 +26,7 @@ impl Services {
             api: server || args.conat_api,
             persist: server || args.conat_persist,
             web: args.all || args.next_server,
+            proxy: args.all || args.proxy_server,
         }
     }
 
@@ -34,12 +37,13 @@ impl Services {
             api: true,
             persist: true,
             web: true,
+            proxy: true,
         }
     }
 
     /// Whether it talks to a broker that another process runs.
     pub(crate) fn is_remote(self) -> bool {
-        !self.broker && (self.api || self.persist)
+        !self.broker && (self.api || self.persist || self.proxy)
     }
 }
 
@@ -50,29 +54,36 @@ mod tests {
     #[test]
     fn each_flag_is_what_it_says() {
         let none = ServiceArgs::default();
-        for (args, [broker, api, persist, web]) in [
-            (none, [false; 4]),
-            (ServiceArgs { all: true, ..none }, [true; 4]),
+        for (args, [broker, api, persist, web, proxy]) in [
+            (none, [false; 5]),
+            (ServiceArgs { all: true, ..none }, [true; 5]),
             (
                 ServiceArgs {
                     conat_server: true,
                     ..none
                 },
-                [true, true, true, false],
+                [true, true, true, false, false],
             ),
             (
                 ServiceArgs {
                     conat_router: true,
                     ..none
                 },
-                [true, false, false, false],
+                [true, false, false, false, false],
             ),
             (
                 ServiceArgs {
                     conat_api: true,
                     ..none
                 },
-                [false, true, false, false],
+                [false, true, false, false, false],
+            ),
+            (
+                ServiceArgs {
+                    proxy_server: true,
+                    ..none
+                },
+                [false, false, false, false, true],
             ),
             (
                 ServiceArgs {
@@ -80,7 +91,7 @@ mod tests {
                     next_server: true,
                     ..none
                 },
-                [false, false, true, true],
+                [false, false, true, true, false],
             ),
         ] {
             let services = Services::of(args);
@@ -89,6 +100,7 @@ mod tests {
                 api,
                 persist,
                 web,
+                proxy,
             };
             assert_eq!(services, expected, "{args:?}");
         }

@@ -58,6 +58,8 @@ pub(super) struct Guarded {
     pub(super) mode: Mode,
     /// Whether it answers on the broker.
     joins: bool,
+    /// Where the broker listens.
+    urls: Vec<String>,
 }
 
 impl Guarded {
@@ -78,6 +80,7 @@ impl Guarded {
             hub.join(hub::Join {
                 dial,
                 by_password: false,
+                brokers: self.urls,
             });
         }
         Ok(hub)
@@ -102,7 +105,8 @@ impl Guarding {
             *provider = with_system(password, Arc::new(remote.clone()));
             return Ok(Self::Remote(remote));
         };
-        let (mode, joins) = (guard.plan.mode, guard.plan.services.api);
+        let services = guard.plan.services;
+        let (mode, joins) = (guard.plan.mode, services.api || services.proxy);
         let hub = hub::Embedded::start(guard.plan, signals).await?;
         // Those of the settings know the system's password already.
         let others = (!guard.alone).then(|| Arc::clone(provider));
@@ -114,6 +118,7 @@ impl Guarding {
             door,
             mode,
             joins,
+            urls: Vec::new(),
         })))
     }
 
@@ -121,6 +126,13 @@ impl Guarding {
     pub(super) fn guard(&self, broker: &Handle) {
         if let Self::Hub(guarded) = self {
             guarded.hub.guard(guarded.door.clone(), broker.clone());
+        }
+    }
+
+    /// Where the broker listens, for projects and for who comes by the hub's address.
+    pub(super) fn reached_at(&mut self, urls: &[String]) {
+        if let Self::Hub(guarded) = self {
+            urls.clone_into(&mut guarded.urls);
         }
     }
 
