@@ -14,6 +14,9 @@
 mod broker;
 mod callers;
 mod connections;
+mod docs;
+mod kernels;
+mod models;
 mod query;
 mod stored;
 mod world;
