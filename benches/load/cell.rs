@@ -15,6 +15,7 @@ use crate::target::Scheme;
 pub mod cluster;
 pub use cluster::cluster;
 
+mod socketio;
 mod streams;
 
 /// A figure that two servers are compared by.
@@ -176,6 +177,7 @@ pub fn all(sizes: Sizes) -> Vec<Cell> {
         disturbances(),
         memory(sizes),
         bulk(),
+        socketio::all(sizes),
         streams::appends(),
     ]
     .concat()
@@ -190,6 +192,7 @@ const fn cell(
     let theirs = match ours {
         Scheme::Wss | Scheme::Quic | Scheme::NatsTls => Scheme::NatsTls,
         Scheme::Ws | Scheme::Nats => Scheme::Nats,
+        Scheme::SocketIo => Scheme::Ws,
     };
     Cell {
         name,

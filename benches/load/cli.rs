@@ -93,7 +93,7 @@ fn compare(
         programs: Programs {
             nats_server: args.nats_server.clone(),
             broker: vec![program.clone(), "broker".into()],
-            node: vec![program, "up".into()],
+            node: vec![program, "up".into(), "--no-hub".into()],
         },
     };
     let rows = compare::compare(&config, progress)?;

@@ -13,9 +13,10 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use crate::error::LoadError;
 use crate::link::{ANSWER_MAX, Lane, Link};
 use crate::target::Target;
+use crate::wire::socketio::Said;
 use crate::wire::split::Kind;
 use crate::wire::websocket::{self, Deframer, Piece};
-use crate::wire::{FENCE, Format, Splitter};
+use crate::wire::{FENCE, Format, Splitter, socketio};
 
 /// The receive buffer that a thread lends to its connections, in bytes.
 pub(crate) const SCRATCH_LEN: usize = 256 << 10;
@@ -70,6 +71,7 @@ impl Conn {
         match format {
             Format::Nats => conn.greet_nats(target, scratch)?,
             Format::Dialtone => conn.greet_dialtone(scratch)?,
+            Format::SocketIo => conn.greet_socketio(target, scratch)?,
         }
         Ok(conn)
     }
@@ -100,9 +102,48 @@ impl Conn {
         self.wait("the welcome", scratch, |conn| conn.welcomed)
     }
 
+    /// Waits until the server has said who this client is; the packets on the way there are answered in
+    /// [`on_socketio_frame`](Self::on_socketio_frame).
+    fn greet_socketio(&mut self, target: &Target, scratch: &mut [u8]) -> Result<(), LoadError> {
+        let request = socketio::upgrade_request(&target.address.to_string());
+        let early = self.exchange_upgrade(&request, scratch)?;
+        let mut controls = Vec::new();
+        let [first, _] = &mut self.splitters;
+        first.feed(&early, &mut |_, frame| controls.push(frame.to_vec()))?;
+        for frame in controls {
+            self.on_socketio_frame(&frame)?;
+        }
+        self.wait("the welcome", scratch, |conn| conn.welcomed)?;
+        let number = CONNECTIONS.fetch_add(1, Ordering::Relaxed);
+        self.inbox = format!("_INBOX.load{}x{number}", std::process::id());
+        Ok(())
+    }
+
     fn upgrade(&mut self, target: &Target, scratch: &mut [u8]) -> Result<(), LoadError> {
-        self.pending
-            .extend_from_slice(websocket::upgrade_request(&target.address.to_string()).as_bytes());
+        let request = websocket::upgrade_request(&target.address.to_string());
+        let early = self.exchange_upgrade(&request, scratch)?;
+        let mut deframer = Deframer::default();
+        deframer.feed(&early, &mut |piece| match piece {
+            Piece::Ping(payload) => {
+                websocket::pong(&mut self.pending, payload);
+                Ok(())
+            }
+            Piece::Data(_) => Err(LoadError::Peer(
+                "the server spoke before the hello".to_owned(),
+            )),
+            Piece::Close(why) => Err(LoadError::Peer(format!("closed: {why}"))),
+        })?;
+        self.websocket = Some(deframer);
+        Ok(())
+    }
+
+    /// Asks for a WebSocket; returns what came behind the answer.
+    fn exchange_upgrade(
+        &mut self,
+        request: &str,
+        scratch: &mut [u8],
+    ) -> Result<Vec<u8>, LoadError> {
+        self.pending.extend_from_slice(request.as_bytes());
         self.flush()?;
         let end = Instant::now() + ANSWER_MAX;
         let mut answer = Vec::new();
@@ -116,20 +157,7 @@ impl Conn {
                 Ok(())
             })?;
         };
-        let mut deframer = Deframer::default();
-        let early = answer.get(len..).unwrap_or_default();
-        deframer.feed(early, &mut |piece| match piece {
-            Piece::Ping(payload) => {
-                websocket::pong(&mut self.pending, payload);
-                Ok(())
-            }
-            Piece::Data(_) => Err(LoadError::Peer(
-                "the server spoke before the hello".to_owned(),
-            )),
-            Piece::Close(why) => Err(LoadError::Peer(format!("closed: {why}"))),
-        })?;
-        self.websocket = Some(deframer);
-        Ok(())
+        Ok(answer.split_off(len))
     }
 
     /// How frames look here.
@@ -270,7 +298,28 @@ impl Conn {
         match self.format {
             Format::Nats => self.on_nats_line(frame),
             Format::Dialtone => self.on_dialtone_frame(frame),
+            Format::SocketIo => self.on_socketio_frame(frame),
         }
+    }
+
+    fn on_socketio_frame(&mut self, frame: &[u8]) -> Result<(), LoadError> {
+        let mut answer = Vec::new();
+        match socketio::said(frame) {
+            Said::Opened => socketio::put_text(&mut answer, "40"),
+            Said::Info(number) => {
+                socketio::put_text(&mut answer, &format!("43{number}[]"));
+                self.welcomed = true;
+            }
+            Said::Fenced => self.fenced = true,
+            Said::Ping => socketio::put_text(&mut answer, "3"),
+            Said::WebSocketPing(payload) => websocket::pong(&mut answer, payload),
+            Said::Over(why) => return Err(LoadError::Peer(why)),
+            Said::Else => {}
+        }
+        if answer.is_empty() {
+            return Ok(());
+        }
+        self.post(&answer)
     }
 
     fn on_nats_line(&mut self, line: &[u8]) -> Result<(), LoadError> {

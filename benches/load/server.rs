@@ -68,14 +68,14 @@ impl Server {
             Scheme::Nats | Scheme::NatsTls => {
                 (nats(programs, scheme, port, dir.path())?, NATS_HINT)
             }
-            Scheme::Ws | Scheme::Wss | Scheme::Quic => {
+            Scheme::Ws | Scheme::Wss | Scheme::Quic | Scheme::SocketIo => {
                 (broker(program, scheme, &url, dir.path())?, "")
             }
         };
         if streams {
             match scheme.format() {
                 Format::Nats => command.args(["-js", "-sd"]),
-                Format::Dialtone => command.args(["--monitor", "off", "--data"]),
+                Format::Dialtone | Format::SocketIo => command.args(["--monitor", "off", "--data"]),
             };
             command.arg(dir.path().join("streams"));
         }
@@ -213,7 +213,7 @@ fn free_port(scheme: Scheme) -> std::io::Result<u16> {
     let any = (Ipv4Addr::LOCALHOST, 0);
     let address = match scheme {
         Scheme::Quic => UdpSocket::bind(any)?.local_addr()?,
-        Scheme::Nats | Scheme::NatsTls | Scheme::Ws | Scheme::Wss => {
+        Scheme::Nats | Scheme::NatsTls | Scheme::Ws | Scheme::Wss | Scheme::SocketIo => {
             TcpListener::bind(any)?.local_addr()?
         }
     };

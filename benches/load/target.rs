@@ -26,6 +26,9 @@ pub enum Scheme {
     Wss,
     /// Dialtone over QUIC.
     Quic,
+    /// Socket.IO over WebSocket, as existing Conat clients speak it.
+    #[serde(rename = "socketio+http")]
+    SocketIo,
 }
 
 impl Scheme {
@@ -37,6 +40,7 @@ impl Scheme {
             Self::Ws => "ws",
             Self::Wss => "wss",
             Self::Quic => "quic",
+            Self::SocketIo => "socketio+http",
         }
     }
 
@@ -45,10 +49,11 @@ impl Scheme {
         match self {
             Self::Nats | Self::NatsTls => Format::Nats,
             Self::Ws | Self::Wss | Self::Quic => Format::Dialtone,
+            Self::SocketIo => Format::SocketIo,
         }
     }
 
-    /// Whether frames travel inside WebSocket messages.
+    /// Whether frames travel inside WebSocket messages, wherever these begin and end.
     pub const fn is_websocket(self) -> bool {
         matches!(self, Self::Ws | Self::Wss)
     }
@@ -59,13 +64,21 @@ impl Scheme {
             Self::Ws => 4480,
             Self::Wss => 4443,
             Self::Quic => 4433,
+            Self::SocketIo => 3000,
         }
     }
 
     fn parse(text: &str) -> Option<Self> {
-        [Self::Nats, Self::NatsTls, Self::Ws, Self::Wss, Self::Quic]
-            .into_iter()
-            .find(|scheme| scheme.name() == text)
+        [
+            Self::Nats,
+            Self::NatsTls,
+            Self::Ws,
+            Self::Wss,
+            Self::Quic,
+            Self::SocketIo,
+        ]
+        .into_iter()
+        .find(|scheme| scheme.name() == text)
     }
 }
 
@@ -100,8 +113,9 @@ impl Target {
         let (scheme, rest) = url
             .split_once("://")
             .ok_or_else(|| wrong("it has no scheme"))?;
-        let scheme = Scheme::parse(scheme)
-            .ok_or_else(|| wrong("known schemes are nats, nats+tls, ws, wss and quic"))?;
+        let scheme = Scheme::parse(scheme).ok_or_else(|| {
+            wrong("known schemes are nats, nats+tls, ws, wss, quic and socketio+http")
+        })?;
         let authority = rest.split('/').next().unwrap_or_default();
         let (host, port) = split_port(authority, scheme.port())
             .ok_or_else(|| wrong("the port is not a number"))?;
@@ -114,7 +128,7 @@ impl Target {
             .next()
             .ok_or_else(|| wrong("the host has no address"))?;
         let tls = match scheme {
-            Scheme::Nats | Scheme::Ws => None,
+            Scheme::Nats | Scheme::Ws | Scheme::SocketIo => None,
             Scheme::NatsTls | Scheme::Wss | Scheme::Quic => {
                 if ca.is_none() && !address.ip().is_loopback() {
                     return Err(wrong(

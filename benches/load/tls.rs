@@ -22,7 +22,7 @@ pub(crate) fn client_config(scheme: Scheme, ca: Option<&Path>) -> Result<ClientC
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider));
     let builder = match scheme {
         Scheme::Quic => builder.with_protocol_versions(&[&rustls::version::TLS13])?,
-        Scheme::Nats | Scheme::NatsTls | Scheme::Ws | Scheme::Wss => {
+        Scheme::Nats | Scheme::NatsTls | Scheme::Ws | Scheme::Wss | Scheme::SocketIo => {
             builder.with_safe_default_protocol_versions()?
         }
     };

@@ -9,17 +9,21 @@ use dialtone_protocol::{Frame, RequestId, SubscriptionId};
 pub mod split;
 pub use split::Splitter;
 
+pub mod socketio;
+
 pub mod streams;
 
 pub mod websocket;
 
-/// The two languages of frames.
+/// The languages of frames.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
     /// `PUB subject size`, `MSG subject sid size`.
     Nats,
     /// Length-prefixed frames, as in `docs/protocol.md`.
     Dialtone,
+    /// WebSocket messages with Socket.IO packets, as of existing Conat clients.
+    SocketIo,
 }
 
 impl Format {
@@ -28,14 +32,16 @@ impl Format {
         match self {
             Self::Nats => nats_publish(out, subject, reply, payload),
             Self::Dialtone => dialtone_publish(out, subject, reply, payload, None),
+            Self::SocketIo => socketio::publish(out, subject, reply, payload),
         }
     }
 
-    /// Appends one part of a large message. A NATS server knows no parts: there each is a message.
+    /// Appends one part of a large message. Only Dialtone has parts; elsewhere each is a message.
     pub fn publish_part(self, out: &mut Vec<u8>, subject: &str, payload: &[u8], part: Fragment) {
         match self {
             Self::Nats => nats_publish(out, subject, None, payload),
             Self::Dialtone => dialtone_publish(out, subject, None, payload, Some(part)),
+            Self::SocketIo => socketio::publish(out, subject, None, payload),
         }
     }
 
@@ -64,11 +70,12 @@ impl Format {
                 })
                 .encode(out);
             }
+            Self::SocketIo => socketio::subscribe(out, id, pattern, group),
         }
     }
 
-    /// Appends the end of a subscription.
-    pub fn unsubscribe(self, out: &mut Vec<u8>, id: u32) {
+    /// Appends the end of the subscription to `pattern` under the number `id`.
+    pub fn unsubscribe(self, out: &mut Vec<u8>, id: u32, pattern: &str) {
         match self {
             Self::Nats => out.extend_from_slice(format!("UNSUB {id}\r\n").as_bytes()),
             Self::Dialtone => {
@@ -79,6 +86,7 @@ impl Format {
                 })
                 .encode(out);
             }
+            Self::SocketIo => socketio::unsubscribe(out, pattern),
         }
     }
 
@@ -89,6 +97,7 @@ impl Format {
             Self::Dialtone => {
                 Frame::Ping(dialtone_protocol::frame::Ping { token: FENCE }).encode(out);
             }
+            Self::SocketIo => socketio::fence(out),
         }
     }
 
@@ -96,7 +105,7 @@ impl Format {
     pub fn payload(self, frame: &[u8], len: usize) -> &[u8] {
         let end = match self {
             Self::Nats => frame.len().saturating_sub(2),
-            Self::Dialtone => frame.len(),
+            Self::Dialtone | Self::SocketIo => frame.len(),
         };
         frame.get(end.saturating_sub(len)..end).unwrap_or_default()
     }
@@ -109,6 +118,7 @@ impl Format {
                 std::str::from_utf8(subject).ok()
             }
             Self::Dialtone => Some(deliver(frame)?.message.subject),
+            Self::SocketIo => socketio::subject(frame),
         }
     }
 
@@ -122,6 +132,7 @@ impl Format {
                 std::str::from_utf8(reply).ok()
             }
             Self::Dialtone => deliver(frame)?.message.reply,
+            Self::SocketIo => socketio::reply(frame),
         }
     }
 }
@@ -185,7 +196,7 @@ mod tests {
         Format::Nats.publish(&mut out, "a.b", None, b"xyz");
         Format::Nats.publish(&mut out, "a.b", Some("r.1"), b"");
         Format::Nats.subscribe(&mut out, 7, "a.>", Some("g"));
-        Format::Nats.unsubscribe(&mut out, 7);
+        Format::Nats.unsubscribe(&mut out, 7, "a.>");
         let text = String::from_utf8(out).unwrap();
         assert_eq!(
             text,

@@ -280,6 +280,11 @@ impl Handle {
         self.shared.drain_requested.cancel();
     }
 
+    /// Whether [`drain`](Self::drain) was called, or `sys.drain` asked.
+    pub fn was_asked_to_drain(&self) -> bool {
+        self.shared.drain_requested.is_cancelled()
+    }
+
     /// Serves a connection that was established elsewhere, such as one end of an in-memory pair or
     /// a WebSocket that somebody else's web server has accepted. Must be called inside a runtime.
     pub fn serve(&self, connection: Connection) {

@@ -140,6 +140,44 @@ pub struct UnknownPhase {
     pub name: String,
 }
 
+/// What can be ordered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verb {
+    /// It is to run.
+    Start,
+    /// Nothing of it is to be left.
+    Stop,
+    /// Nothing of what runs is to be left, and then it is to run.
+    Restart,
+}
+
+impl Verb {
+    /// Its name in the database and for clients.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Stop => "stop",
+            Self::Restart => "restart",
+        }
+    }
+
+    /// The one with this name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Start, Self::Stop, Self::Restart]
+            .into_iter()
+            .find(|verb| verb.name() == name)
+    }
+
+    /// Whether the project runs when it is done.
+    pub const fn runs(self) -> bool {
+        match self {
+            Self::Start | Self::Restart => true,
+            Self::Stop => false,
+        }
+    }
+}
+
 /// What a project does, since when, and why not otherwise.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct State {

@@ -8,6 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::auth::api_key::{self, ApiKey, Match};
@@ -28,7 +29,7 @@ const TOUCH: Duration = Duration::from_mins(1);
 const CREDENTIALS_MAX: i64 = 10_000;
 
 /// Somebody who was let in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
     /// Who.
     pub caller: Caller,
@@ -66,6 +67,12 @@ pub enum Refused {
     /// It cannot be found out now.
     #[error("cannot check credentials now")]
     Unavailable(#[from] store::Error),
+    /// The same, since no hub answers the broker.
+    #[error("no hub answers to check credentials: {0}")]
+    NoHub(String),
+    /// The hub that was asked has refused it, in these words.
+    #[error("{0}")]
+    Elsewhere(String),
 }
 
 /// Finds out who is behind credentials.

@@ -12,6 +12,7 @@
 //! | `hub.U.ID.…` | yes | hubs alone |
 //! | `_INBOX.…` | yes: knowing an inbox is the permission to answer | own `_INBOX.U-ID.…` |
 //! | `public.…` | hubs alone | yes |
+//! | `auth.…`: what brokers ask hubs | hubs alone | hubs alone |
 //! | `sys.…` | administrators | administrators |
 //! | services ([`SERVICES`]): `persist.U-ID.…` and others | yes, but for the answers below `….client.` | the answers below `….client.` |
 //! | `project.ID.…`, `account.ID.…`, `<any>.U-ID.…` | yes | yes |
@@ -25,6 +26,7 @@ mod authority;
 pub use authority::{Authority, Config, Status};
 
 mod stored;
+pub(crate) use stored::affected;
 pub use stored::{Affected, follow};
 
 pub use dialtone_protocol::frame::Action;

@@ -37,6 +37,17 @@ pub(crate) use set::is_username;
 mod execute;
 pub use execute::Queries;
 
+mod known;
+pub use known::{Action, Known, Update};
+
+mod touched;
+
+mod feeds;
+pub use feeds::{Bounds as FeedBounds, Event, Feed, Feeds};
+
+mod service;
+pub use service::{FeedService, PATTERN as FEED_PATTERN, SIGN_OF_LIFE};
+
 /// Longest query, in bytes as JSON.
 pub const QUERY_LEN_MAX: usize = 1 << 20;
 

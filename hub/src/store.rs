@@ -57,6 +57,14 @@ pub mod throttle;
 
 pub mod projects;
 
+pub mod control;
+
+pub mod copies;
+
+pub mod pool;
+
+pub mod users;
+
 pub mod expire;
 
 pub mod background;

@@ -21,12 +21,13 @@ use crate::headers::request::{self, Upgrade};
 use crate::headers::response;
 use crate::metrics::add;
 use crate::page::{self, Form};
-use crate::pool::{ConnectError, Sender, Shard, connect};
+use crate::pool::Shard;
 use crate::record::Record;
 use crate::serve::Client;
 use crate::site::Site;
 use crate::target::{self, Route, Service, Target, Want};
 use crate::upgrade;
+use crate::upstream::{self, Answer as Received, ConnectError, Connection};
 
 /// Answers one request, whatever it is.
 pub(crate) async fn answer(
@@ -80,7 +81,6 @@ struct Outgoing {
     head: http::request::Parts,
     upload: Upload,
     progress: Arc<Progress>,
-    upgrade: Upgrade,
     ended: Option<CancellationToken>,
     service: Service,
 }
@@ -200,32 +200,21 @@ impl Exchange<'_> {
         let progress = Arc::clone(&outgoing.progress);
         let sent = self.send(addr, outgoing).await;
         record.entry.received = progress.bytes();
-        let (mut answer, sender) = sent.inspect_err(|refusal| self.failed(target, refusal))?;
+        let mut answer = sent.inspect_err(|refusal| self.failed(target, refusal))?;
         let source = response::Source {
             scope: &target.scope,
             stripped: *stripped,
             host,
             cookies: &config.names.cookies,
         };
-        let server = (answer.status() == StatusCode::SWITCHING_PROTOCOLS)
-            .then(|| hyper::upgrade::on(&mut answer));
-        let is_websocket = server.is_some() && upgrade::is_websocket(answer.headers());
+        let switches = answer.status() == StatusCode::SWITCHING_PROTOCOLS;
+        let is_websocket = switches && upgrade::is_websocket(answer.headers());
         let refused = response::prepare(answer.headers_mut(), source);
         add(&self.site.metrics.cookies_refused, refused);
-        match (client, server) {
-            (Some(client), Some(server)) if is_websocket => {
-                let tunnel = upgrade::Tunnel {
-                    client,
-                    server,
-                    ended: Some(ended),
-                };
-                Ok(Answer::Switching(
-                    upgrade::switching(answer.headers().clone()),
-                    tunnel,
-                ))
-            }
-            (_, Some(_)) => Err(Refusal::Broken(service.clone())),
-            (_, None) => Ok(Answer::Whole(self.relay(answer, sender, addr, Some(ended)))),
+        match client {
+            Some(client) if is_websocket => Ok(switch(client, answer, Some(ended))),
+            _ if switches => Err(Refusal::Broken(service.clone())),
+            _ => Ok(Answer::Whole(self.relay(answer, addr, Some(ended)))),
         }
     }
 
@@ -253,11 +242,8 @@ impl Exchange<'_> {
             else {
                 break;
             };
-            let (sender, reused) = match self
-                .sender(addr, upgrade == Upgrade::WebSocket, &service)
-                .await
-            {
-                Ok(sender) => sender,
+            let (connection, reused) = match self.connection(addr, &service).await {
+                Ok(connection) => connection,
                 Err(refusal) => {
                     tracing::warn!(%addr, %refusal, "a broker cannot be reached; the next one is tried");
                     continue;
@@ -266,23 +252,14 @@ impl Exchange<'_> {
             let Some(outgoing) = outgoing.take() else {
                 break;
             };
-            let (mut answer, sender) = self.exchange(addr, sender, reused, outgoing).await?;
-            let server = (answer.status() == StatusCode::SWITCHING_PROTOCOLS)
-                .then(|| hyper::upgrade::on(&mut answer));
-            if let (Some(client), Some(server)) = (client, server) {
-                let tunnel = upgrade::Tunnel {
-                    client,
-                    server,
-                    ended: None,
-                };
-                response::prepare_own(answer.headers_mut());
-                return Ok(Answer::Switching(
-                    upgrade::switching(answer.headers().clone()),
-                    tunnel,
-                ));
-            }
+            let mut answer = self.exchange(addr, connection, reused, outgoing).await?;
+            let switches = answer.status() == StatusCode::SWITCHING_PROTOCOLS;
             response::prepare_own(answer.headers_mut());
-            return Ok(Answer::Whole(self.relay(answer, sender, addr, None)));
+            return match client {
+                Some(client) if switches => Ok(switch(client, answer, None)),
+                _ if switches => Err(Refusal::Broken(service)),
+                _ => Ok(Answer::Whole(self.relay(answer, addr, None))),
+            };
         }
         Err(Refusal::NoBroker)
     }
@@ -312,7 +289,6 @@ impl Exchange<'_> {
         };
         request::prepare(&mut head.headers, from, prefix, upgrade);
         head.version = Version::HTTP_11;
-        head.extensions = http::Extensions::new();
         let progress = Arc::default();
         let watch = Watch::new(config.timing.upload_idle, ended.clone());
         let upload = Upload::new(body, watch, &progress, config.limits.body_len_max);
@@ -320,7 +296,6 @@ impl Exchange<'_> {
             head,
             upload,
             progress,
-            upgrade,
             ended,
             service: service.clone(),
         })
@@ -331,37 +306,30 @@ impl Exchange<'_> {
         &self,
         addr: SocketAddr,
         outgoing: Outgoing,
-    ) -> Result<(Response<Incoming>, Option<Sender>), Refusal> {
-        let upgrades = outgoing.upgrade == Upgrade::WebSocket;
-        let (sender, reused) = self.sender(addr, upgrades, &outgoing.service).await?;
-        self.exchange(addr, sender, reused, outgoing).await
+    ) -> Result<Response<Received>, Refusal> {
+        let (connection, reused) = self.connection(addr, &outgoing.service).await?;
+        self.exchange(addr, connection, reused, outgoing).await
     }
 
     /// A connection to a server, and whether it was there already.
-    async fn sender(
+    async fn connection(
         &self,
         addr: SocketAddr,
-        upgrades: bool,
         service: &Service,
-    ) -> Result<(Sender, bool), Refusal> {
-        let metrics = &self.site.metrics;
-        while let Some(mut sender) = self.shard.pool.take(addr).filter(|_| !upgrades) {
-            if sender.is_ready() || sender.ready().await.is_ok() {
-                add(&metrics.upstream_reuses, 1);
-                return Ok((sender, true));
-            }
+    ) -> Result<(Connection, bool), Refusal> {
+        if let Some(connection) = self.shard.pool.take(addr) {
+            add(&self.site.metrics.upstream_reuses, 1);
+            return Ok((connection, true));
         }
-        add(&metrics.upstream_connects, 1);
+        let fresh = Box::pin(self.connect(addr, service)).await?;
+        Ok((fresh, false))
+    }
+
+    async fn connect(&self, addr: SocketAddr, service: &Service) -> Result<Connection, Refusal> {
+        add(&self.site.metrics.upstream_connects, 1);
         let config = &self.site.config;
-        let connecting = connect(
-            addr,
-            &config.timing,
-            &config.limits,
-            &self.site.tracker,
-            upgrades,
-        );
-        let made = Box::pin(connecting).await;
-        made.map(|sender| (sender, false))
+        Connection::open(addr, &config.timing, &config.limits)
+            .await
             .map_err(|error| match error {
                 ConnectError::Timeout => Refusal::ConnectTimeout(service.clone()),
                 ConnectError::Refused(error) => {
@@ -376,72 +344,58 @@ impl Exchange<'_> {
     async fn exchange(
         &self,
         addr: SocketAddr,
-        mut sender: Sender,
+        connection: Connection,
         reused: bool,
         outgoing: Outgoing,
-    ) -> Result<(Response<Incoming>, Option<Sender>), Refusal> {
+    ) -> Result<Response<Received>, Refusal> {
         let Outgoing {
             head,
             upload,
             progress,
-            upgrade,
             ended,
             service,
         } = outgoing;
-        let again =
-            (reused && upload.is_empty() && is_idempotent(&head.method)).then(|| copy(&head));
-        let outward = Request::from_parts(head, upload);
         let wait = Wait {
             exchange: self,
             progress: &progress,
             ended: ended.as_ref(),
             service: &service,
         };
-        let unsent = match wait.answer(&mut sender, outward).await? {
-            Ok(answer) => return Ok((answer, Some(sender))),
-            Err(Failed { unsent }) if reused => {
-                unsent.or_else(|| again.map(|head| Request::from_parts(head, Upload::Empty)))
+        let mut exchange = upstream::Exchange::new(connection, &head, upload);
+        let mut reply = wait.reply(&mut exchange).await?;
+        if reused && matches!(reply, Err(upstream::Error::Unanswered(_))) {
+            let Some(again) = exchange.again(is_idempotent(&head.method)) else {
+                return Err(Refusal::Broken(service));
+            };
+            let fresh = Box::pin(self.connect(addr, &service)).await?;
+            exchange = again(fresh);
+            reply = Box::pin(wait.reply(&mut exchange)).await?;
+        }
+        match reply {
+            Ok(reply) => {
+                let (head, answer) = Received::new(exchange, reply);
+                Ok(Response::from_parts(head, answer))
             }
-            Err(_) => None,
-        };
-        let Some(outward) = unsent else {
-            return Err(progress
-                .failure(self.site.config.limits.body_len_max)
-                .unwrap_or(Refusal::Broken(service)));
-        };
-        let config = &self.site.config;
-        add(&self.site.metrics.upstream_connects, 1);
-        let upgrades = upgrade == Upgrade::WebSocket;
-        let connecting = connect(
-            addr,
-            &config.timing,
-            &config.limits,
-            &self.site.tracker,
-            upgrades,
-        );
-        let fresh = Box::pin(connecting).await;
-        let mut fresh = fresh.map_err(|_gone| Refusal::Unreachable(service.clone()))?;
-        match Box::pin(wait.answer(&mut fresh, outward)).await? {
-            Ok(answer) => Ok((answer, Some(fresh))),
-            Err(_) => Err(progress
-                .failure(config.limits.body_len_max)
-                .unwrap_or_else(|| Refusal::Broken(service.clone()))),
+            Err(error) => {
+                tracing::debug!(%addr, %error, "a server has not answered");
+                Err(progress
+                    .failure(self.site.config.limits.body_len_max)
+                    .unwrap_or(Refusal::Broken(service)))
+            }
         }
     }
 
     fn relay(
         &self,
-        answer: Response<Incoming>,
-        sender: Option<Sender>,
+        answer: Response<Received>,
         addr: SocketAddr,
         ended: Option<CancellationToken>,
     ) -> Response<Body> {
         let watch = Watch::new(self.site.config.timing.answer_idle, ended);
-        let upstream = sender.map(|sender| (sender, Arc::clone(self.shard), addr));
         let (mut head, body) = answer.into_parts();
         head.version = Version::HTTP_11;
-        head.extensions = http::Extensions::new();
-        Response::from_parts(head, Body::relayed(Relayed::new(body, watch, upstream)))
+        let body = Relayed::new(body, watch, Arc::clone(self.shard), addr);
+        Response::from_parts(head, Body::relayed(body))
     }
 
     /// A server that cannot be reached may be elsewhere by now.
@@ -461,12 +415,6 @@ impl Exchange<'_> {
     }
 }
 
-/// A request that did not get an answer.
-struct Failed {
-    /// The request, where not a byte of it was sent.
-    unsent: Option<Request<Upload>>,
-}
-
 /// Waiting for the head of an answer.
 struct Wait<'a> {
     exchange: &'a Exchange<'a>,
@@ -476,14 +424,14 @@ struct Wait<'a> {
 }
 
 impl Wait<'_> {
-    async fn answer(
+    /// The outer error ends the request; with the inner one, its server has not answered.
+    async fn reply(
         &self,
-        sender: &mut Sender,
-        outward: Request<Upload>,
-    ) -> Result<Result<Response<Incoming>, Failed>, Refusal> {
+        exchange: &mut upstream::Exchange,
+    ) -> Result<Result<upstream::Reply, upstream::Error>, Refusal> {
         let config = &self.exchange.site.config;
         let begun = Instant::now();
-        let mut sending = pin!(sender.try_send_request(outward));
+        let mut replied = pin!(exchange.answered());
         let mut late = pin!(sleep(config.timing.first_byte));
         let mut ended = pin!(async {
             match self.ended {
@@ -495,17 +443,11 @@ impl Wait<'_> {
         loop {
             tokio::select! {
                 biased;
-                answered = &mut sending => {
-                    return Ok(match answered {
-                        Ok(answer) => {
-                            self.exchange.site.metrics.first_byte(begun.elapsed());
-                            Ok(answer)
-                        }
-                        Err(mut error) => {
-                            tracing::debug!(error = %error.error(), "a server has not answered");
-                            Err(Failed { unsent: error.take_message() })
-                        }
-                    });
+                reply = &mut replied => {
+                    if reply.is_ok() {
+                        self.exchange.site.metrics.first_byte(begun.elapsed());
+                    }
+                    return Ok(reply);
                 }
                 () = &mut ended => return Err(Refusal::Ended),
                 () = &mut late => {
@@ -520,6 +462,21 @@ impl Wait<'_> {
             }
         }
     }
+}
+
+/// From HTTP to a WebSocket, on both sides.
+fn switch(
+    client: hyper::upgrade::OnUpgrade,
+    answer: Response<Received>,
+    ended: Option<CancellationToken>,
+) -> Answer {
+    let (head, received) = answer.into_parts();
+    let tunnel = upgrade::Tunnel {
+        client,
+        server: received.into_socket(),
+        ended,
+    };
+    Answer::Switching(upgrade::switching(head.headers), tunnel)
 }
 
 /// The address as the server sees it.
@@ -537,14 +494,6 @@ fn seen_uri(uri: &Uri, seen: std::ops::Range<usize>) -> Result<Uri, Refusal> {
         .parse()
         .map_err(|_not| Refusal::BadRequest("the address cannot be read"))?;
     Ok(Uri::from(path))
-}
-
-fn copy(head: &http::request::Parts) -> http::request::Parts {
-    let mut request = Request::new(());
-    *request.method_mut() = head.method.clone();
-    *request.uri_mut() = head.uri.clone();
-    *request.headers_mut() = head.headers.clone();
-    request.into_parts().0
 }
 
 /// Methods that may be sent twice (RFC 9110 §9.2.2).

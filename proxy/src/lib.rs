@@ -7,7 +7,7 @@
 //!                          │    ├──▶ places     where: asks Targets, remembers
 //!                          │    └──▶ files      a file itself
 //!                          ▼
-//!                        pool ──▶ the project's server
+//!                        upstream ──▶ the project's server    connections are kept in pool
 //!                          │
 //!                          └─▶ upgrade ──▶ tunnel    a WebSocket: bytes, spliced where there are many
 //! ```
@@ -41,6 +41,7 @@ mod pool;
 mod quiet;
 mod tunnel;
 mod upgrade;
+mod upstream;
 
 pub mod files;
 pub mod log;

@@ -19,10 +19,10 @@ use crate::record::Record;
 use crate::socket::Socket;
 use crate::tunnel::{self, End, Side};
 
-/// Both ends of a WebSocket, as soon as HTTP lets them go.
+/// Both ends of a WebSocket, as soon as HTTP lets the client's go.
 pub(crate) struct Tunnel {
     pub(crate) client: OnUpgrade,
-    pub(crate) server: OnUpgrade,
+    pub(crate) server: (TcpStream, Bytes),
     /// Ends it when access does.
     pub(crate) ended: Option<CancellationToken>,
 }
@@ -65,10 +65,18 @@ impl Tunnel {
     }
 
     async fn run(self, record: &mut Record) {
-        let Some((client, server)) = self.ends().await else {
+        let client = match self.client.await {
+            Ok(client) => client_of(client),
+            Err(error) => {
+                tracing::debug!(%error, "a connection was lost while it became a WebSocket");
+                None
+            }
+        };
+        let Some(client) = client else {
             record.entry.code = "broken";
             return;
         };
+        let server = Side::new(self.server.0, self.server.1);
         let idle_max = record.site.config.timing.tunnel_idle;
         let ended = self.ended.unwrap_or_default();
         let passed = tunnel::pass(client, server, idle_max, &ended).await;
@@ -84,33 +92,9 @@ impl Tunnel {
             }
         };
     }
-
-    async fn ends(&self) -> Option<(Side<Socket>, Side<TcpStream>)> {
-        let (client, server) =
-            futures_util::future::join(self.client.clone(), self.server.clone()).await;
-        let (client, server) = match (client, server) {
-            (Ok(client), Ok(server)) => (client, server),
-            (client, server) => {
-                let errors = [client.err(), server.err()];
-                tracing::debug!(?errors, "a connection was lost while it became a WebSocket");
-                return None;
-            }
-        };
-        let (client, first_of_client) = client_of(client)?;
-        let (server, first_of_server) = server_of(server)?;
-        Some((
-            Side::new(client, first_of_client),
-            Side::new(server, first_of_server),
-        ))
-    }
 }
 
-fn client_of(upgraded: Upgraded) -> Option<(Socket, Bytes)> {
+fn client_of(upgraded: Upgraded) -> Option<Side<Socket>> {
     let parts = auto::upgrade::downcast::<TokioIo<Socket>>(upgraded).ok()?;
-    Some((parts.io.into_inner(), parts.read_buf))
-}
-
-fn server_of(upgraded: Upgraded) -> Option<(TcpStream, Bytes)> {
-    let parts = upgraded.downcast::<TokioIo<TcpStream>>().ok()?;
-    Some((parts.io.into_inner(), parts.read_buf))
+    Some(Side::new(parts.io.into_inner(), parts.read_buf))
 }

@@ -6,7 +6,9 @@ use std::time::Duration;
 use anyhow::Context as _;
 use serde::Serialize;
 
+use crate::args::Mode;
 use crate::exit::Outcome;
+use crate::hub::{self, mode_name};
 use crate::print::{Output, Paint, counted, note};
 use crate::serve::UP_MONITOR;
 
@@ -15,6 +17,17 @@ use crate::serve::UP_MONITOR;
 pub(crate) struct Ready {
     /// Number of the process.
     pub(crate) pid: u32,
+    /// The broker, unless there is none.
+    #[serde(flatten)]
+    pub(crate) broker: Option<ReadyBroker>,
+    /// The hub, if there is one.
+    #[serde(flatten)]
+    pub(crate) hub: Option<ReadyHub>,
+}
+
+/// A broker that is bound.
+#[derive(Debug, Serialize)]
+pub(crate) struct ReadyBroker {
     /// The node's name.
     pub(crate) node: String,
     /// Where clients connect.
@@ -25,6 +38,52 @@ pub(crate) struct Ready {
     pub(crate) fingerprint: Option<String>,
     /// The cluster that the node belongs to.
     pub(crate) cluster: Option<ReadyCluster>,
+}
+
+/// A hub that is ready.
+#[derive(Debug, Serialize)]
+pub(crate) struct ReadyHub {
+    /// Where it answers over HTTP.
+    pub(crate) http: String,
+    /// How projects are run.
+    mode: String,
+    /// Where its data is.
+    database: String,
+    /// Where a browser makes the first administrator; good once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) first_admin: Option<String>,
+}
+
+impl ReadyHub {
+    /// What is known of it.
+    pub(crate) fn new(facts: &hub::Facts, mode: Mode) -> Self {
+        Self {
+            http: facts.http.clone(),
+            mode: mode_name(mode),
+            database: facts.database.clone(),
+            first_admin: facts.first_admin.clone(),
+        }
+    }
+}
+
+impl Ready {
+    /// Who may read it: a link that makes an administrator is its owner's alone.
+    fn mode(&self) -> u32 {
+        let secret = self
+            .hub
+            .as_ref()
+            .is_some_and(|hub| hub.first_admin.is_some());
+        if secret { 0o600 } else { 0o644 }
+    }
+
+    /// Of a hub without a broker.
+    pub(crate) fn of_hub(facts: &hub::Facts, mode: Mode) -> Self {
+        Self {
+            pid: std::process::id(),
+            broker: None,
+            hub: Some(ReadyHub::new(facts, mode)),
+        }
+    }
 }
 
 /// A node's cluster.
@@ -49,15 +108,20 @@ pub(crate) struct Announce {
 impl Announce {
     /// Tells everybody.
     pub(crate) fn say(&self, ready: &Ready) -> Outcome {
-        for url in &ready.urls {
+        let urls: &[String] = ready.broker.as_ref().map_or(&[], |broker| &broker.urls);
+        for url in urls {
             tracing::info!(url, "listening");
         }
-        if let Some(url) = &ready.monitor {
+        if let Some(url) = ready
+            .broker
+            .as_ref()
+            .and_then(|broker| broker.monitor.as_ref())
+        {
             tracing::info!(url, "monitoring");
         }
         if let Some(path) = &self.ready_file {
-            let text = serde_json::to_string(ready).context("cannot describe this broker")?;
-            crate::files::replace(path, format!("{text}\n").as_bytes(), 0o644)
+            let text = serde_json::to_string(ready).context("cannot describe this process")?;
+            crate::files::replace(path, format!("{text}\n").as_bytes(), ready.mode())
                 .with_context(|| format!("cannot write the ready file {}", path.display()))?;
         }
         if self.json {
@@ -68,51 +132,98 @@ impl Announce {
             let mut out = Output::stdout();
             out.line(invitation(ready, out.paint))?;
             out.flush()?;
+        } else if let Some(hub) = &ready.hub {
+            say_hub(hub, urls);
         } else if Paint::stderr().is_on() {
-            note(format_args!("Ready on {}", ready.urls.join(", ")));
+            note(format_args!("Ready on {}", urls.join(", ")));
         }
         Ok(())
     }
 }
 
+fn say_hub(hub: &ReadyHub, urls: &[String]) {
+    let ReadyHub {
+        http,
+        mode,
+        database,
+        ..
+    } = hub;
+    note(format_args!(
+        "the hub is ready at {http}, in mode {mode}, with its data in {database}"
+    ));
+    if !urls.is_empty() {
+        note(format_args!("its broker listens on {}", urls.join(", ")));
+    }
+}
+
 /// What `dialtone up` prints: where it is, and what to try next.
 fn invitation(ready: &Ready, paint: Paint) -> String {
+    let Some(broker) = &ready.broker else {
+        return String::new();
+    };
     let mut lines = vec![
-        format!("{} {} is ready.", paint.bold("Dialtone"), ready.node),
+        format!("{} {} is ready.", paint.bold("Dialtone"), broker.node),
         String::new(),
     ];
-    for url in &ready.urls {
+    for url in &broker.urls {
         lines.push(format!("  {}", paint.cyan(url)));
     }
-    if let Some(monitor) = &ready.monitor {
+    let mut http = |url: &String, what: &str| {
+        lines.push(format!("  {}  {}", paint.cyan(url), paint.dim(what)));
+    };
+    if let Some(monitor) = &broker.monitor {
+        http(monitor, "monitoring");
+    }
+    if let Some(hub) = &ready.hub {
+        http(&hub.http, "hub");
+    }
+    if let Some(fingerprint) = &broker.fingerprint {
+        lines.push(format!("\nThe certificate of wss and quic is for development; its SHA-256 fingerprint is\n  {fingerprint}"));
+    }
+    let first_admin = ready.hub.as_ref().and_then(|hub| hub.first_admin.as_ref());
+    if let Some(link) = first_admin {
         lines.push(format!(
-            "  {}  {}",
-            paint.cyan(monitor),
-            paint.dim("monitoring")
+            "\nThere is no administrator yet. This link makes one, once:\n  {}",
+            paint.cyan(link)
         ));
     }
-    let standard = ready
+    lines.push("\nTry next, each in a terminal of its own:".to_owned());
+    lines.extend(next(broker, ready.hub.is_some()));
+    if broker.urls.iter().any(|url| reachable(url) != *url) {
+        lines.push(
+            "\nIt listens at every address of this machine; on others, write its name or address in these commands."
+                .to_owned(),
+        );
+    }
+    lines.push("\nCtrl-C stops it.".to_owned());
+    lines.join("\n")
+}
+
+/// Commands to be tried.
+fn next(broker: &ReadyBroker, hub: bool) -> Vec<String> {
+    let standard = broker
         .urls
         .iter()
         .any(|url| url == crate::connect::URL_DEFAULT);
-    let first = ready
+    let first = broker
         .urls
         .iter()
         .find(|url| url.starts_with("ws://"))
-        .or_else(|| ready.urls.first());
+        .or_else(|| broker.urls.first());
     let flags = match first {
-        Some(url) if !standard => format!(" --url {}{}", reachable(url), trust(url, ready)),
+        Some(url) if !standard => format!(" --url {}{}", reachable(url), trust(url, broker)),
         _ => String::new(),
     };
-    if let Some(fingerprint) = &ready.fingerprint {
-        lines.push(format!("\nThe certificate of wss and quic is for development; its SHA-256 fingerprint is\n  {fingerprint}"));
+    let mut lines = vec![
+        format!("  dialtone sub{flags} 'greet.>'"),
+        format!("  dialtone pub{flags} greet.world hello"),
+        format!("  dialtone reply{flags} time.now --command date"),
+        format!("  dialtone request{flags} time.now ''"),
+    ];
+    if hub {
+        lines.push(format!("  dialtone call{flags} --list"));
     }
-    lines.push("\nTry next, each in a terminal of its own:".to_owned());
-    lines.push(format!("  dialtone sub{flags} 'greet.>'"));
-    lines.push(format!("  dialtone pub{flags} greet.world hello"));
-    lines.push(format!("  dialtone reply{flags} time.now --command date"));
-    lines.push(format!("  dialtone request{flags} time.now ''"));
-    let encrypted = ready
+    let encrypted = broker
         .urls
         .iter()
         .find(|url| url.starts_with("quic://"))
@@ -121,10 +232,10 @@ fn invitation(ready: &Ready, paint: Paint) -> String {
         lines.push(format!(
             "  dialtone rtt --url {}{}",
             reachable(url),
-            trust(url, ready)
+            trust(url, broker)
         ));
     }
-    if let Some(monitor) = &ready.monitor {
+    if let Some(monitor) = &broker.monitor {
         let flag = if monitor.ends_with(UP_MONITOR) {
             String::new()
         } else {
@@ -132,14 +243,7 @@ fn invitation(ready: &Ready, paint: Paint) -> String {
         };
         lines.push(format!("  dialtone top{flag}"));
     }
-    if ready.urls.iter().any(|url| reachable(url) != *url) {
-        lines.push(
-            "\nIt listens at every address of this machine; on others, write its name or address in these commands."
-                .to_owned(),
-        );
-    }
-    lines.push("\nCtrl-C stops it.".to_owned());
-    lines.join("\n")
+    lines
 }
 
 /// Where this machine reaches a listener: the addresses that stand for all addresses are not to be dialled.
@@ -160,7 +264,7 @@ pub(crate) fn draining_text(connections: u64, grace: Duration) -> String {
     )
 }
 
-fn trust(url: &str, ready: &Ready) -> String {
+fn trust(url: &str, ready: &ReadyBroker) -> String {
     match &ready.fingerprint {
         Some(fingerprint) if !url.starts_with("ws://") => format!(" --fingerprint {fingerprint}"),
         _ => String::new(),

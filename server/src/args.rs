@@ -7,7 +7,7 @@ use crate::config::Format;
 #[expect(clippy::doc_markdown, reason = "help texts are shown as they stand")]
 mod client;
 pub(crate) use client::{
-    ConnectArgs, Interest, PayloadArgs, Publish, Reply, Request, Rtt, Subscribe, TlsArgs, Top,
+    Call, ConnectArgs, Interest, PayloadArgs, Publish, Reply, Request, Rtt, Subscribe, TlsArgs, Top,
 };
 
 mod cluster;
@@ -18,8 +18,8 @@ pub(crate) use cluster::{
 #[expect(clippy::doc_markdown, reason = "help texts are shown as they stand")]
 mod hub;
 pub(crate) use hub::{
-    Admin, AdminCommand, DatabaseArgs, Hub, Migrations, Mode, Settings, TokenAdd, Tokens, UserAdd,
-    UserNamed, Users,
+    Admin, AdminCommand, DatabaseArgs, Hub, Migrations, Mode, ServiceArgs, Settings, TokenAdd,
+    Tokens, UserAdd, UserNamed, Users,
 };
 
 #[expect(clippy::doc_markdown, reason = "help texts are shown as they stand")]
@@ -125,6 +125,8 @@ pub(crate) enum Command {
     Reply(Reply),
     /// Ask whether somebody subscribes to a subject
     Interest(Interest),
+    /// Call a function of the hub
+    Call(Call),
 
     /// Keep numbered records: append, read, follow, consume
     Stream(Stream),
@@ -157,7 +159,10 @@ const GROUPS: [(&str, &[&str]); 5] = [
             "up", "broker", "cluster", "persist", "hub", "admin", "proxy", "config", "passwd",
         ],
     ),
-    ("Use", &["pub", "sub", "request", "reply", "interest"]),
+    (
+        "Use",
+        &["pub", "sub", "request", "reply", "interest", "call"],
+    ),
     ("Keep", &["stream", "kv", "object"]),
     ("Watch and measure", &["rtt", "top", "bench"]),
     ("Set up", &["context", "completions", "version"]),

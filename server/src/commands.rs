@@ -7,7 +7,10 @@ use crate::print::Output;
 use crate::{serve, shards, telemetry};
 
 mod admin;
+pub(crate) use admin::failure as store_failure;
+
 mod attached;
+mod call;
 pub(crate) mod cluster;
 mod config;
 mod context;
@@ -60,6 +63,7 @@ pub(crate) fn run(cli: Cli) -> Outcome {
         Command::Request(args) => client(&log, request::run(args)),
         Command::Reply(args) => client(&log, reply::run(args)),
         Command::Interest(args) => client(&log, interest::run(args)),
+        Command::Call(args) => client(&log, call::run(args)),
         Command::Stream(args) => client(&log, stream::run(args.command)),
         Command::Kv(args) => client(&log, kv::run(args.command)),
         Command::Object(args) => client(&log, object::run(args.command)),

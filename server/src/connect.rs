@@ -41,11 +41,36 @@ fn options(args: &ConnectArgs, strings: &dyn Strings) -> Result<Options, Failure
         Profile::from_environment(strings),
         context(args.context.as_deref(), strings)?,
     );
+    let options = of_profile(args, &profile, URL_DEFAULT)?;
+    warn_about_clear_text(&options);
+    Ok(options)
+}
+
+/// How a service of the site connects: a context is taken only if it is named, since those in use are people's. `site`
+/// is where the brokers of the site are, if that is known.
+pub(crate) fn options_of_service(args: &ConnectArgs, site: &str) -> Result<Options, Failure> {
+    let strings = &Environment;
+    let named = args.context.is_some() || strings.get("DIALTONE_CONTEXT").is_some();
+    let context = if named {
+        context(args.context.as_deref(), strings)?
+    } else {
+        None
+    };
+    let profile = merge(args, Profile::from_environment(strings), context);
+    of_profile(
+        args,
+        &profile,
+        if site.is_empty() { URL_DEFAULT } else { site },
+    )
+}
+
+/// `url` is where it goes if the profile does not say.
+fn of_profile(args: &ConnectArgs, profile: &Profile, url: &str) -> Result<Options, Failure> {
     let mut options = Options::default()
         .name(concat!("dialtone/", env!("CARGO_PKG_VERSION")))
-        .tls(tls(&profile)?);
+        .tls(tls(profile)?);
     options.urls = if profile.url.is_empty() {
-        vec![URL_DEFAULT.to_owned()]
+        vec![url.to_owned()]
     } else {
         profile.url.clone()
     };
@@ -68,7 +93,6 @@ fn options(args: &ConnectArgs, strings: &dyn Strings) -> Result<Options, Failure
         }
         (None, None, None) => options,
     };
-    warn_about_clear_text(&options);
     Ok(options)
 }
 
@@ -123,7 +147,8 @@ fn tls(profile: &Profile) -> Result<ClientTls, Failure> {
     Ok(ClientTls::with_certificate(roots, own))
 }
 
-fn warn_about_clear_text(options: &Options) {
+/// Warns if a secret goes over the network for everybody to read.
+pub(crate) fn warn_about_clear_text(options: &Options) {
     let secret = options.credentials != dialtone_client::Credentials::None;
     for url in options.urls.iter().filter(|_| secret) {
         if let Ok(Endpoint::Ws { host, .. }) = url.parse()

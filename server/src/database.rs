@@ -92,7 +92,8 @@ fn encoded(text: &str) -> String {
     out
 }
 
-fn private_folder(path: &Path) -> Result<(), Failure> {
+/// Makes a folder that nobody else reads, unless it is there.
+pub(crate) fn private_folder(path: &Path) -> Result<(), Failure> {
     use std::os::unix::fs::DirBuilderExt as _;
     std::fs::DirBuilder::new()
         .recursive(true)

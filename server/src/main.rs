@@ -22,6 +22,7 @@ mod discovery;
 mod exit;
 mod expiry;
 mod files;
+mod hub;
 mod lifecycle;
 mod nodes;
 mod payload;

@@ -30,6 +30,9 @@ pub(crate) use watched::Watched;
 /// Where the service dials.
 const ADDRESS: &str = "memory:persist";
 
+/// What the service calls itself.
+const NAME: &str = concat!("dialtone-persist/", env!("CARGO_PKG_VERSION"));
+
 /// The folder of the log within the data folder.
 pub(crate) const FOLDER: &str = "persist";
 
@@ -249,8 +252,28 @@ impl Embedded {
         conat: bool,
     ) -> Result<Self, Failure> {
         let stop = CancellationToken::new();
-        let name = concat!("dialtone-persist/", env!("CARGO_PKG_VERSION"));
-        let dial = inside.dial(broker, name, shard, stop.clone()).await?;
+        let dial = inside.dial(broker, NAME, shard, stop.clone()).await?;
+        Self::at(dial, config, keep, conat, stop).await
+    }
+
+    /// Starts a node of this name at a broker of another process, which speaks the storage protocol of existing clients,
+    /// too.
+    pub(crate) async fn over_network(
+        dial: Options,
+        config: dialtone_persist::Config,
+        keep: Keep,
+    ) -> Result<Self, Failure> {
+        let stop = CancellationToken::new();
+        Self::at(dial.name(NAME), config, keep, true, stop).await
+    }
+
+    async fn at(
+        dial: Options,
+        config: dialtone_persist::Config,
+        keep: Keep,
+        conat: bool,
+        stop: CancellationToken,
+    ) -> Result<Self, Failure> {
         let (ready, is_ready) = oneshot::channel();
         let (stopping, ended) = (stop.clone(), CancellationToken::new());
         let is_running = ended.clone().drop_guard();

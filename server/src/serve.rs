@@ -8,7 +8,6 @@ use std::time::{Duration, SystemTime};
 use anyhow::Context as _;
 use dialtone_broker::Handle;
 use dialtone_broker::auth::Authenticate;
-use dialtone_broker::error::BindError;
 use dialtone_broker::monitor::Monitor;
 use dialtone_persist::node::Keep;
 use dialtone_transport::tls::ServerTls;
@@ -16,14 +15,15 @@ use dialtone_transport::{Endpoint, PORT_QUIC, PORT_WSS};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::announce::{Announce, Ready, ReadyCluster, draining_text};
-use crate::args::{Broker, LogArgs, Serve, Up};
+use crate::announce::{Announce, Ready, ReadyBroker, ReadyCluster, ReadyHub, draining_text};
+use crate::args::{Broker, Hub as HubArgs, LogArgs, Serve, Up};
 use crate::assemble::{self, Auth};
 use crate::cluster::{self, JoinToken, Trusted};
 use crate::config::{
     Environment, Layer, Loaded, Origin, Problem, Raw, Settings, Sources, Strings as _,
 };
 use crate::exit::{Exit, Failure, Outcome};
+use crate::hub::Plan;
 use crate::lifecycle::{self, Ended, Signals};
 use crate::persist::{self, Embedded, Inside};
 use crate::print::note;
@@ -33,11 +33,17 @@ use crate::socketio::SocketIo;
 use crate::telemetry;
 use crate::watch::Watch;
 
+mod guard;
+use guard::{Guard, Guarding};
+
+mod parts;
+use parts::Parts;
+
+mod explain;
+use explain::explain;
+
 /// Beyond the drain's own grace period, how long a broker may take to end before it is cut.
 const CUT_AFTER: Duration = Duration::from_secs(5);
-
-/// How long an answer of the monitoring server that is under way may take after the broker has ended.
-const MONITOR_GRACE: Duration = Duration::from_millis(200);
 
 /// The monitoring server of `up`.
 pub(crate) const UP_MONITOR: &str = "127.0.0.1:4490";
@@ -57,12 +63,50 @@ pub(crate) fn up(args: Up, log: &LogArgs) -> Outcome {
         return crate::nodes::up(count, args.serve, log, &data);
     }
     let preset = up_preset(&data);
+    let hub = if args.no_hub {
+        None
+    } else {
+        Some(Guard {
+            plan: Plan::up(&data, args.hub_listen, &strings)?,
+            alone: false,
+        })
+    };
     let extras = Extras {
         inviting: true,
         streams: Some(data.join(persist::FOLDER)),
+        hub,
         stop_with_stdin: false,
     };
     run(args.serve, log, preset, extras)
+}
+
+/// `dialtone hub` with a broker in its process. `folder` is for the streams of its node of persist.
+pub(crate) fn hub(args: HubArgs, log: &LogArgs, plan: Plan, folder: PathBuf) -> Outcome {
+    let mut settings = crate::config::Flags::default();
+    if !args.broker_listen.is_empty() {
+        settings.add("listen", Some(args.broker_listen.join(",")));
+    }
+    let serve = Serve {
+        config: args.config,
+        ready_file: args.ready_file,
+        json: false,
+        settings,
+    };
+    let extras = Extras {
+        inviting: false,
+        streams: plan.services.persist.then_some(folder),
+        hub: Some(Guard { plan, alone: true }),
+        stop_with_stdin: false,
+    };
+    let mut preset = Layer::default();
+    preset
+        .set(
+            "log.level",
+            Raw::Texts(&["warn".to_owned()]),
+            Origin::Default,
+        )
+        .expect("the presets are valid settings");
+    run(serve, log, preset, extras)
 }
 
 /// `dialtone broker`
@@ -86,6 +130,7 @@ pub(crate) fn broker(args: Broker, log: &LogArgs) -> Outcome {
     let extras = Extras {
         inviting: false,
         streams: args.persist,
+        hub: None,
         stop_with_stdin: args.stop_with_stdin,
     };
     run(args.serve, log, preset, extras)
@@ -97,6 +142,7 @@ struct Extras {
     inviting: bool,
     /// Where the persist service of this process keeps its streams, if it has one.
     streams: Option<PathBuf>,
+    hub: Option<Guard>,
     stop_with_stdin: bool,
 }
 
@@ -201,6 +247,9 @@ fn run(args: Serve, log: &LogArgs, preset: Layer, extras: Extras) -> Outcome {
     let wrong = |error| Failure::new(Exit::Usage, error);
     let tls = assemble::tls(&settings).map_err(wrong)?;
     let auth = assemble::auth(&settings).map_err(wrong)?;
+    if extras.hub.as_ref().is_some_and(|hub| hub.alone) {
+        guard::refuse_other_users(&settings)?;
+    }
     let trusted = cluster::trusted(&settings, &Environment).map_err(wrong)?;
 
     let shards = Shards::start(settings.threads.value).context("cannot start the threads")?;
@@ -219,6 +268,7 @@ fn run(args: Serve, log: &LogArgs, preset: Layer, extras: Extras) -> Outcome {
         logs,
         announce,
         streams: extras.streams,
+        hub: extras.hub,
         stop_with_stdin: extras.stop_with_stdin,
     };
     let outcome = runtime.block_on(service.run(&shards));
@@ -237,11 +287,12 @@ struct Service {
     announce: Announce,
     /// Where the persist service of this process keeps its streams, if it has one.
     streams: Option<PathBuf>,
+    hub: Option<Guard>,
     stop_with_stdin: bool,
 }
 
 impl Service {
-    async fn run(self, shards: &Shards) -> Outcome {
+    async fn run(mut self, shards: &Shards) -> Outcome {
         // Before anything is announced, so that whoever reads it may send signals.
         let mut signals = Signals::new().context("cannot take over signals")?;
         if self.stop_with_stdin {
@@ -253,14 +304,17 @@ impl Service {
         let config = assemble::broker(&self.settings, self.tls.as_ref(), trusted, shards.handles());
         let keep = |folder| persist::keep(&self.settings, folder);
         let streams_kept = self.streams.clone().map(keep).transpose()?;
+        let (hub, provider) = (self.hub.take(), &mut self.auth.provider);
+        let guarding = Guarding::start(hub, &self.settings, provider, &mut signals).await?;
         let inside = Arc::new(Inside::new(Arc::clone(&self.auth.provider)));
         let provider: Arc<dyn Authenticate> = Arc::<Inside>::clone(&inside);
         let bound = dialtone_broker::Broker::bind(config, provider).await;
         let broker = bound.map_err(|error| explain(error, &self.settings))?;
         let handle = broker.handle();
+        guarding.guard(&handle);
         let socketio = SocketIo::bind(&self.settings, self.tls.as_ref(), &handle).await?;
         let monitor = self.monitor(&handle).await?;
-        let ready = self.ready(&broker, &socketio, monitor.as_ref());
+        let ready = self.ready(&broker, &socketio, monitor.as_ref(), guarding.hub());
         let keys = self.trusted.map(|trusted| trusted.keys);
         let (seeds, new_seeds) = watch::channel(self.settings.cluster_seeds.value.clone());
         let tls = self.tls.as_ref();
@@ -269,7 +323,9 @@ impl Service {
         let grace = self.settings.drain_grace.value.get();
         let (counting, inviting) = (handle.clone(), self.announce.inviting);
         // Those of parts of this process are nobody's who has to move.
-        let own = u64::from(self.streams.is_some()) + u64::from(socketio.is_wanted());
+        let own = u64::from(self.streams.is_some())
+            + u64::from(socketio.is_wanted())
+            + guarding.connections();
         let say_draining = || say_draining(&counting, own, grace, inviting);
         let mut reload = Reload {
             sources: self.sources,
@@ -287,11 +343,15 @@ impl Service {
             None => None,
         };
         let monitor = watching(monitor, streams.as_ref());
+        let hub = guarding.join(&inside, &reload.broker, shards, drain.clone());
+        let hub = hub.await?;
+        let parts = Parts { streams, hub };
         let within = socketio.dial(&inside, reload.broker.clone(), shards, drain.clone());
         let within = within.await?;
         let failure = Arc::new(OnceLock::new());
         let failed = Arc::clone(&failure);
-        let served = serve(broker, monitor, streams, watch, drain.clone(), failed);
+        let served_by = reload.broker.clone();
+        let served = parts::serve(broker, monitor, parts, watch, drain.clone(), failed);
         let closing = drain.child_token();
         let gateways = socketio.run(within, shards.handles(), closing.clone());
         let service = Box::pin(with_gateways(served, gateways, closing));
@@ -308,7 +368,11 @@ impl Service {
         if let Some(failure) = Arc::into_inner(failure).and_then(OnceLock::into_inner) {
             return Err(failure.into());
         }
-        report(ended)
+        match ended {
+            // Somebody has asked the broker itself, with `sys.drain`.
+            Ended::Unasked if served_by.was_asked_to_drain() => report(Ended::Drained),
+            Ended::Unasked | Ended::Drained | Ended::Cut => report(ended),
+        }
     }
 }
 
@@ -388,13 +452,13 @@ impl Service {
         broker: &dialtone_broker::Broker,
         socketio: &SocketIo,
         monitor: Option<&Monitor>,
+        guarded: Option<&guard::Guarded>,
     ) -> Ready {
         let urls = |endpoints: Vec<Endpoint>| -> Vec<String> {
             endpoints.iter().map(ToString::to_string).collect()
         };
         let handle = broker.handle();
-        Ready {
-            pid: std::process::id(),
+        let broker = ReadyBroker {
             node: handle.node().to_owned(),
             urls: urls(broker.endpoints())
                 .into_iter()
@@ -406,112 +470,12 @@ impl Service {
                 name: cluster.name().to_owned(),
                 urls: urls(cluster.endpoints()),
             }),
-        }
-    }
-}
-
-/// Runs a broker until it has drained. Persist ends before, so that its answers still arrive; monitoring goes on
-/// meanwhile, and ends with the broker. When persist fails, so does the process: whoever supervises it starts it anew.
-async fn serve(
-    broker: dialtone_broker::Broker,
-    monitor: Option<Monitor>,
-    streams: Option<Embedded>,
-    watch: Watch,
-    stop: CancellationToken,
-    failure: Arc<OnceLock<anyhow::Error>>,
-) {
-    let (drain, end) = (CancellationToken::new(), CancellationToken::new());
-    let draining = async {
-        let never = CancellationToken::new();
-        let persist_ended = streams.as_ref().map_or(never, Embedded::ended);
-        tokio::select! {
-            () = stop.cancelled() => {}
-            () = end.cancelled() => {}
-            () = persist_ended.cancelled() => tracing::error!("persist has ended, and the broker with it"),
-        }
-        if let Some(streams) = streams
-            && let Err(error) = streams.stop().await
-        {
-            // It is the only one that says so.
-            drop(failure.set(error.context("persist has failed")));
-        }
-        drain.cancel();
-    };
-    let monitoring = async {
-        let Some(monitor) = monitor else { return };
-        let cut = async {
-            end.cancelled().await;
-            tokio::time::sleep(MONITOR_GRACE).await;
         };
-        tokio::select! {
-            () = monitor.run(end.clone()) => {}
-            () = cut => {}
+        Ready {
+            pid: std::process::id(),
+            broker: Some(broker),
+            hub: guarded.map(|guarded| ReadyHub::new(guarded.hub.facts(), guarded.mode)),
         }
-    };
-    let broker = async {
-        broker.run(drain.clone()).await;
-        end.cancel();
-    };
-    tokio::join!(broker, monitoring, draining, watch.run(end.clone()));
-}
-
-/// Says what to do about an address that cannot be had.
-fn explain(error: BindError, settings: &Settings) -> Failure {
-    let hint = match &error {
-        BindError::Listen {
-            endpoint,
-            source: dialtone_transport::BindError::Socket { source, .. },
-        } => {
-            let for_nodes = settings
-                .cluster_listen
-                .value
-                .iter()
-                .any(|link| link.0 == **endpoint);
-            bind_hint(
-                endpoint,
-                source.kind(),
-                for_nodes && settings.cluster_name.value.is_some(),
-            )
-        }
-        BindError::Listen { .. } | BindError::NodeName { .. } | BindError::Config { .. } => None,
-    };
-    let failure = Failure::new(Exit::Failure, error);
-    match hint {
-        Some(hint) => failure.hint(hint),
-        None => failure,
-    }
-}
-
-fn bind_hint(endpoint: &Endpoint, kind: std::io::ErrorKind, for_nodes: bool) -> Option<String> {
-    let (_, port) = endpoint.host_port()?;
-    let scheme = endpoint.scheme();
-    let (flag, others) = if for_nodes {
-        (
-            "--cluster-listen",
-            "given once, it replaces all default addresses",
-        )
-    } else {
-        (
-            "--listen",
-            "given once, --listen replaces all default addresses",
-        )
-    };
-    if kind == std::io::ErrorKind::AddrInUse {
-        Some(format!(
-            "port {port} is in use, perhaps by another broker; choose another with {flag} {scheme}://127.0.0.1:PORT \
-             (port 0: any free port; {others})"
-        ))
-    } else if kind == std::io::ErrorKind::PermissionDenied {
-        Some(format!(
-            "port {port} needs privileges; choose one above 1023 with {flag} ({others})"
-        ))
-    } else if kind == std::io::ErrorKind::AddrNotAvailable {
-        Some(
-            "this machine does not have that address; 0.0.0.0 stands for all that it has"
-                .to_owned(),
-        )
-    } else {
-        None
     }
 }
 

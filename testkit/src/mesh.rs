@@ -39,6 +39,9 @@ const RUN_STEP: u64 = 1_000;
 /// The clocks of some nodes are set back by so many runs at most when they start.
 const SET_BACK_MAX: u64 = 3;
 
+/// So many links are kept without looking which of them are over.
+const WIRES_MIN: usize = 64;
+
 /// How new ways between nodes behave: a manner for what the dialler sends, and one for what the other sends.
 pub type Ways = fn(seed: u64) -> (Manner, Manner);
 
@@ -78,8 +81,10 @@ struct State {
     ways: Ways,
     made: u64,
     wires: Vec<Wire>,
+    /// When so many wires there are, those that are over are taken out.
+    tidy_at: usize,
     /// From whom nothing arrives at whom.
-    held: BTreeSet<(String, String)>,
+    held: BTreeMap<String, BTreeSet<String>>,
 }
 
 /// A link that one run of a node has dialled to another.
@@ -126,7 +131,8 @@ impl Mesh {
             ways: ideal,
             made: 0,
             wires: Vec::new(),
-            held: BTreeSet::new(),
+            tidy_at: WIRES_MIN,
+            held: BTreeMap::new(),
         };
         Self {
             net: Arc::new(Net {
@@ -335,20 +341,27 @@ impl Mesh {
     /// From here on nothing that `from` sends arrives at `to`, whoever has dialled; or it does again.
     pub fn hold(&self, from: &str, to: &str, held: bool) {
         let mut state = self.net.state.lock();
-        let way = (from.to_owned(), to.to_owned());
+        let from_there = state.held.entry(from.to_owned()).or_default();
         if held {
-            state.held.insert(way);
+            from_there.insert(to.to_owned());
         } else {
-            state.held.remove(&way);
+            from_there.remove(to);
         }
-        state.apply();
+        let is_it = |wire: &&Wire| {
+            (wire.from == from && wire.to == to) || (wire.from == to && wire.to == from)
+        };
+        state
+            .wires
+            .iter()
+            .filter(is_it)
+            .for_each(|wire| state.hold_as_told(wire));
     }
 
     /// Everything arrives again.
     pub fn heal(&self) {
         let mut state = self.net.state.lock();
         state.held.clear();
-        state.apply();
+        state.hold_all_as_told();
     }
 
     /// Cuts all connections between two nodes, which may make new ones.
@@ -528,13 +541,11 @@ impl Net {
         let seed = state.next_seed(self.seed);
         let (there, back) = (state.ways)(seed);
         let (near, far, link) = Link::with_ways(&there, &back, seed);
-        state.wires.retain(|wire| !wire.link.is_over());
-        state.wires.push(Wire {
+        state.push(Wire {
             from: from.to_owned(),
             to: to.to_owned(),
             link,
         });
-        state.apply();
         (near, far)
     }
 }
@@ -545,11 +556,27 @@ impl State {
         seed.wrapping_mul(1_000_003).wrapping_add(self.made)
     }
 
-    fn apply(&self) {
-        for wire in &self.wires {
-            let held = |from: &String, to: &String| self.held.contains(&(from.clone(), to.clone()));
-            wire.link
-                .hold(held(&wire.from, &wire.to), held(&wire.to, &wire.from));
+    /// Puts in a new wire. Those that are over are looked for only when there are twice as many as after the last time:
+    /// dozens of nodes that dial each other make thousands.
+    fn push(&mut self, wire: Wire) {
+        if self.wires.len() >= self.tidy_at {
+            self.wires.retain(|wire| !wire.link.is_over());
+            self.tidy_at = (2 * self.wires.len()).max(WIRES_MIN);
         }
+        self.hold_as_told(&wire);
+        self.wires.push(wire);
+    }
+
+    fn hold_all_as_told(&self) {
+        for wire in &self.wires {
+            self.hold_as_told(wire);
+        }
+    }
+
+    fn hold_as_told(&self, wire: &Wire) {
+        let is_held =
+            |from: &str, to: &str| self.held.get(from).is_some_and(|all| all.contains(to));
+        wire.link
+            .hold(is_held(&wire.from, &wire.to), is_held(&wire.to, &wire.from));
     }
 }

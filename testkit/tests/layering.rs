@@ -29,6 +29,11 @@ const ALLOWED: &[(&str, &[&str], &[&str])] = &[
         &["transport", "broker", "persist", "testkit"],
     ),
     (
+        "control",
+        &["protocol", "client", "hub"],
+        &["transport", "broker", "testkit"],
+    ),
+    (
         "conat",
         &["protocol", "transport", "client"],
         &["broker", "persist", "testkit"],
@@ -47,6 +52,7 @@ const ALLOWED: &[(&str, &[&str], &[&str])] = &[
             "client",
             "persist",
             "hub",
+            "control",
             "conat",
             "proxy",
             "benches/load",
@@ -168,6 +174,7 @@ fn some_crates_are_for_some_layers_only() {
                 "client",
                 "persist",
                 "hub",
+                "control",
                 "conat",
                 "proxy",
                 "benches/load",

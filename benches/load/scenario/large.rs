@@ -54,7 +54,7 @@ impl Parts {
     /// Parts of messages of `total` bytes, for a connection.
     pub(super) fn new(conn: &Conn, subject: &'static str, total: usize) -> Self {
         let len = match conn.format() {
-            Format::Nats => NATS_BULK_PART_LEN,
+            Format::Nats | Format::SocketIo => NATS_BULK_PART_LEN,
             Format::Dialtone => conn.limits().fragment_len_max as usize,
         };
         Self::with_len(conn.format(), subject, total, len)
@@ -154,7 +154,9 @@ fn part_len(frame: &[u8]) -> u64 {
 fn write(mut writer: Reactor, size: usize, shared: &Shared) -> Result<(), LoadError> {
     let conn = writer.conn(0);
     let mut parts = match conn.format() {
-        Format::Nats => Parts::with_len(Format::Nats, SUBJECT, size, NATS_PART_LEN),
+        format @ (Format::Nats | Format::SocketIo) => {
+            Parts::with_len(format, SUBJECT, size, NATS_PART_LEN)
+        }
         Format::Dialtone => Parts::new(conn, SUBJECT, size),
     };
     let (mut sent, mut last) = (0, false);

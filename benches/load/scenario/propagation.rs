@@ -112,7 +112,8 @@ impl Prober {
     fn unsubscribe(&mut self) -> Result<(), LoadError> {
         let mut frames = Vec::new();
         for index in 0..self.count {
-            self.format.unsubscribe(&mut frames, number(index));
+            self.format
+                .unsubscribe(&mut frames, number(index), &self.subject(index));
             self.send_batch(SUBSCRIBER, &mut frames)?;
         }
         self.reactor.conn(SUBSCRIBER).post(&frames)?;

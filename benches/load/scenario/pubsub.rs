@@ -264,8 +264,9 @@ fn churn(target: &Target, per_second: u32, shared: &Shared) -> Result<(), LoadEr
         let mut frames = Vec::new();
         for _ in 0..batch {
             id = id % 1_000_000 + 1;
-            format.subscribe(&mut frames, id, &format!("churn.{id}"), None);
-            format.unsubscribe(&mut frames, id);
+            let pattern = format!("churn.{id}");
+            format.subscribe(&mut frames, id, &pattern, None);
+            format.unsubscribe(&mut frames, id, &pattern);
         }
         reactor.conn(0).post(&frames)?;
         reactor.fence(0)?;

@@ -147,13 +147,14 @@ impl Requester {
     }
 }
 
-/// Makes sure that answers arrive at a connection; returns under which subject. A NATS
-/// client subscribes for that, a Dialtone connection has an inbox from the beginning.
+/// Makes sure that answers arrive at a connection; returns under which subject. A Dialtone connection has an inbox from
+/// the beginning, others subscribe for that.
 pub(super) fn open_inbox(reactor: &mut Reactor, index: usize) -> Result<String, LoadError> {
     let inbox = reactor.conn(index).inbox().to_owned();
-    if reactor.conn(index).format() == Format::Nats {
+    let format = reactor.conn(index).format();
+    if format != Format::Dialtone {
         let mut frames = Vec::new();
-        Format::Nats.subscribe(&mut frames, u32::MAX, &format!("{inbox}.*"), None);
+        format.subscribe(&mut frames, u32::MAX, &format!("{inbox}.*"), None);
         reactor.conn(index).post(&frames)?;
         reactor.fence(index)?;
     }

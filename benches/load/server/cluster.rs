@@ -69,7 +69,7 @@ impl Cluster {
                     let config = nats_config(plan, &plans, scheme, links, &known_by);
                     (nats(programs, &config, dir.path())?, NATS_HINT)
                 }
-                Scheme::Ws | Scheme::Wss | Scheme::Quic => {
+                Scheme::Ws | Scheme::Wss | Scheme::Quic | Scheme::SocketIo => {
                     let mut command =
                         super::broker(&programs.broker, scheme, &plan.url, dir.path())?;
                     command.args(arguments(plan, &plans, &known_by));
@@ -163,7 +163,7 @@ fn known_by(scheme: Scheme, dir: &Path) -> Result<KnownBy, LoadError> {
             let (certificate, key) = certificate(dir)?;
             Ok(KnownBy::Certificate(certificate, key))
         }
-        Scheme::Ws | Scheme::Wss | Scheme::Quic => {
+        Scheme::Ws | Scheme::Wss | Scheme::Quic | Scheme::SocketIo => {
             let path = dir.join("secret");
             std::fs::write(&path, SECRET).map_err(LoadError::io("write a secret"))?;
             Ok(KnownBy::Secret(path))
@@ -174,7 +174,7 @@ fn known_by(scheme: Scheme, dir: &Path) -> Result<KnownBy, LoadError> {
 fn plan(scheme: Scheme, nodes: usize) -> Result<Vec<Plan>, LoadError> {
     let link = match scheme.format() {
         crate::wire::Format::Nats => Scheme::Nats,
-        crate::wire::Format::Dialtone => Scheme::Quic,
+        crate::wire::Format::Dialtone | crate::wire::Format::SocketIo => Scheme::Quic,
     };
     let port = |scheme| free_port(scheme).map_err(LoadError::io("find a free port"));
     let one = |index| {

@@ -2,11 +2,11 @@
 
 use dialtone_protocol::codec::LEN_FIELD;
 
-use super::Format;
+use super::{Format, socketio};
 use crate::error::LoadError;
 
 /// Longest frame that is accepted, in bytes; beyond it the stream is not what it should be.
-const FRAME_LEN_MAX: usize = 128 << 20;
+pub(super) const FRAME_LEN_MAX: usize = 128 << 20;
 /// Longest line of the NATS protocol that is accepted, in bytes; the first one, `INFO`, is long.
 const LINE_LEN_MAX: usize = 64 << 10;
 /// The kind of a Dialtone frame that delivers a message.
@@ -98,6 +98,7 @@ impl Splitter {
         match self.format {
             Format::Dialtone => LEN_FIELD - carry.len(),
             Format::Nats => memchr::memchr(b'\n', bytes).map_or(bytes.len(), |at| at + 1),
+            Format::SocketIo => socketio::head_missing(carry),
         }
     }
 
@@ -106,6 +107,7 @@ impl Splitter {
         let delivery = match self.format {
             Format::Dialtone => frame.get(LEN_FIELD) == Some(&KIND_DELIVER),
             Format::Nats => frame.starts_with(b"MSG ") || frame.starts_with(b"HMSG "),
+            Format::SocketIo => socketio::is_delivery(frame),
         };
         if delivery {
             Kind::Delivery
@@ -125,6 +127,7 @@ impl Splitter {
                 Some(self.line_frame_len)
             }
             Format::Nats => self.nats_frame_len(bytes)?,
+            Format::SocketIo => socketio::frame_len(bytes)?,
         };
         match len {
             Some(len) if len > FRAME_LEN_MAX => {

@@ -26,7 +26,7 @@ pub(crate) fn create(format: Format, out: &mut Vec<u8>, reply: &str, stream: usi
             );
             format.publish(out, &subject, Some(reply), config.as_bytes());
         }
-        Format::Dialtone => {
+        Format::Dialtone | Format::SocketIo => {
             // `{"create": {"stream": …, "config": {}, "exist_ok": true}}`
             let mut request = b"\x81\xa6create\x83\xa6stream".to_vec();
             text(&mut request, &name);
@@ -52,7 +52,9 @@ pub(crate) fn append(
 ) -> (String, Vec<u8>) {
     match format {
         Format::Nats => (kept(stream), payload.to_vec()),
-        Format::Dialtone => (PERSIST.to_owned(), persist_append(stream, payload, synced)),
+        Format::Dialtone | Format::SocketIo => {
+            (PERSIST.to_owned(), persist_append(stream, payload, synced))
+        }
     }
 }
 
@@ -71,10 +73,11 @@ fn persist_append(stream: usize, payload: &[u8], synced: bool) -> Vec<u8> {
     out
 }
 
-/// What an answer says if it is not what was hoped for. Persist says so in headers, `JetStream` in an `error`.
+/// What an answer says if it is not what was hoped for. Persist says so in headers, `JetStream` in an `error`; over Socket.IO
+/// headers are text, and that word is in them as well.
 pub(crate) fn refusal(format: Format, frame: &[u8]) -> Option<String> {
     match format {
-        Format::Nats => memchr::memmem::find(frame, b"\"error\"")
+        Format::Nats | Format::SocketIo => memchr::memmem::find(frame, b"\"error\"")
             .map(|_| String::from_utf8_lossy(frame).into_owned()),
         Format::Dialtone => {
             let headers = deliver(frame)?.message.headers?;

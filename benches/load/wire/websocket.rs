@@ -8,13 +8,17 @@ use crate::error::LoadError;
 /// In the first byte: the message ends with this frame.
 const FIN: u8 = 0x80;
 /// In the first byte: what the frame is.
-const OPCODE: u8 = 0x0f;
+pub(super) const OPCODE: u8 = 0x0f;
 /// In the second byte: a key of four bytes follows the length.
-const MASKED: u8 = 0x80;
+pub(super) const MASKED: u8 = 0x80;
 /// In place of a length: it follows as 16 bits.
-const LEN_16: u8 = 0x7e;
+pub(super) const LEN_16: u8 = 0x7e;
 /// In place of a length: it follows as 64 bits.
-const LEN_64: u8 = 0x7f;
+pub(super) const LEN_64: u8 = 0x7f;
+/// A text message.
+pub(super) const TEXT: u8 = 1;
+/// A binary message.
+pub(super) const BINARY: u8 = 2;
 /// Longest header that a server sends, which never masks.
 const HEADER_LEN_MAX: usize = 10;
 
@@ -47,7 +51,7 @@ pub fn upgrade_response_len(bytes: &[u8]) -> Result<Option<usize>, LoadError> {
 
 /// Appends one binary message with these frames.
 pub fn wrap(out: &mut Vec<u8>, frames: &[u8]) {
-    put_header(out, 2, frames.len());
+    put_header(out, BINARY, frames.len());
     out.extend_from_slice(frames);
 }
 
@@ -61,7 +65,7 @@ pub fn pong(out: &mut Vec<u8>, payload: &[u8]) {
     clippy::cast_possible_truncation,
     reason = "each arm holds lengths that fit"
 )]
-fn put_header(out: &mut Vec<u8>, opcode: u8, len: usize) {
+pub(super) fn put_header(out: &mut Vec<u8>, opcode: u8, len: usize) {
     out.push(FIN | opcode);
     match len {
         ..0x7e => out.push(MASKED | len as u8),

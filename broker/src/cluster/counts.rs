@@ -12,7 +12,6 @@ use dashmap::DashMap;
 use dialtone_protocol::frame::Published;
 use dialtone_protocol::frame::link::{Counted, Link};
 use dialtone_protocol::{Frame, RequestId};
-use dialtone_transport::Lane;
 
 use crate::chance::RandomState;
 use crate::peer::Peer;
@@ -73,48 +72,41 @@ impl Counts {
         token
     }
 
-    /// A node has answered.
-    pub(crate) fn answered(&self, token: u64, count: u32) {
-        let Some(mut pending) = self.pending.get_mut(&token) else {
-            return;
-        };
+    /// A node has answered; returns who is to be told how many, if it was the last one.
+    pub(crate) fn answered(&self, token: u64, count: u32) -> Option<(Asker, u32)> {
+        let mut pending = self.pending.get_mut(&token)?;
         pending.count = pending.count.saturating_add(count);
         pending.links = pending.links.saturating_sub(1);
         let done = pending.links == 0;
         drop(pending);
-        if done && let Some((_, pending)) = self.pending.remove(&token) {
-            self.len.fetch_sub(1, Ordering::Relaxed);
-            pending.tell();
+        if !done {
+            return None;
         }
+        let (_, pending) = self.pending.remove(&token)?;
+        self.len.fetch_sub(1, Ordering::Relaxed);
+        Some((pending.asker, pending.count))
     }
 
-    /// A node will not answer, or not in time.
+    /// A node will not answer, or not in time. Whoever is to be told is told at once.
     pub(crate) fn missed_one(&self, token: u64) {
         self.missed.fetch_add(1, Ordering::Relaxed);
-        self.answered(token, 0);
+        if let Some((asker, count)) = self.answered(token, 0) {
+            asker.tell(count);
+        }
     }
 }
 
-impl Pending {
-    fn tell(self) {
-        match self.asker {
-            Asker::Publisher(peer, request) => {
-                let outcome = Ok(self.count);
-                let frame = Frame::Published(Published { request, outcome });
-                if peer.outbox.push_frame(&frame).claimed {
-                    peer.outbox.flush();
-                }
+impl Asker {
+    fn tell(self, count: u32) {
+        let (peer, frame) = match self {
+            Self::Publisher(peer, request) => {
+                let outcome = Ok(count);
+                (peer, Frame::Published(Published { request, outcome }))
             }
-            Asker::Node(peer, token) => {
-                let counted = Counted {
-                    token,
-                    count: self.count,
-                };
-                let frame = Frame::Link(Link::Counted(counted));
-                if peer.outbox.push_frame_on(Lane::Interactive, &frame).claimed {
-                    peer.outbox.flush();
-                }
-            }
+            Self::Node(peer, token) => (peer, Frame::Link(Link::Counted(Counted { token, count }))),
+        };
+        if peer.outbox.push_frame(&frame).claimed {
+            peer.outbox.flush();
         }
     }
 }

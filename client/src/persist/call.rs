@@ -43,6 +43,14 @@ pub(super) enum Repeat {
     Refused,
 }
 
+impl Repeat {
+    /// For making something that may exist, which can be done twice, or that must not: there a repetition would find
+    /// the work of the first attempt and call it a failure.
+    pub(super) fn of_making(exist_ok: bool) -> Self {
+        if exist_ok { Self::Safe } else { Self::Refused }
+    }
+}
+
 /// How a request is made.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Manner {

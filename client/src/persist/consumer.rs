@@ -53,12 +53,8 @@ impl Stream {
             config,
             exist_ok,
         });
-        let repeat = if exist_ok {
-            Repeat::Safe
-        } else {
-            Repeat::Refused
-        };
-        let made: Result<ConsumerInfo, _> = self.ask(&request, self.manner(repeat)).await;
+        let manner = self.manner(Repeat::of_making(exist_ok));
+        let made: Result<ConsumerInfo, _> = self.ask(&request, manner).await;
         made.map_err(|error| OpenError::of(self.name(), error))?;
         Ok(self.consumer_handle(name))
     }

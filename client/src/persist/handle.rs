@@ -117,14 +117,9 @@ impl Persist {
             config,
             exist_ok,
         });
-        // One that may exist can be made twice; the other would find its own work and call it a failure.
-        let repeat = if exist_ok {
-            Repeat::Safe
-        } else {
-            Repeat::Refused
-        };
+        let manner = self.caller.manner(Repeat::of_making(exist_ok));
         let created: Created = stream
-            .ask(&request, self.caller.manner(repeat))
+            .ask(&request, manner)
             .await
             .map_err(|error| OpenError::of(stream.name(), error))?;
         stream.learn(&created.info.config);

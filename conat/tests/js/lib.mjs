@@ -1,13 +1,17 @@
 // What the scripts have in common: a client as the predecessor's, without its comforts.
 import assert from "node:assert/strict";
+import { createInterface } from "node:readline";
 import { decode, encode } from "@msgpack/msgpack";
 import { io } from "socket.io-client";
 
 export { assert, decode, encode };
 
 const PATIENCE = 60_000;
-export const address = process.argv[2];
-const opened = [];
+export const patience = PATIENCE;
+/// Where the broker is, and which parts of a script are to be run: all where none is named.
+export const [, , address, ...wanted] = process.argv;
+/// What is closed at the end of a part.
+export const opened = [];
 
 /// A connection, with everything that it was told.
 export async function connect(options = {}) {
@@ -122,9 +126,26 @@ export function until(socket, event) {
   return new Promise((resolve) => socket.once(event, resolve));
 }
 
+/// Lines of whoever runs the script, one at a time.
+const lines = (async function* () {
+  yield* createInterface({ input: process.stdin });
+})();
+
+/// Tells whoever runs the script that something is to be done, and waits until it says that it is done; it may say
+/// something about it.
+export async function outside(what) {
+  console.log(what);
+  const { value, done } = await lines.next();
+  if (done) throw new Error(`nobody does "${what}"`);
+  return value;
+}
+
 /// Runs the parts of a script one after the other, and says which one fails.
 export async function run(parts) {
+  const unknown = wanted.filter((name) => !(name in parts));
+  if (unknown.length > 0) throw new Error(`there is no part ${unknown}`);
   for (const [name, part] of Object.entries(parts)) {
+    if (wanted.length > 0 && !wanted.includes(name)) continue;
     try {
       await part();
       console.log(`ok ${name}`);
@@ -135,4 +156,5 @@ export async function run(parts) {
     }
     opened.splice(0).forEach((socket) => socket.disconnect());
   }
+  process.stdin.destroy();
 }

@@ -1,8 +1,8 @@
 // The storage protocol, spoken by hand over the socket protocol as the predecessor's client does.
-import { readFileSync } from "node:fs";
-import { ask, assert, connect, decode, encode, message, next, publish, random, request, run, subscribe } from "./lib.mjs";
+import { randomUUID } from "node:crypto";
+import { ask, assert, connect, decode, encode, message, next, outside, publish, random, request, run, subscribe } from "./lib.mjs";
 
-const project = "5f3a2c51-7d2e-4c39-9d4b-5a0d0c3f7b11";
+const project = randomUUID();
 const base = `persist.project-${project}`;
 
 /// A socket for one stream.
@@ -200,8 +200,7 @@ await run({
   async "everything is there after a restart of the service"() {
     const stream = await open(path("restart"), { changefeed: true });
     for (let i = 0; i < 50; i += 1) await stream.call("set", { key: `k${i}` }, encode(i));
-    console.log("restart");
-    readFileSync(0); // Until the service runs again.
+    await outside("restart");
     const again = await open(path("restart"), { changefeed: true });
     assert.equal((await again.call("set", { key: "after" }, encode(1))).value.seq, 51);
     const rows = await again.getAll();

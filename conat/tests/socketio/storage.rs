@@ -7,7 +7,7 @@ use dialtone_client::Client;
 use dialtone_conat::storage;
 use dialtone_persist::node::{Keep, KeepLog};
 use dialtone_persist::{Config, Node, Store};
-use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -69,7 +69,8 @@ async fn streams_are_kept_for_existing_clients() {
         if line == "restart" {
             service.take().unwrap().end().await;
             service = Some(Service::start(site.client("ws").await, folder.path()).await);
-            drop(script.stdin.take());
+            let stdin = script.stdin.as_mut().unwrap();
+            stdin.write_all(b"done\n").await.unwrap();
         }
         heard.push_str(&line);
         heard.push('\n');

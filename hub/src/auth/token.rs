@@ -34,6 +34,11 @@ impl Token {
         plausible.then(|| Self(text.to_owned()))
     }
 
+    /// Whether a text has the form of those that are made here, so that it is no secret of somebody else's.
+    pub fn has_form(text: &str) -> bool {
+        text.len() == TOKEN_LEN && text.bytes().all(|byte| byte.is_ascii_alphanumeric())
+    }
+
     /// The secret itself.
     pub fn reveal(&self) -> &str {
         &self.0

@@ -1,11 +1,13 @@
 //! What must be known beside a subject to decide about it, and whom to ask.
 
 use futures_util::future::BoxFuture;
+use serde::{Deserialize, Serialize};
 
 use crate::id::{AccountId, ProjectId};
 
 /// A question about an account whose answer is yes or no, and can change.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Fact {
     /// The account is an administrator of the site.
     Admin(AccountId),

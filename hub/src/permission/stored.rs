@@ -100,7 +100,7 @@ pub async fn follow<F: Facts>(
 }
 
 /// Whose permissions or connections a change decides about.
-fn affected(change: &Change) -> Option<Caller> {
+pub(crate) fn affected(change: &Change) -> Option<Caller> {
     let decisive = |columns: &[&str]| {
         change.op == Op::Delete
             || change

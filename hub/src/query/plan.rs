@@ -40,7 +40,7 @@ pub enum Plan {
 }
 
 /// Reading rows.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Select {
     /// Of which table.
     pub table: &'static Table,

@@ -16,6 +16,7 @@ const TABLES: &[(&str, &[&str], Option<Table>)] = &[
     ("blobs", &["id"], None),
     ("central_log", &["id"], None),
     ("client_error_log", &["id"], None),
+    ("copy_paths", &["id"], None),
     ("email_counter", &["account_id", "time"], None),
     ("file_access_log", &["id"], None),
     ("hub_servers", &["host"], None),

@@ -37,6 +37,7 @@ const MIGRATIONS: &[Migration] = migrations! {
     2 "0002_accounts",
     3 "0003_projects",
     4 "0004_services",
+    5 "0005_control",
 };
 
 /// Holds others back in PostgreSQL: any number that no other program uses for the same. In SQLite the transaction does.

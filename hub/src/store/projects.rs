@@ -437,7 +437,7 @@ pub async fn clear_secret_token(on: &mut Transaction, id: ProjectId) -> Result<(
     Ok(())
 }
 
-fn key(id: ProjectId) -> Json {
+pub(super) fn key(id: ProjectId) -> Json {
     json!({ "project_id": id })
 }
 

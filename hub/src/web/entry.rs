@@ -29,7 +29,7 @@ use crate::auth::password;
 use crate::entry::sign_in::Request as SignIn;
 use crate::entry::sign_up::Request as SignUp;
 use crate::entry::{Entry, Origin, Refused, SignedIn};
-use crate::gate::{Gate, Offer};
+use crate::gate::{Gate, Keeper as _, Offer};
 
 /// What all these paths begin with.
 const PREFIX: &str = "/api/v2/auth/";

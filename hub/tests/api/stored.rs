@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 mod calls;
 mod control;
+mod feeds;
 mod identities;
 mod invitations;
 mod members;

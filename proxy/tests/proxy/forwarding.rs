@@ -172,3 +172,65 @@ async fn what_leads_nowhere_says_so() {
     assert_eq!(slash.status(), 308);
     assert!(slash.has(&format!("location: /{ID}/port/80/?a=1\r\n")));
 }
+
+#[tokio::test]
+async fn answers_of_every_shape_arrive() {
+    for answer in [
+        &b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"[..],
+        b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2;x=y\r\nhe\r\n3\r\nllo\r\n0\r\nX-Sum: 1\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n\r\nhello",
+        b"HTTP/1.0 200 OK\r\nServer: old\r\n\r\nhello",
+        b"HTTP/1.0 200\r\nContent-Length: 5\r\n\r\nhello",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 99\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+    ] {
+        let world = World::before(Upstream::saying(answer).await, |_| {});
+        let curl = world.curl(&[], "x").await;
+        let told = String::from_utf8_lossy(answer);
+        assert_eq!((curl.status(), curl.code), (200, 0), "{told}: {curl:?}");
+        assert!(curl.text.ends_with("\r\n\r\nhello"), "{told}: {curl:?}");
+    }
+}
+
+#[tokio::test]
+async fn answers_without_a_body_keep_their_connection() {
+    for answer in [
+        &b"HTTP/1.1 204 No Content\r\n\r\n"[..],
+        b"HTTP/1.1 304 Not Modified\r\nContent-Length: 100\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    ] {
+        let upstream = Upstream::repeating(answer).await;
+        let world = World::before(upstream, |_| {});
+        let mut raw = world.connect().await;
+        for _ in 0..3 {
+            raw.send(world.head("GET", "x", "").as_bytes()).await;
+            raw.until("\r\n\r\n").await;
+        }
+        let told = String::from_utf8_lossy(answer);
+        let connections = world.upstream.connections.load(Ordering::Relaxed);
+        assert_eq!(connections, 1, "{told}");
+    }
+}
+
+/// What a server says behind the end of its answer would be taken for the answer to somebody else's request.
+#[tokio::test]
+async fn what_comes_behind_an_answer_is_nobodys() {
+    let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhelloHTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison";
+    let world = World::before(Upstream::repeating(answer).await, |_| {});
+    let mut raw = world.connect().await;
+    for _ in 0..3 {
+        raw.send(world.head("GET", "x", "").as_bytes()).await;
+        let got = raw.until("hello").await;
+        assert!(!got.contains("poison"), "{got}");
+    }
+    assert_eq!(world.upstream.connections.load(Ordering::Relaxed), 3);
+}
+
+#[tokio::test]
+async fn an_answer_that_only_announces_itself_is_given_up() {
+    let answer = b"HTTP/1.1 103 Early Hints\r\n\r\n".repeat(20).leak();
+    let world = World::before(Upstream::repeating(answer).await, |_| {});
+    let curl = world.curl(&[], "x").await;
+    assert_eq!(curl.status(), 502, "{curl:?}");
+}

@@ -269,29 +269,51 @@ impl Upstream {
 
     /// A server that answers each connection with these bytes and closes it.
     pub(crate) async fn saying(answer: &'static [u8]) -> Self {
+        Self::speaking(answer, true).await
+    }
+
+    /// A server that answers each request with these bytes, and closes no connection.
+    pub(crate) async fn repeating(answer: &'static [u8]) -> Self {
+        Self::speaking(answer, false).await
+    }
+
+    async fn speaking(answer: &'static [u8], closes: bool) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let addr = listener.local_addr().unwrap();
+        let upstream = Self {
+            addr: listener.local_addr().unwrap(),
+            connections: Arc::default(),
+            requests: Arc::default(),
+        };
+        let (connections, requests) = (
+            Arc::clone(&upstream.connections),
+            Arc::clone(&upstream.requests),
+        );
         spawn(async move {
             loop {
                 let (mut stream, _) = listener.accept().await.unwrap();
+                connections.fetch_add(1, Ordering::Relaxed);
+                let requests = Arc::clone(&requests);
                 spawn(async move {
-                    let mut head = Vec::new();
-                    while !head.ends_with(b"\r\n\r\n") {
-                        let Ok(byte) = stream.read_u8().await else {
+                    while read_head(&mut stream).await.is_some() {
+                        requests.fetch_add(1, Ordering::Relaxed);
+                        if stream.write_all(answer).await.is_err() || closes {
                             return;
-                        };
-                        head.push(byte);
+                        }
                     }
-                    drop(stream.write_all(answer).await);
                 });
             }
         });
-        Self {
-            addr,
-            connections: Arc::default(),
-            requests: Arc::default(),
-        }
+        upstream
     }
+}
+
+/// The head of a request; `None` when there is none any more.
+async fn read_head(stream: &mut TcpStream) -> Option<Vec<u8>> {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await.ok()?);
+    }
+    Some(head)
 }
 
 type Body = UnsyncBoxBody<Bytes, Infallible>;

@@ -285,6 +285,61 @@ pub(crate) struct Reply {
     pub(crate) connect: ConnectArgs,
 }
 
+/// `dialtone call`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Each argument is JSON if it can be, and a text otherwise; `-` reads one from standard input. NAME=TEXT
+and NAME:=JSON are fields of one object, which is the first argument.
+
+Who calls is whoever the broker takes this program for: the account of an API key or of a session
+(--token), or a project (--user project-ID). Who may do everything says for whom, with --account or
+--project.
+
+Exit codes: 1 the function failed, 2 there is no such function or argument, 4 no hub answers, 5 no answer
+in time, 6 not permitted.
+
+Examples:
+  dialtone call --list
+  dialtone call --describe projects.createProject
+  dialtone call system.ping
+  dialtone call projects.createProject title=Notes start:=false
+  dialtone call projects.addCollaborator '{\"opts\":{\"project_id\":\"…\",\"account_id\":\"…\"}}'")]
+pub(crate) struct Call {
+    /// Which function
+    #[arg(required_unless_present = "list")]
+    pub(crate) name: Option<String>,
+    /// Its arguments
+    pub(crate) args: Vec<String>,
+    /// List the functions that there are
+    #[arg(long, short = 'l', conflicts_with = "name")]
+    pub(crate) list: bool,
+    /// Show what the function takes, instead of calling it
+    #[arg(long, short = 'd')]
+    pub(crate) describe: bool,
+    /// Call as this account
+    #[arg(long, value_name = "ID", conflicts_with = "project")]
+    pub(crate) account: Option<String>,
+    /// Call as this project
+    #[arg(long, value_name = "ID")]
+    pub(crate) project: Option<String>,
+    /// How long it may take
+    #[arg(long, short = 't', value_name = "TIME", default_value = "30s")]
+    pub(crate) timeout: Span,
+    /// Print JSON in one line, also errors
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Which broker.
+    #[command(flatten)]
+    pub(crate) connect: ConnectArgs,
+}
+
+impl Call {
+    /// Whether it is asked what there is to call.
+    pub(crate) fn describes(&self) -> bool {
+        self.list || self.describe
+    }
+}
+
 /// `dialtone interest`
 #[derive(Debug, Args)]
 #[command(after_help = "\

@@ -49,6 +49,31 @@ pub(crate) struct DatabaseArgs {
     pub(crate) data: Option<PathBuf>,
 }
 
+/// Which parts of a site a process runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Args)]
+pub(crate) struct ServiceArgs {
+    /// Everything: --conat-server and --next-server
+    #[arg(long, help_heading = SERVICES)]
+    pub(crate) all: bool,
+    /// A broker that the hub guards, with the API and a node of persist, joined in memory
+    #[arg(long, help_heading = SERVICES)]
+    pub(crate) conat_server: bool,
+    /// A broker that the hub guards
+    #[arg(long, help_heading = SERVICES)]
+    pub(crate) conat_router: bool,
+    /// The functions of the hub, answered on the broker
+    #[arg(long, help_heading = SERVICES)]
+    pub(crate) conat_api: bool,
+    /// A node of the persist service: durable streams
+    #[arg(long, help_heading = SERVICES)]
+    pub(crate) conat_persist: bool,
+    /// Signing up and in over HTTP
+    #[arg(long, help_heading = SERVICES)]
+    pub(crate) next_server: bool,
+}
+
+const SERVICES: &str = "What to run";
+
 /// How projects are run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Mode {
@@ -71,19 +96,39 @@ Any number of hubs may share a PostgreSQL; what only one may do is done by the o
 DIALTONE_SETTING_<NAME> (or COCALC_SETTING_<NAME>) sets a setting of the site, which administrators
 then cannot change; `dialtone admin settings ls` shows all.
 
-Over HTTP: /alive, /healthcheck, /concurrent, /concurrent-warn, /healthz, /readyz, /metrics.
+Parts that run in one process are joined in memory. Otherwise they meet at the broker that --url names,
+as `hub` with the site's own secret (`dialtone admin settings get conat_password`), unless other
+credentials are given. Without any of --all, --conat-… and --next-server the hub looks after its
+database and nothing else. The broker and the node of persist take what --config says of them.
+
+Over HTTP: /alive, /healthcheck, /concurrent, /concurrent-warn, /healthz, /readyz, /metrics; with
+--next-server also /api/v2/auth/sign-up, sign-in, sign-out and others.
 
 Signals:
   TERM, INT   stop taking work, finish what has begun, give leases back; again: stop at once
 
 Examples:
-  dialtone hub --mode single-user
-  dialtone hub --mode multi-user --database-url postgres://hub@db.example.org/site \\
-      --database-password-file /run/secrets/postgres --listen 0.0.0.0:5000")]
+  dialtone hub --mode single-user --all
+  dialtone hub --mode multi-user --all --database-url postgres://hub@db.example.org/site \\
+      --database-password-file /run/secrets/postgres --listen 0.0.0.0:5000
+  dialtone hub --mode multi-user --conat-router --broker-listen ws://0.0.0.0:4480
+  dialtone hub --mode multi-user --conat-api --next-server --url ws://broker.example.org:4480")]
 pub(crate) struct Hub {
     /// How projects are run [env: DIALTONE_MODE, COCALC_MODE]
     #[arg(long, value_name = "MODE", value_enum)]
     pub(crate) mode: Option<Mode>,
+    /// What to run.
+    #[command(flatten)]
+    pub(crate) services: ServiceArgs,
+    /// Where its broker listens, may be given several times [default: as `listen` of the configuration says, or ws://127.0.0.1:4480]
+    #[arg(long, value_name = "URL", help_heading = SERVICES)]
+    pub(crate) broker_listen: Vec<String>,
+    /// File with the configuration of its broker and its node of persist, as TOML [env: DIALTONE_CONFIG]
+    #[arg(long, value_name = "FILE", help_heading = SERVICES)]
+    pub(crate) config: Option<PathBuf>,
+    /// Where a broker of another process is, and as whom.
+    #[command(flatten)]
+    pub(crate) connect: super::ConnectArgs,
     /// Address for health, metrics and load balancers
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:5000")]
     pub(crate) listen: SocketAddr,
@@ -93,7 +138,7 @@ pub(crate) struct Hub {
     /// So many requests at the database at once make the hub count as overloaded [env: DIALTONE_DB_CONCURRENT_WARN, COCALC_HEALTH_PG_CONCURRENT_WARN] [default: 300]
     #[arg(long, value_name = "N", help_heading = "Database")]
     pub(crate) db_concurrent_warn: Option<usize>,
-    /// When ready, write the address and process number to this file, as JSON
+    /// When ready, write addresses and process number to this file, as JSON
     #[arg(long, value_name = "FILE")]
     pub(crate) ready_file: Option<PathBuf>,
     /// Which database.

@@ -26,13 +26,16 @@ pub(crate) struct Serve {
 /// `dialtone up`
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Listens on ws://127.0.0.1:4480, wss://127.0.0.1:4443 and quic://127.0.0.1:4433, and serves monitoring
-on http://127.0.0.1:4490, unless told otherwise. Only this machine is let in.
+A broker, a node of persist and a hub. Listens on ws://127.0.0.1:4480, wss://127.0.0.1:4443 and
+quic://127.0.0.1:4433, serves monitoring on http://127.0.0.1:4490 and the hub on http://127.0.0.1:5000,
+unless told otherwise. Who signs in to the hub is let in as their account. Without credentials, only
+this machine is let in, and may do everything.
 
 Examples:
   dialtone up
   dialtone up --listen ws://127.0.0.1:5000 --monitor 127.0.0.1:5001
   dialtone up --listen ws://127.0.0.1:0 --json       # any free port, printed as JSON
+  dialtone up --no-hub                               # without accounts and projects
   dialtone up --nodes 3                              # a cluster; n2 listens on ws://127.0.0.1:4580")]
 pub(crate) struct Up {
     /// Folder for what must outlive a restart [env: DIALTONE_DATA] [default: ~/.local/share/dialtone]
@@ -41,6 +44,12 @@ pub(crate) struct Up {
     /// Run a cluster of so many nodes, each a process of its own with ports 100 above those of the one before
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(2..=9))]
     pub(crate) nodes: Option<u8>,
+    /// Address of the hub, for browsers
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:5000")]
+    pub(crate) hub_listen: std::net::SocketAddr,
+    /// Run no hub: a broker and its streams, for those who need no accounts; --nodes runs none in any case
+    #[arg(long)]
+    pub(crate) no_hub: bool,
     /// The rest.
     #[command(flatten)]
     pub(crate) serve: Serve,

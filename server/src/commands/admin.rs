@@ -51,7 +51,7 @@ struct Site<'a> {
 }
 
 /// What an error of the store means on the command line.
-pub(super) fn failure(error: store::Error) -> Failure {
+pub(crate) fn failure(error: store::Error) -> Failure {
     let unusable = matches!(error, store::Error::Unusable(_));
     let unavailable = matches!(error, store::Error::Unavailable(_));
     let failure = Failure::from(anyhow::Error::from(error));

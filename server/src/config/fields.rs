@@ -143,6 +143,8 @@ settings! {
         "Without a users file: let everybody do everything, from wherever they connect.";
     system_password: Option<String>, "system_password", |_: &Broker| None, "secret",
         "Password of the system account, which may do everything, for nodes and tools that send it as the cookie `sys`. With it, sys.conat.> answers administrators. In the environment others on this machine do not see it.";
+    hub_password_file: Option<PathBuf>, "hub_password_file", |_: &Broker| None, "/etc/dialtone/hub-password",
+        "File with the site's own secret (`dialtone admin settings get conat_password`). With it, hubs connect, and decide who else may and what they may do; no users file is used then.";
     threads: u16, "threads", |_: &Broker| 0, "3",
         "Threads that carry connections. 0: one for each core.";
     drain_grace: Span, "drain_grace", |_: &Broker| Span(Duration::from_secs(10)), "7s",

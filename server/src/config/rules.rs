@@ -217,6 +217,14 @@ fn access(s: &Settings, wrong: &mut impl FnMut(&Origin, &str, String)) {
             "contradicts users; leave one of them out".to_owned(),
         );
     }
+    if s.hub_password_file.value.is_some() && (s.users.value.is_some() || s.open_to_everyone.value)
+    {
+        wrong(
+            &s.hub_password_file.origin,
+            "hub_password_file",
+            "contradicts users and open_to_everyone: hubs decide who is let in".to_owned(),
+        );
+    }
 }
 
 fn sizes(s: &Settings, wrong: &mut impl FnMut(&Origin, &str, String)) {
@@ -304,7 +312,8 @@ fn doubts(s: &Settings, warnings: &mut Vec<Problem>) {
     };
     let hosts = s.listen.value.iter().filter_map(Place::host);
     let outside = hosts.map(is_loopback).any(|loopback| !loopback);
-    if outside && s.users.value.is_none() && !s.open_to_everyone.value {
+    let guarded = s.users.value.is_some() || s.hub_password_file.value.is_some();
+    if outside && !guarded && !s.open_to_everyone.value {
         let text =
             "listens beyond this machine, but without a users file only this machine is let in";
         doubt(&s.listen.origin, "listen", text);

@@ -179,7 +179,15 @@ fn the_development_certificate_outlives_a_restart() {
 #[test]
 fn an_invitation_says_what_to_try() {
     let home = Home::new();
-    let up = home.start(&["up", "--listen", "ws://127.0.0.1:0", "--monitor", "off"]);
+    let up = home.start(&[
+        "up",
+        "--listen",
+        "ws://127.0.0.1:0",
+        "--monitor",
+        "off",
+        "--hub-listen",
+        "127.0.0.1:0",
+    ]);
     assert!(up.line().contains("is ready."));
     let lines: Vec<_> =
         std::iter::from_fn(|| Some(up.line()).filter(|line| !line.contains("Ctrl-C"))).collect();

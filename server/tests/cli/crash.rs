@@ -79,9 +79,15 @@ impl Site {
             Some(_) => self
                 .home
                 .start(&["persist", "--node", "p1", "--url", url, "--data", "data"]),
-            None => self
-                .home
-                .start(&["up", "--json", "--monitor", "off", "--listen", url]),
+            None => self.home.start(&[
+                "up",
+                "--no-hub",
+                "--json",
+                "--monitor",
+                "off",
+                "--listen",
+                url,
+            ]),
         }
     }
 

@@ -17,7 +17,8 @@ fn the_overview() {
 fn the_subcommands() {
     for name in [
         "up", "broker", "cluster", "persist", "hub", "admin", "proxy", "config", "passwd", "pub",
-        "sub", "request", "reply", "interest", "rtt", "top", "context", "stream", "kv", "object",
+        "sub", "request", "reply", "interest", "call", "rtt", "top", "context", "stream", "kv",
+        "object",
     ] {
         help(name, &[name]);
     }

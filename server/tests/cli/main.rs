@@ -7,6 +7,7 @@
 mod access;
 mod archive;
 mod cluster;
+mod conat;
 mod configuration;
 mod contexts;
 mod crash;
@@ -25,6 +26,7 @@ mod process;
 mod proxy;
 mod rolling;
 mod signals;
+mod site;
 mod streams;
 mod structures;
 mod watching;

@@ -322,6 +322,7 @@ fn up_ends_with_an_error_when_its_store_has_failed() {
     let home = Home::new();
     let args = [
         "up",
+        "--no-hub",
         "--json",
         "--listen",
         "ws://127.0.0.1:0",

@@ -90,8 +90,17 @@ impl Home {
         Broker::new(self.start(&args))
     }
 
-    /// Starts `up` on free ports of every transport, with further flags.
+    /// Starts `up` without a hub on free ports of every transport, with further flags.
     pub(crate) fn up(&self, more: &[&str]) -> Broker {
+        self.up_with(&[&["--no-hub"], more].concat())
+    }
+
+    /// Starts `up` with a hub.
+    pub(crate) fn up_with_hub(&self, more: &[&str]) -> Broker {
+        self.up_with(&[&["--hub-listen", "127.0.0.1:0"], more].concat())
+    }
+
+    fn up_with(&self, more: &[&str]) -> Broker {
         let listen = ["ws", "wss", "quic"].map(|scheme| format!("{scheme}://127.0.0.1:0"));
         let [ws, wss, quic] = listen.each_ref().map(String::as_str);
         let fixed = [

@@ -24,6 +24,17 @@ fn terminating_drains_and_ends_well() {
 }
 
 #[test]
+fn a_node_that_is_asked_to_drain_ends_well() {
+    let home = Home::new();
+    let broker = home.broker(&["--drain-grace", "100ms"]);
+    let sub = subscriber(&home, &broker, &["a"]);
+    home.run(&["request", "--url", &broker.ws(), "sys.drain", ""])
+        .ok();
+    broker.running.end().ok().says("stopped");
+    sub.until("disconnected: ");
+}
+
+#[test]
 fn up_does_not_wait_long_for_who_has_nowhere_to_go() {
     let home = Home::new();
     let broker = home.up(&[]);

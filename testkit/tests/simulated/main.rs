@@ -9,6 +9,7 @@
     reason = "whatever else is said ends the test alike"
 )]
 
+use std::ops::Range;
 use std::thread;
 use std::time::Duration;
 
@@ -53,7 +54,17 @@ fn simulate<F: Future>(few: u64, test: impl Fn(u64) -> F + Sync) {
         .ok()
         .map(|seed| seed.parse().expect("the seed is a number"));
     let first: u64 = first.unwrap_or(0);
-    let all = first..first + seeds.unwrap_or(few);
+    simulate_all(first..first + seeds.unwrap_or(few), test);
+}
+
+/// The same with one seed, whatever the environment asks for.
+#[track_caller]
+fn simulate_one<F: Future>(seed: u64, test: impl Fn(u64) -> F + Sync) {
+    simulate_all(seed..seed + 1, test);
+}
+
+#[track_caller]
+fn simulate_all<F: Future>(all: Range<u64>, test: impl Fn(u64) -> F + Sync) {
     let mut failed = Vec::new();
     for seed in all.clone() {
         if let Err(panic) = thread::scope(|scope| scope.spawn(|| run(seed, &test)).join()) {

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
 use dialtone_protocol::frame::link::{
-    Count, DESTINATION_GROUPS_MAX, DESTINATION_SETS, DESTINATION_SETS_MAX, Destination,
+    Count, Counted, DESTINATION_GROUPS_MAX, DESTINATION_SETS, DESTINATION_SETS_MAX, Destination,
     LINK_BATCH_MAX,
 };
 use dialtone_protocol::frame::{Close, Link, Pong};
@@ -90,7 +90,11 @@ impl LinkConn {
             Link::Count(count) => self.on_count(count, effects),
             Link::Counted(counted) => {
                 if self.link().answered(counted.token) {
-                    self.cluster.counts.answered(counted.token, counted.count);
+                    let Counted { token, count } = counted;
+                    // Answers come in numbers, and go on with what else the turn has for a publisher.
+                    if let Some((asker, sum)) = self.cluster.counts.answered(token, count) {
+                        effects.tell(asker, sum);
+                    }
                 }
                 Ok(())
             }

@@ -57,7 +57,7 @@ impl Builder {
                 meta: state.meta.to_meta(),
                 totals: state.totals,
                 fence: state.fence,
-                frames: state.frames,
+                frames: state.frames.into_vec(),
                 parts: state.parts,
                 due: state.due,
                 pending: None,
@@ -198,14 +198,12 @@ impl Building {
                 self.frames.len()
             ));
         };
-        let mut frames = self.frames;
-        frames.shrink_to_fit();
         let state = State {
             totals: self.totals,
             fence: self.fence,
             parts: self.parts,
             due: self.due,
-            ..State::new(streams.share(&self.meta), frames)
+            ..State::new(streams.share(&self.meta), &self.frames)
         };
         let stream = Stream {
             id,

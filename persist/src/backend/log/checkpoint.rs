@@ -316,12 +316,11 @@ fn read_stream(cursor: &mut Cursor<'_>, configs: &[Arc<Config>]) -> Option<Strea
         before = placed.position;
         frames.push(placed);
     }
-    frames.shrink_to_fit();
     let state = State {
         totals,
         fence,
         parts,
-        ..State::new(meta, frames)
+        ..State::new(meta, &frames)
     };
     Some(Stream {
         id,

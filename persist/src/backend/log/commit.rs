@@ -57,7 +57,7 @@ impl Inner {
         self.unless_closed(())?;
         self.has_space(0)?;
         let id = self.streams.new_id();
-        let mut state = State::new(self.streams.share(meta), Vec::new());
+        let mut state = State::new(self.streams.share(meta), &[]);
         state.positions = Some(Box::default());
         let stream = Stream {
             id,

@@ -1,11 +1,15 @@
 //! The streams of the log: what is kept of each in memory, little while nobody uses it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::borrow::Borrow;
+use std::cmp::Ordering;
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use dialtone_client::persist::StreamName;
 use dialtone_client::persist::wire::Config;
 use parking_lot::{Mutex, RwLock};
+use smallvec::SmallVec;
 
 use super::position::Position;
 use super::positions::Positions;
@@ -23,10 +27,65 @@ pub(crate) struct Streams {
 
 #[derive(Debug, Default)]
 struct Table {
-    names: BTreeMap<StreamName, Arc<Stream>>,
-    ids: HashMap<StreamId, Arc<Stream>, ahash::RandomState>,
+    names: BTreeSet<ByName>,
+    ids: HashSet<ById, ahash::RandomState>,
     /// The next number that a stream gets.
     next: u64,
+}
+
+/// A stream that is found by its name, which it has itself: a node may have many streams, and tables of pointers alone
+/// are half as large.
+#[derive(Debug)]
+struct ByName(Arc<Stream>);
+
+impl Borrow<str> for ByName {
+    fn borrow(&self) -> &str {
+        self.0.name.as_str()
+    }
+}
+
+impl PartialEq for ByName {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.name == other.0.name
+    }
+}
+
+impl Eq for ByName {}
+
+impl PartialOrd for ByName {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for ByName {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.0.name.cmp(&other.0.name)
+    }
+}
+
+/// A stream that is found by its number.
+#[derive(Debug)]
+struct ById(Arc<Stream>);
+
+impl Borrow<StreamId> for ById {
+    fn borrow(&self) -> &StreamId {
+        &self.0.id
+    }
+}
+
+impl PartialEq for ById {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.id == other.0.id
+    }
+}
+
+impl Eq for ById {}
+
+impl Hash for ById {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.id.hash(state);
+    }
 }
 
 /// One stream.
@@ -37,6 +96,10 @@ pub(crate) struct Stream {
     pub(crate) state: Mutex<State>,
 }
 
+/// Frames that take no memory of their own: most streams of a node that has many were made, written to once or a few
+/// times, and then left, so that they consist of a snapshot and what followed.
+const FRAMES_INLINE: usize = 2;
+
 /// What changes of a stream.
 #[derive(Debug, Clone)]
 pub(crate) struct State {
@@ -44,7 +107,7 @@ pub(crate) struct State {
     pub(crate) totals: Totals,
     pub(crate) fence: u64,
     /// The parts of the latest snapshot, then what was written of the stream since.
-    pub(crate) frames: Vec<Placed>,
+    pub(crate) frames: SmallVec<[Placed; FRAMES_INLINE]>,
     /// How many of the frames are the snapshot.
     pub(crate) parts: u32,
     /// Counts up when frames are taken away or records move, so that who has read the stream
@@ -81,12 +144,12 @@ impl SharedMeta {
 
 impl State {
     /// A stream of which nothing was written but this frame.
-    pub(crate) fn new(meta: SharedMeta, frames: Vec<Placed>) -> Self {
+    pub(crate) fn new(meta: SharedMeta, frames: &[Placed]) -> Self {
         Self {
             meta,
             totals: Totals::default(),
             fence: 0,
-            frames,
+            frames: SmallVec::from_slice(frames),
             parts: 0,
             generation: 0,
             due: None,
@@ -117,7 +180,7 @@ impl State {
             .copied()
             .filter(|placed| placed.position >= cut && !parts.contains(placed))
             .collect();
-        self.frames = [parts, &tail].concat();
+        self.frames = SmallVec::from_slice(&[parts, &tail].concat());
         self.parts = u32::try_from(parts.len()).expect("a snapshot has few parts");
         self.generation += 1;
         old
@@ -147,16 +210,21 @@ impl Streams {
     }
 
     pub(crate) fn by_name(&self, name: &StreamName) -> Option<Arc<Stream>> {
-        self.table.read().names.get(name).map(Arc::clone)
+        let table = self.table.read();
+        let found = table.names.get(name.as_str());
+        found.map(|stream| Arc::clone(&stream.0))
     }
 
     pub(crate) fn by_id(&self, id: StreamId) -> Option<Arc<Stream>> {
-        self.table.read().ids.get(&id).map(Arc::clone)
+        let table = self.table.read();
+        table.ids.get(&id).map(|stream| Arc::clone(&stream.0))
     }
 
     /// All streams by number.
     pub(crate) fn all(&self) -> Vec<Arc<Stream>> {
-        let mut all: Vec<_> = self.table.read().ids.values().map(Arc::clone).collect();
+        let table = self.table.read();
+        let mut all: Vec<_> = table.ids.iter().map(|id| Arc::clone(&id.0)).collect();
+        drop(table);
         all.sort_unstable_by_key(|stream| stream.id);
         all
     }
@@ -183,12 +251,12 @@ impl Streams {
     /// Adds a stream, unless there is one of its name.
     pub(crate) fn add(&self, stream: Stream) -> Result<Arc<Stream>, Box<Stream>> {
         let mut table = self.table.write();
-        if table.names.contains_key(&stream.name) {
+        if table.names.contains(stream.name.as_str()) {
             return Err(Box::new(stream));
         }
         let stream = Arc::new(stream);
-        table.names.insert(stream.name.clone(), Arc::clone(&stream));
-        table.ids.insert(stream.id, Arc::clone(&stream));
+        table.names.insert(ByName(Arc::clone(&stream)));
+        table.ids.insert(ById(Arc::clone(&stream)));
         table.next = table.next.max(stream.id.0 + 1);
         Ok(stream)
     }
@@ -198,10 +266,10 @@ impl Streams {
         table.ids.remove(&stream.id);
         if table
             .names
-            .get(&stream.name)
-            .is_some_and(|other| other.id == stream.id)
+            .get(stream.name.as_str())
+            .is_some_and(|other| other.0.id == stream.id)
         {
-            table.names.remove(&stream.name);
+            table.names.remove(stream.name.as_str());
         }
     }
 
@@ -215,11 +283,12 @@ impl Streams {
         let streams = table
             .names
             .range::<str, _>((from, std::ops::Bound::Unbounded));
-        let streams = streams.take_while(|(name, _)| name.as_str().starts_with(prefix));
-        let entry = |(name, stream): (&StreamName, &Arc<Stream>)| {
+        let streams = streams.map(|ByName(stream)| stream);
+        let streams = streams.take_while(|stream| stream.name.as_str().starts_with(prefix));
+        let entry = |stream: &Arc<Stream>| {
             let state = stream.state.lock();
             Entry {
-                name: name.clone(),
+                name: stream.name.clone(),
                 meta: state.meta.to_meta(),
                 totals: state.totals,
             }
@@ -235,7 +304,8 @@ impl Streams {
             .names
             .range::<str, _>((from, std::ops::Bound::Unbounded));
         let mut sum = Sum::default();
-        for (_, stream) in streams.take_while(|(name, _)| name.as_str().starts_with(prefix)) {
+        let streams = streams.map(|ByName(stream)| stream);
+        for stream in streams.take_while(|stream| stream.name.as_str().starts_with(prefix)) {
             let state = stream.state.lock();
             sum.streams += 1;
             sum.messages += state.totals.messages;

@@ -1,0 +1,29 @@
+//! A hub in this process: beside a broker and joined to it in memory, or by itself and joined to a broker over the
+//! network.
+//!
+//! ```text
+//!   services   which parts this process runs, from the flags                       pure
+//!   plan       everything that a hub needs, from flags and environment
+//!   embedded   the hub in a thread of its own: open the database, serve, join, drain, end
+//!   door       the broker's provider: asks the hub who is let in and what they may do
+//!   alone      a process with hub, persist or both, and no broker
+//!   remote     a broker by itself, whose hubs are elsewhere
+//! ```
+
+mod services;
+pub(crate) use services::Services;
+
+mod plan;
+pub(crate) use plan::{Plan, mode_name};
+
+mod embedded;
+pub(crate) use embedded::{Embedded, Facts, HUB_USER, Join};
+
+mod door;
+pub(crate) use door::Door;
+
+mod remote;
+pub(crate) use remote::RemoteHub;
+
+mod alone;
+pub(crate) use alone::run as run_alone;

@@ -1,0 +1,385 @@
+//! The hub in a thread of its own.
+//!
+//! It starts in three steps, since the broker needs the hub to let anybody in, and the hub needs the broker to be asked:
+//! the hub opens its database ([`Embedded::start`]), the broker is made with the hub as its [`Door`], and then the hub
+//! joins it ([`Embedded::join`]). It ends the other way round: what it answers on the broker ends first
+//! ([`Embedded::drain`]), then the broker, then the hub ([`Embedded::stop`]).
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use dialtone_broker::auth::Authenticate;
+use dialtone_client::{Client, Options};
+use dialtone_hub::api::Bounds;
+use dialtone_hub::auth::cookie::Names;
+use dialtone_hub::auth::password::{self, Hasher};
+use dialtone_hub::auth::token;
+use dialtone_hub::entry::Entry;
+use dialtone_hub::entry::first_admin::Invitation;
+use dialtone_hub::functions::{self, Parts};
+use dialtone_hub::gate::Gate;
+use dialtone_hub::health::Health;
+use dialtone_hub::identity::HUB_PASSWORD;
+use dialtone_hub::letters::Letters;
+use dialtone_hub::query::{FeedBounds, Feeds};
+use dialtone_hub::store::Store;
+use dialtone_hub::web::{EntryPages, FIRST_ADMIN_PREFIX, FirstAdminPages};
+use dialtone_hub::{Hub, joined, settings};
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+
+use super::{Door, Plan};
+use crate::exit::{Exit, Failure};
+use crate::lifecycle::{Asked, Signals};
+use crate::shards;
+
+/// Letters and digits of the site's own secret, when it is made up: 256 bits and more.
+const PASSWORD_LEN: usize = 43;
+
+/// The name with which a hub signs in by the site's own secret.
+pub(crate) const HUB_USER: &str = "hub";
+
+/// How long to wait until it is tried again to connect, where the broker refuses the hub.
+const REFUSED_RETRY: Duration = Duration::from_secs(5);
+
+/// What is known of a hub that is ready to join.
+#[derive(Debug)]
+pub(crate) struct Facts {
+    /// Where it answers over HTTP.
+    pub(crate) http: String,
+    /// Where its data is.
+    pub(crate) database: String,
+    /// Where a browser makes the first administrator, if there is none.
+    pub(crate) first_admin: Option<String>,
+    /// The site's own secret, with which its parts find each other.
+    pub(crate) password: String,
+    /// Where the brokers of the site are, as its settings say.
+    pub(crate) broker: String,
+}
+
+/// Where a hub joins a broker.
+#[derive(Debug, Clone)]
+pub(crate) struct Join {
+    /// How the broker is dialled.
+    pub(crate) dial: Options,
+    /// Whether it is dialled with the site's own secret, which may change.
+    pub(crate) by_password: bool,
+}
+
+/// A running hub.
+#[derive(Debug)]
+pub(crate) struct Embedded {
+    facts: Facts,
+    gate: Gate,
+    health: Arc<Health>,
+    names: Names,
+    runtime: Handle,
+    join: Option<oneshot::Sender<Join>>,
+    tokens: Tokens,
+    thread: JoinHandle<anyhow::Result<()>>,
+}
+
+/// How far it is.
+#[derive(Debug, Clone, Default)]
+struct Tokens {
+    /// Cancelled when it is to leave the broker.
+    drain: CancellationToken,
+    /// Cancelled when it has.
+    drained: CancellationToken,
+    /// Cancelled when everything is to end.
+    stop: CancellationToken,
+    /// Cancelled when everything has ended.
+    ended: CancellationToken,
+}
+
+/// What is answered on the broker.
+struct Serving {
+    functions: Parts,
+    feeds: Feeds<Store>,
+}
+
+/// What the thread says when it is ready.
+struct Ready {
+    facts: Facts,
+    gate: Gate,
+    health: Arc<Health>,
+    names: Names,
+}
+
+impl Embedded {
+    /// Starts it, and waits until its database answers, however long that takes, or a signal comes.
+    pub(crate) async fn start(plan: Plan, signals: &mut Signals) -> Result<Self, Failure> {
+        let tokens = Tokens::default();
+        let (ready, mut is_ready) = oneshot::channel();
+        let (join, joins) = oneshot::channel();
+        let runtime = shards::current_thread().context("cannot start the runtime of the hub")?;
+        let handle = runtime.handle().clone();
+        let own = tokens.clone();
+        let thread = std::thread::Builder::new()
+            .name("hub".to_owned())
+            .spawn(move || {
+                let _ended = own.ended.clone().drop_guard();
+                let outcome = runtime.block_on(run(plan, ready, joins, &own));
+                runtime.shutdown_background();
+                outcome
+            });
+        let thread = thread.context("cannot start a thread for the hub")?;
+        let said = tokio::select! {
+            said = &mut is_ready => said,
+            () = asked_to_stop(signals) => {
+                tokens.stop.cancel();
+                drop(is_ready.await);
+                return Err(Failure::silent(Exit::Interrupted));
+            }
+        };
+        let said = said.context("the hub ended before it was ready")??;
+        Ok(Self {
+            facts: said.facts,
+            gate: said.gate,
+            health: said.health,
+            names: said.names,
+            runtime: handle,
+            join: Some(join),
+            tokens,
+            thread,
+        })
+    }
+
+    /// What is known of it.
+    pub(crate) fn facts(&self) -> &Facts {
+        &self.facts
+    }
+
+    /// What decides who is let in by a broker of this process; `others` decide about those who offer nothing that is
+    /// the hub's.
+    pub(crate) fn door(&self, others: Option<Arc<dyn Authenticate>>) -> Door {
+        let gate = Arc::new(self.gate.clone());
+        Door::new(gate, self.runtime.clone(), self.names.clone(), others)
+    }
+
+    /// From here on the broker is told whose rights have changed.
+    pub(crate) fn guard(&self, door: Door, broker: dialtone_broker::Handle) {
+        let following = door.follow(broker, self.tokens.stop.clone());
+        drop(self.runtime.spawn(following));
+    }
+
+    /// From here on it answers on this broker.
+    pub(crate) fn join(&mut self, place: Join) {
+        if let Some(join) = self.join.take() {
+            // It may have ended, which is told where that is waited for.
+            drop(join.send(place));
+        }
+    }
+
+    /// Is there when the hub has ended, for whatever reason.
+    pub(crate) fn ended(&self) -> CancellationToken {
+        self.tokens.ended.clone()
+    }
+
+    /// Leaves the broker: what was asked by now is answered.
+    pub(crate) async fn drain(&self) {
+        self.health.drain();
+        self.tokens.drain.cancel();
+        tokio::select! {
+            () = self.tokens.drained.cancelled() => {}
+            () = self.tokens.ended.cancelled() => {}
+        }
+    }
+
+    /// Stops in good order, and waits for it.
+    pub(crate) async fn stop(self) -> anyhow::Result<()> {
+        self.tokens.drain.cancel();
+        self.tokens.stop.cancel();
+        let joined = tokio::task::spawn_blocking(move || self.thread.join()).await?;
+        joined.map_err(|_panic| anyhow::anyhow!("the hub panicked"))?
+    }
+}
+
+async fn asked_to_stop(signals: &mut Signals) {
+    while signals.next().await == Asked::Reload {}
+}
+
+async fn run(
+    plan: Plan,
+    ready: oneshot::Sender<Result<Ready, Failure>>,
+    joins: oneshot::Receiver<Join>,
+    tokens: &Tokens,
+) -> anyhow::Result<()> {
+    let serves = plan.services.api;
+    let (hub, said, parts) = match prepare(plan, &tokens.stop).await {
+        Ok(Some(prepared)) => prepared,
+        // Nobody waits any more when the start was given up.
+        Ok(None) => return Ok(()),
+        Err(failure) => {
+            drop(ready.send(Err(failure)));
+            return Ok(());
+        }
+    };
+    let (health, gate) = (Arc::clone(&said.health), said.gate.clone());
+    let feeds = parts.feeds.clone();
+    if serves {
+        joined::expect(&health);
+    }
+    drop(ready.send(Ok(said)));
+    let on_broker = async {
+        if let Ok(join) = joins.await
+            && serves
+        {
+            answer(join, parts, gate, &health, &tokens.drain).await;
+        }
+        tokens.drained.cancel();
+    };
+    let on_broker = async {
+        tokio::select! {
+            () = on_broker => {}
+            // Nobody has said where to join by then.
+            () = tokens.stop.cancelled() => tokens.drained.cancel(),
+        }
+    };
+    tokio::join!(
+        hub.run(tokens.stop.clone()),
+        on_broker,
+        feeds.run(&tokens.stop)
+    );
+    Ok(())
+}
+
+type Prepared = (Hub, Ready, Serving);
+
+/// `None` if it was stopped before the database answered.
+async fn prepare(plan: Plan, stop: &CancellationToken) -> Result<Option<Prepared>, Failure> {
+    let failed = crate::commands::store_failure;
+    let opened = Store::open_when_ready(plan.database, stop).await;
+    let Some(store) = opened.map_err(failed)? else {
+        return Ok(None);
+    };
+    settings::set_from_environment(&store, plan.settings)
+        .await
+        .map_err(failed)?;
+    let made_up = token::random_text(PASSWORD_LEN);
+    let password = settings::get_or_set(&store, HUB_PASSWORD, &made_up).await;
+    let password = password.map_err(anyhow::Error::from)?;
+    let database = store.location().to_string();
+    let hub = Hub::bind(store.clone(), plan.config, Vec::new()).await;
+    let mut hub = hub.map_err(|error| not_bound(error, plan.address_hint))?;
+    let handle = hub.handle();
+    let gate = Gate::open(store.clone(), handle.settings.clone(), plan.names.clone()).await;
+    let gate = gate.map_err(failed)?;
+    let parts = Parts {
+        store: store.clone(),
+        authority: Arc::clone(gate.authority()),
+        settings: handle.settings.clone(),
+        hasher: Hasher::new(password::Config::default()).context("cannot hash passwords")?,
+    };
+    let http = format!("http://{}", hub.local_addr());
+    let broker = handle.settings.get().get("conat_server").to_owned();
+    let mut first_admin = None;
+    if plan.services.web {
+        let entry = Entry {
+            store: store.clone(),
+            settings: handle.settings.clone(),
+            hasher: parts.hasher.clone(),
+            letters: Letters::none(),
+            site: site(handle.settings.get().get("dns"), &http),
+        };
+        let pages = EntryPages::new(entry, gate.clone(), plan.names.clone());
+        hub = hub.with_pages(Arc::new(pages.clone()));
+        if plan.invites_admin
+            && let Some((invitation, secret)) =
+                Invitation::if_needed(&store).await.map_err(failed)?
+        {
+            first_admin = Some(format!("{http}{FIRST_ADMIN_PREFIX}{secret}"));
+            let page = FirstAdminPages::new(pages, Arc::new(invitation));
+            hub = hub.with_pages(Arc::new(page));
+        }
+    }
+    let facts = Facts {
+        http,
+        database,
+        first_admin,
+        password,
+        broker,
+    };
+    let ready = Ready {
+        facts,
+        gate,
+        health: handle.health,
+        names: plan.names,
+    };
+    let feeds = Feeds::open_on(store, Arc::clone(&parts.authority), FeedBounds::default()).await;
+    let serving = Serving {
+        functions: parts,
+        feeds: feeds.map_err(failed)?,
+    };
+    Ok(Some((hub, ready, serving)))
+}
+
+fn not_bound(error: dialtone_hub::hub::Error, hint: &str) -> Failure {
+    let about_address = matches!(error, dialtone_hub::hub::Error::Listen { .. });
+    let failure = Failure::from(anyhow::Error::from(error));
+    if about_address {
+        failure.hint(hint)
+    } else {
+        failure
+    }
+}
+
+/// Where people find the site.
+fn site(dns: &str, http: &str) -> String {
+    if dns.is_empty() {
+        http.to_owned()
+    } else {
+        format!("https://{dns}")
+    }
+}
+
+/// Answers on the broker until `drain`. A connection that the broker refuses later is made anew, since the site's secret
+/// may have changed.
+async fn answer(
+    join: Join,
+    parts: Serving,
+    gate: Gate,
+    health: &Health,
+    drain: &CancellationToken,
+) {
+    let store = parts.functions.store.clone();
+    let services = joined::Services {
+        feeds: parts.feeds.clone(),
+        api: Arc::new(functions::api(parts.functions, Bounds::default())),
+        gate,
+    };
+    while let Some(client) = drain.run_until_cancelled(connect(&join, &store)).await {
+        let ending = drain.child_token();
+        let closed = async {
+            client.closed().await;
+            ending.cancel();
+        };
+        tokio::join!(
+            joined::serve(&client, &services, health, &ending),
+            drain.run_until_cancelled(closed)
+        );
+        client.close().await;
+    }
+}
+
+/// Connects, however long that takes: a broker may come later, and learn of a new secret later.
+async fn connect(join: &Join, store: &Store) -> Client {
+    let mut dial = join.dial.clone();
+    dial.retry_on_initial_connect = true;
+    loop {
+        match dial.clone().connect().await {
+            Ok(client) => return client,
+            Err(error) => tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "the hub cannot connect to the broker, and tries again"
+            ),
+        }
+        tokio::time::sleep(REFUSED_RETRY).await;
+        if let (true, Ok(settings)) = (join.by_password, settings::read(store).await) {
+            dial = dial.password(HUB_USER, settings.get(HUB_PASSWORD));
+        }
+    }
+}

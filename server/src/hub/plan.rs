@@ -1,0 +1,186 @@
+//! Everything that a hub needs, from flags and environment, before anything is opened.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use dialtone_hub::auth::cookie::Names;
+use dialtone_hub::store::{self, Location};
+
+use super::Services;
+use crate::args::{Hub as Args, Mode};
+use crate::config::Strings;
+use crate::database;
+use crate::exit::Failure;
+
+/// How variables begin that set a setting of the site.
+const SETTING_PREFIXES: [&str; 2] = ["COCALC_SETTING_", "DIALTONE_SETTING_"];
+
+/// Where `dialtone up` keeps the database, within the data folder.
+const DATABASE_FILE: &str = "hub.db";
+
+/// A hub that is to run.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    /// How projects are run.
+    pub(crate) mode: Mode,
+    /// Which parts.
+    pub(crate) services: Services,
+    /// Addresses and bounds of the hub itself.
+    pub(crate) config: dialtone_hub::Config,
+    /// Where its database is.
+    pub(crate) database: store::Config,
+    /// Settings of the site that the environment has.
+    pub(crate) settings: Vec<(String, String)>,
+    /// What cookies are called.
+    pub(crate) names: Names,
+    /// Whether whoever started it is shown how to become the first administrator.
+    pub(crate) invites_admin: bool,
+    /// What to do if its address cannot be had.
+    pub(crate) address_hint: &'static str,
+}
+
+impl Plan {
+    /// What `dialtone hub` was told.
+    pub(crate) fn of(args: &Args, strings: &dyn Strings) -> Result<Self, Failure> {
+        let mut config = dialtone_hub::Config::new(hostname(), args.listen);
+        let port = number(strings, &["DIALTONE_AGENT_PORT", "COCALC_AGENT_PORT"])?;
+        let port = args.agent_port.or(port).unwrap_or(0);
+        config.agent = (port != 0).then(|| SocketAddr::new(args.listen.ip(), port));
+        let warn = number(
+            strings,
+            &[
+                "DIALTONE_DB_CONCURRENT_WARN",
+                "COCALC_HEALTH_PG_CONCURRENT_WARN",
+            ],
+        )?;
+        if let Some(warn) = args.db_concurrent_warn.or(warn) {
+            config.health.requests_warn = warn;
+        }
+        Ok(Self {
+            mode: mode(args.mode, strings)?,
+            services: Services::of(args.services),
+            config,
+            database: database::config(&args.database, strings)?,
+            settings: setting_variables(strings),
+            names: names(strings)?,
+            invites_admin: false,
+            address_hint: "choose another address with --listen ADDRESS (port 0: any free port)",
+        })
+    }
+
+    /// Everything in one process, with its data in this folder.
+    pub(crate) fn up(
+        data: &std::path::Path,
+        listen: SocketAddr,
+        strings: &dyn Strings,
+    ) -> Result<Self, Failure> {
+        database::private_folder(data)?;
+        let path: PathBuf = data.join(DATABASE_FILE);
+        Ok(Self {
+            mode: Mode::SingleUser,
+            services: Services::all(),
+            config: dialtone_hub::Config::new(hostname(), listen),
+            database: store::Config::new(Location::Sqlite { path }),
+            settings: setting_variables(strings),
+            names: names(strings)?,
+            invites_admin: true,
+            address_hint: "choose another address for the hub with --hub-listen ADDRESS (port 0: any free port), or none with --no-hub",
+        })
+    }
+}
+
+fn hostname() -> String {
+    let machine = rustix::system::uname();
+    machine.nodename().to_string_lossy().into_owned()
+}
+
+fn names(strings: &dyn Strings) -> Result<Names, Failure> {
+    let names = Names::new("/");
+    match strings.get("COCALC_REMEMBER_ME_COOKIE_NAME") {
+        Some(name) => names.with_remember_me(&name).map_err(Failure::usage),
+        None => Ok(names),
+    }
+}
+
+fn mode(given: Option<Mode>, strings: &dyn Strings) -> Result<Mode, Failure> {
+    if let Some(mode) = given {
+        return Ok(mode);
+    }
+    let named = strings
+        .get("DIALTONE_MODE")
+        .or_else(|| strings.get("COCALC_MODE"));
+    let Some(named) = named else {
+        return Err(
+            Failure::usage("--mode says how projects are run, and is missing")
+                .hint("`dialtone hub --mode single-user` runs them as processes of this user"),
+        );
+    };
+    clap::ValueEnum::from_str(&named, false).map_err(|_unknown| {
+        Failure::usage(format_args!(
+            "the mode is single-user, multi-user, kucalc or kubernetes, not {named:?}"
+        ))
+    })
+}
+
+/// As it is written in flags.
+pub(crate) fn mode_name(mode: Mode) -> String {
+    let value = clap::ValueEnum::to_possible_value(&mode);
+    value.map_or_else(String::new, |value| value.get_name().to_owned())
+}
+
+/// A number from the first of these variables that is there.
+fn number<T: std::str::FromStr>(
+    strings: &dyn Strings,
+    names: &[&str],
+) -> Result<Option<T>, Failure> {
+    let found = names
+        .iter()
+        .find_map(|name| strings.get(name).map(|text| (name, text)));
+    let Some((name, text)) = found else {
+        return Ok(None);
+    };
+    let wrong =
+        |_error: T::Err| Failure::usage(format_args!("{name} must be a number, not {text:?}"));
+    text.parse().map(Some).map_err(wrong)
+}
+
+/// The later prefix goes first.
+fn setting_variables(strings: &dyn Strings) -> Vec<(String, String)> {
+    let mut found = std::collections::BTreeMap::new();
+    for prefix in SETTING_PREFIXES {
+        for variable in strings.names() {
+            let Some(name) = variable.strip_prefix(prefix) else {
+                continue;
+            };
+            if let Some(value) = strings.get(&variable) {
+                found.insert(name.to_lowercase(), value);
+            }
+        }
+    }
+    found.into_iter().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    #[test]
+    fn settings_come_from_variables_with_either_prefix() {
+        let strings: BTreeMap<String, String> = [
+            ("COCALC_SETTING_SITE_NAME", "theirs"),
+            ("DIALTONE_SETTING_SITE_NAME", "ours"),
+            ("COCALC_SETTING_DNS", "example.org"),
+            ("COCALC_SETTINGS", "x"),
+            ("HOME", "/"),
+        ]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .into();
+        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        assert_eq!(
+            setting_variables(&strings),
+            [pair("dns", "example.org"), pair("site_name", "ours")]
+        );
+    }
+}

@@ -1,0 +1,331 @@
+//! A whole site in a few processes: a hub that guards a broker, people who sign up, what they may do and until when.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+
+use dialtone_testkit::Postgres;
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use crate::process::{Done, Home, Running};
+
+const PASSWORD: &str = "analytical-engine-7";
+
+/// What a web server answers.
+struct Answer {
+    code: u16,
+    head: String,
+    body: String,
+}
+
+impl Answer {
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.body))
+    }
+
+    /// The value of the session's cookie.
+    fn session(&self) -> String {
+        let line = self
+            .head
+            .lines()
+            .find_map(|line| line.strip_prefix("set-cookie: remember_me="))
+            .unwrap_or_else(|| panic!("no cookie: {}", self.head));
+        line.split(';').next().unwrap().to_owned()
+    }
+}
+
+/// Sends a request to `http://ADDR/PATH`, with a cookie if there is one.
+fn send(method: &str, url: &str, session: &str, body: &str) -> Answer {
+    let (addr, path) = url
+        .strip_prefix("http://")
+        .unwrap()
+        .split_once('/')
+        .unwrap();
+    let mut stream = TcpStream::connect(addr).unwrap();
+    let len = body.len();
+    write!(
+        stream,
+        "{method} /{path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: application/json\r\n\
+         content-length: {len}\r\ncookie: remember_me={session}\r\n\r\n{body}"
+    )
+    .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    Answer {
+        code: head.split(' ').nth(1).unwrap().parse().unwrap(),
+        head: head.to_owned(),
+        body: body.to_owned(),
+    }
+}
+
+fn post(url: &str, session: &str, body: &Value) -> Answer {
+    send("POST", url, session, &body.to_string())
+}
+
+/// Where a site is.
+struct Site {
+    http: String,
+    ws: String,
+}
+
+/// Somebody who is signed in.
+struct Person {
+    id: String,
+    session: String,
+}
+
+impl Site {
+    fn of(ready: &Value) -> Self {
+        let urls = ready["urls"].as_array().unwrap();
+        let ws = urls
+            .iter()
+            .filter_map(Value::as_str)
+            .find(|url| url.starts_with("ws://"));
+        Self {
+            http: ready["http"].as_str().unwrap().to_owned(),
+            ws: ws.unwrap().to_owned(),
+        }
+    }
+
+    fn auth(&self, name: &str, session: &str, body: &Value) -> Answer {
+        let url = format!("{}/api/v2/auth/{name}", self.http);
+        post(&url, session, body)
+    }
+
+    fn sign_up(&self, name: &str) -> Person {
+        let person = json!({"email": format!("{name}@example.org"), "password": PASSWORD,
+            "firstName": name, "lastName": "Test"});
+        let answer = self.auth("sign-up", "", &person);
+        assert_eq!(answer.code, 200, "{}", answer.body);
+        Person {
+            id: answer.json()["account_id"].as_str().unwrap().to_owned(),
+            session: answer.session(),
+        }
+    }
+
+    /// Calls a function as somebody with this token.
+    fn call(&self, home: &Home, token: &str, args: &[&str]) -> Done {
+        let fixed = ["call", "--json", "--url", &self.ws, "--token", token];
+        home.run(&[&fixed, args].concat())
+    }
+}
+
+fn subject(id: &str) -> String {
+    format!("hub.account.{id}.api")
+}
+
+#[test]
+fn up_is_a_site_with_an_administrator_and_people() {
+    let home = Home::new();
+    let up = home.up_with_hub(&[]);
+    let site = Site::of(&up.ready);
+    let link = up.ready["first_admin"].as_str().unwrap();
+    assert_eq!(send("GET", link, "", "").code, 200);
+    let admin = json!({"email": "root@example.org", "password": "short", "firstName": "Ro", "lastName": "Ot"});
+    let weak = post(link, "", &admin);
+    assert_eq!(weak.code, 400, "{}", weak.body);
+    let admin = json!({"email": "root@example.org", "password": PASSWORD, "firstName": "Ro", "lastName": "Ot"});
+    let made = post(link, "", &admin);
+    assert_eq!(made.code, 200, "{}", made.body);
+    let root = made.json()["account_id"].as_str().unwrap().to_owned();
+    let again = post(link, "", &admin);
+    assert_eq!(again.code, 404, "the link is good once");
+
+    let ada = site.sign_up("ada");
+    let own = |session: &str, args: &[&str]| site.call(&home, session, args);
+    assert_eq!(
+        own(&ada.session, &["system.test"]).ok().json()["account_id"],
+        ada.id
+    );
+    // Nobody asks in the name of another, nor does what is for administrators.
+    own(&ada.session, &["system.test", "--account", &root]).exits(6);
+    let search = ["system.userSearch", "query=ada@example.org", "admin:=true"];
+    own(&ada.session, &search)
+        .exits(6)
+        .says("permission-denied");
+    let found = own(&made.session(), &search).ok();
+    assert_eq!(found.json()[0]["account_id"], ada.id);
+    let key = own(&ada.session, &["system.manageApiKeys", "action=create"])
+        .ok()
+        .json();
+    let key = key[0]["secret"].as_str().unwrap();
+    let project = own(key, &["projects.createProject", "title=Notes"])
+        .ok()
+        .json();
+    let state = [("project_id=".to_owned() + project.as_str().unwrap())];
+    own(key, &["db.touch", &state[0]]).ok();
+    own(&made.session(), &["db.touch", &state[0]]).exits(6);
+    own(key, &["projects.nothing"]).exits(2).says("--list");
+    let listed = home.run(&["call", "--url", &site.ws, "--list"]).ok().text();
+    assert!(listed.contains("projects.createProject"), "{listed}");
+    let shown = home
+        .run(&["call", "--url", &site.ws, "--describe", "system.ping"])
+        .ok();
+    assert_eq!(shown.json()["name"], "system.ping");
+    home.run(&["call", "--url", &site.ws, "system.ping"])
+        .exits(2)
+        .says("--account");
+    // On this machine everybody may still publish without a word about themselves.
+    home.run(&["pub", "--url", &site.ws, "greet.world", "hello"])
+        .ok();
+
+    up.running.signal(Signal::TERM);
+    up.running.end().ok();
+    let up = home.up_with_hub(&[]);
+    assert!(up.ready["first_admin"].is_null(), "there is one by now");
+}
+
+#[test]
+fn who_signs_out_is_out_at_once() {
+    let home = Home::new();
+    let up = home.up_with_hub(&[]);
+    let site = Site::of(&up.ready);
+    let ada = site.sign_up("ada");
+    let wrong = site.auth(
+        "sign-in",
+        "",
+        &json!({"email": "ada@example.org", "password": "analytical-engine-8"}),
+    );
+    assert_eq!(wrong.code, 401);
+    let listening = home.start(&[
+        "sub",
+        "--url",
+        &site.ws,
+        "--token",
+        &ada.session,
+        &format!("account.{}.>", ada.id),
+    ]);
+    listening.until("ubscribed");
+    assert_eq!(site.auth("sign-out", &ada.session, &json!({})).code, 200);
+    listening.end().exits(6);
+    site.call(&home, &ada.session, &["system.test"]).exits(6);
+    let back = site.auth(
+        "sign-in",
+        "",
+        &json!({"email": "ADA@example.org", "password": PASSWORD}),
+    );
+    assert_eq!(back.json()["account_id"], ada.id);
+    site.call(&home, &back.session(), &["system.test"]).ok();
+}
+
+/// The ready file of a hub.
+fn ready(home: &Home, name: &str) -> Value {
+    serde_json::from_slice(&std::fs::read(home.path().join(name)).unwrap()).unwrap()
+}
+
+fn hub(home: &Home, name: &str, args: &[&str]) -> Running {
+    let fixed = [
+        "hub",
+        "--mode",
+        "multi-user",
+        "--listen",
+        "127.0.0.1:0",
+        "--ready-file",
+        name,
+    ];
+    let running = home.start(&[&fixed, args].concat());
+    running.until("the hub is ready at");
+    running
+}
+
+/// A broker in one process, functions and streams in others: they find each other by the secret in the database, and
+/// what ends in one ends in all.
+#[test]
+fn the_parts_of_a_site_meet_over_the_network() {
+    let home = Home::new();
+    let database = Postgres::shared().database();
+    let at = ["--database-url", database.as_str()];
+    let router = hub(
+        &home,
+        "router.json",
+        &[
+            &at[..],
+            &[
+                "--conat-router",
+                "--broker-listen",
+                "ws://127.0.0.1:0",
+                "--next-server",
+            ],
+        ]
+        .concat(),
+    );
+    let site = Site::of(&ready(&home, "router.json"));
+    let join = ["--url", site.ws.as_str()];
+    let one = hub(
+        &home,
+        "one.json",
+        &[&at[..], &join[..], &["--conat-api"]].concat(),
+    );
+    let two = hub(
+        &home,
+        "two.json",
+        &[
+            &at[..],
+            &join[..],
+            &["--conat-api", "--conat-persist", "--data", "data"],
+        ]
+        .concat(),
+    );
+    let ada = site.sign_up("ada");
+    let waiting = [
+        "interest",
+        "--url",
+        &site.ws,
+        "--token",
+        &ada.session,
+        "--wait",
+        "30s",
+    ];
+    home.run(&[&waiting[..], &[&subject(&ada.id)]].concat())
+        .ok();
+    let answer = || site.call(&home, &ada.session, &["system.test"]).ok().json();
+    assert_eq!(answer()["account_id"], ada.id);
+    // One goes, and the other one answers.
+    one.signal(Signal::TERM);
+    one.end().ok();
+    assert_eq!(answer()["account_id"], ada.id);
+    let stream = [
+        "stream",
+        "add",
+        "notes",
+        "--url",
+        &site.ws,
+        "--token",
+        &ada.session,
+        "--scope",
+        &format!("account-{}", ada.id),
+    ];
+    home.run(&stream).ok();
+    // Without credentials nobody is let in, nor with those of somebody else.
+    home.run(&["pub", "--url", &site.ws, "a", "b"]).exits(6);
+    home.run(&[
+        "pub",
+        "--url",
+        &site.ws,
+        "--user",
+        "hub",
+        "--password",
+        "guess",
+        "a",
+        "b",
+    ])
+    .exits(6);
+    // A ban by an administrator's command ends what is connected to a broker in another process.
+    let listening = home.start(&[
+        "sub",
+        "--url",
+        &site.ws,
+        "--token",
+        &ada.session,
+        &format!("account.{}.>", ada.id),
+    ]);
+    listening.until("ubscribed");
+    home.run(&[&["admin"], &at[..], &["users", "ban", &ada.id]].concat())
+        .ok();
+    listening.end().exits(6);
+    two.signal(Signal::TERM);
+    two.end().ok();
+    router.signal(Signal::TERM);
+    router.end().ok();
+}
