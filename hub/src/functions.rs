@@ -71,7 +71,7 @@ pub fn api(parts: Parts, bounds: Bounds) -> Api<Store> {
 pub fn api_with(parts: Parts, extras: Extras, bounds: Bounds) -> Api<Store> {
     let authority = Arc::clone(&parts.authority);
     let handlers = of_rows(&parts, &extras);
-    let handlers = of_projects(&parts, extras, handlers);
+    let handlers = of_projects(parts, extras, handlers);
     Api::new(authority, handlers, bounds)
 }
 
@@ -113,17 +113,19 @@ fn of_rows(parts: &Parts, extras: &Extras) -> Handlers {
 }
 
 /// Those about projects, and those that need what only some hubs have.
-fn of_projects(parts: &Parts, extras: Extras, handlers: Handlers) -> Handlers {
-    let store = &parts.store;
+fn of_projects(parts: Parts, extras: Extras, handlers: Handlers) -> Handlers {
+    let Parts {
+        store, settings, ..
+    } = parts;
     let histories = extras.persist.map(Histories::new);
-    let mut handlers = install_files(store, histories.clone(), handlers);
+    let mut handlers = install_files(&store, histories.clone(), handlers);
     if let Some(histories) = histories {
         handlers = histories.install(handlers);
     }
-    let mut projects = Projects::new(store.clone(), Arc::new(parts.settings.clone()));
+    let mut projects = Projects::new(store.clone(), Arc::new(settings));
     if let Some(control) = extras.control {
         projects = projects.control(Arc::clone(&control));
-        handlers = Running::new(store.clone(), control).install(handlers);
+        handlers = Running::new(store, control).install(handlers);
     }
     if let Some(jupyter) = extras.jupyter {
         handlers = jupyter.install(handlers);

@@ -1,6 +1,6 @@
 //! Language models: which there are, asking one, and the service on the broker through which clients do.
 //!
-//! Every provider is asked in the same way, that of OpenAI's chat completions, which they all understand. Which of them
+//! Every provider is asked in the same way, that of `OpenAI`'s chat completions, which they all understand. Which of them
 //! a site uses is in its settings: a switch and a key for each.
 
 use serde_json::Value as Json;

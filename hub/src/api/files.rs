@@ -38,6 +38,7 @@ struct Blobs {
 }
 
 #[derive(Deserialize)]
+#[expect(clippy::struct_field_names, reason = "clients name them")]
 struct Times {
     project_id: ProjectId,
     path: String,

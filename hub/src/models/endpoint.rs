@@ -16,7 +16,7 @@ const ANSWER_MAX: usize = 1 << 20;
 const ERROR_MAX: usize = 4 << 10;
 
 /// Longest time between two pieces of an answer.
-const PIECE_WITHIN: Duration = Duration::from_secs(60);
+const PIECE_WITHIN: Duration = Duration::from_mins(1);
 
 /// Longest time until a provider is connected.
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);

@@ -453,9 +453,16 @@ async fn follow_up(on: &mut Transaction, change: &Change) -> Result<(), Error> {
     if change.table.real != outbox::Table::MessageRecipients.name() {
         return Ok(());
     }
-    let owner = change.key.iter().find_map(|(column, value)| match value {
-        Value::Uuid(id) if *column == "account_id" => Some(*id),
-        _ => None,
+    let owner = change
+        .key
+        .iter()
+        .find(|(column, _)| *column == "account_id");
+    let owner = owner.and_then(|(_, value)| {
+        if let Value::Uuid(id) = value {
+            Some(*id)
+        } else {
+            None
+        }
     });
     match owner {
         Some(owner) => messages::count_unread(on, &[owner]).await,

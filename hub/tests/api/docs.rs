@@ -14,7 +14,7 @@ For authors of front ends and programs. How a function is called, what an answer
 in [hub-api.md](hub-api.md). This page is made from what `system.describe` answers and from the rules of the tables \
 (`hub/tests/api/docs.rs`), so that it says what the hub does.
 
-Under *who* stands what is checked before a function runs. What a function decides by its rows, as who looks after an \
+Under *who* stands what is checked before a function runs; what is said there of a field holds where the field is given. What a function decides by its rows, as who looks after an \
 organization, stands in its description. Times are milliseconds since 1970.
 
 ";
@@ -88,7 +88,8 @@ fn put_function(out: &mut String, described: &Json) {
     }
     let seconds = described["timeout_max"].as_u64().unwrap() / 1_000;
     writeln!(out, "Who: {}. At most {seconds} s.\n", who.join("; ")).unwrap();
-    for (number, param) in described["params"].as_array().unwrap().iter().enumerate() {
+    let params = described["params"].as_array().unwrap();
+    for (number, param) in params.iter().enumerate() {
         let must = if param["required"] == true {
             " (required)"
         } else {
@@ -103,7 +104,9 @@ fn put_function(out: &mut String, described: &Json) {
         .unwrap();
         put_fields(out, &param["schema"], 2);
     }
-    out.push('\n');
+    if !params.is_empty() {
+        out.push('\n');
+    }
 }
 
 fn rows(rows: &[Rows]) -> String {
@@ -156,7 +159,7 @@ fn put_table(out: &mut String, table: &Table) {
         let fields = names(table, |field| field.read);
         writeln!(
             out,
-            "- read by {}: {}; {} rows unless more are asked for",
+            "- read by {}: {}; rows unless more are asked for: {}",
             who(get.who),
             rows(get.rows),
             get.limit

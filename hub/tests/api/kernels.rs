@@ -41,36 +41,44 @@ app.start()
 const TOKEN: &str = "swordfish-of-the-gateway";
 
 struct Server {
-    _child: Child,
-    url: String,
+    child: Child,
+    /// Where it listens; nowhere if what it needs is not installed.
+    url: Option<String>,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let ended = self.child.kill().and_then(|()| self.child.wait());
+        assert!(ended.is_ok(), "{ended:?}");
+    }
 }
 
 /// Starts one; without what it needs the test says so and does nothing.
-fn server() -> Option<Server> {
+fn server() -> Server {
     let python = std::env::var("JUPYTER_PYTHON").unwrap_or_else(|_| "python3".to_owned());
-    let mut child = Command::new(python)
+    let child = Command::new(python)
         .args(["-c", SERVER, TOKEN])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
         .expect("this test needs python3");
-    let output = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut server = Server { child, url: None };
+    let output = BufReader::new(server.child.stdout.take().unwrap()).lines();
     let said = output
         .map_while(Result::ok)
         .find(|line| line.starts_with("port ") || line == "missing")
         .expect("the kernel gateway does not start");
-    let Some(port) = said.strip_prefix("port ") else {
+    server.url = said
+        .strip_prefix("port ")
+        .map(|port| format!("http://127.0.0.1:{port}"));
+    if server.url.is_none() {
         #[expect(clippy::print_stderr, reason = "whoever runs the tests is to know")]
         {
             eprintln!("SKIPPED: pip install 'jupyter-kernel-gateway==3.0.1' ipykernel");
         }
-        return None;
-    };
-    Some(Server {
-        url: format!("http://127.0.0.1:{port}"),
-        _child: child,
-    })
+    }
+    server
 }
 
 /// The functions on a site whose gateway is this one.
@@ -106,10 +114,11 @@ async fn running(url: &str) -> usize {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn code_runs_after_other_code_and_leaves_nothing_behind() {
-    let Some(server) = server() else {
+    let server = server();
+    let Some(url) = &server.url else {
         return;
     };
-    let (site, jupyter, api) = site(&server.url).await;
+    let (site, jupyter, api) = site(url).await;
     let ada = site.account("ada", &[]).await;
     let kernels = call(&api, ada, "jupyter.kernels", json!({})).await.unwrap();
     let python = kernels
@@ -147,17 +156,18 @@ async fn code_runs_after_other_code_and_leaves_nothing_behind() {
     let none = call(&api, ada, "jupyter.execute", none).await.unwrap_err();
     assert_eq!(none.code, Code::NotFound);
     jupyter.end().await;
-    assert_eq!(running(&server.url).await, 0);
+    assert_eq!(running(url).await, 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_takes_too_long_or_says_too_much_is_ended() {
-    let Some(server) = server() else {
+    let server = server();
+    let Some(url) = &server.url else {
         return;
     };
-    let gateway = Gateway::new(&server.url, Some(TOKEN.to_owned())).unwrap();
+    let gateway = Gateway::new(url, Some(TOKEN.to_owned())).unwrap();
     let limits = Limits {
-        total: Duration::from_secs(60),
+        total: Duration::from_mins(1),
         cell: Duration::from_secs(3),
         output: 10_000,
     };
@@ -179,8 +189,8 @@ async fn what_takes_too_long_or_says_too_much_is_ended() {
         .run("python3", &cells, limits, std::future::ready(()))
         .await;
     assert!(dropped.is_err());
-    assert_eq!(running(&server.url).await, 0);
-    let stranger = Gateway::new(&server.url, Some("wrong".to_owned())).unwrap();
+    assert_eq!(running(url).await, 0);
+    let stranger = Gateway::new(url, Some("wrong".to_owned())).unwrap();
     let refused = stranger.kernels().await.unwrap_err();
     assert!(
         matches!(

@@ -87,6 +87,10 @@ async fn ask(client: &Client, account: AccountId, question: &Json) -> Vec<Json> 
     all
 }
 
+#[expect(
+    clippy::too_many_lines,
+    reason = "one provider and its answers in their order"
+)]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_model_answers_in_pieces_and_is_noted() {
     let usage = json!({"choices": [], "usage": {"prompt_tokens": 5, "total_tokens": 7}});

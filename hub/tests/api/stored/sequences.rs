@@ -205,7 +205,7 @@ impl World {
             }
             let is_key = table.key.contains(&field.column) || field.name == "project_id";
             let value = match field.kind {
-                _ if !writes && !(is_key && random.random_bool(0.5)) => Json::Null,
+                _ if !(writes || is_key && random.random_bool(0.5)) => Json::Null,
                 Kind::Uuid => self.id(random),
                 Kind::Text(_) => self.text(random),
                 Kind::Int => self.number(random).into(),
@@ -222,6 +222,9 @@ impl World {
             (true, false) => json!({"set": true}),
             (false, _) => json!({"limit": 100}),
         };
+        if random.random_bool(0.05) {
+            options["account_id"] = self.id(random);
+        }
         let row = if writes {
             Json::Object(row)
         } else {
