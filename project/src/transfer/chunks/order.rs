@@ -83,12 +83,11 @@ impl Order {
         let Some((bytes, _)) = &self.done else {
             return Wait::Long;
         };
-        match bytes {
-            Some(bytes) if self.written >= *bytes => Wait::Over,
-            Some(_) => Wait::Short,
-            None if self.early.is_empty() && (1..FULL_LEN).contains(&self.last_len) => Wait::Over,
-            None => Wait::Short,
-        }
+        let is_whole = match bytes {
+            Some(bytes) => self.written >= *bytes,
+            None => self.early.is_empty() && (1..FULL_LEN).contains(&self.last_len),
+        };
+        if is_whole { Wait::Over } else { Wait::Short }
     }
 
     /// What the sender said at the end, if all came before it.
