@@ -162,7 +162,7 @@ fn secret(args: &Args, strings: &dyn Strings, home: &Path) -> Result<Option<Stri
     Ok(Some(secret.to_owned()))
 }
 
-/// The address of a web server as that of its WebSockets; others as they are.
+/// The address of a web server for a `WebSocket`; others as they are.
 fn websocket(server: &str) -> String {
     let rest = |scheme: &str| server.strip_prefix(scheme);
     rest("http://")

@@ -180,8 +180,8 @@ mod tests {
         assert!(order.push(bytes(1, 1)).is_err());
         order.pop().unwrap();
         assert!(order.push(bytes(1, 1)).is_err());
-        let late = (3..40).map(|seq| order.push(bytes(seq, 1)));
-        let error = late.filter_map(Result::err).next().unwrap();
+        let mut late = (3..40).map(|seq| order.push(bytes(seq, 1)));
+        let error = late.find_map(Result::err).unwrap();
         assert!(error.text.contains("lost data: chunk 2"), "{error}");
     }
 }
