@@ -21,7 +21,7 @@ mod json;
 pub mod listener;
 pub mod packet;
 pub mod partial;
-mod patterns;
+pub mod patterns;
 pub mod registry;
 pub mod service;
 pub mod session;

@@ -10,7 +10,7 @@ use crate::json::put_text;
 
 /// Patterns with those who subscribe to them.
 #[derive(Debug, Default)]
-pub(crate) struct Patterns {
+pub struct Patterns {
     table: Mutex<Table>,
 }
 

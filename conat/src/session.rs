@@ -59,7 +59,7 @@ pub struct Setup {
     /// The connection as others see it.
     pub member: Arc<Member>,
     /// The patterns of all connections.
-    pub(crate) patterns: Arc<Patterns>,
+    pub patterns: Arc<Patterns>,
     /// Where the numbers of messages begin, so that names differ between connections.
     pub seed: u64,
 }

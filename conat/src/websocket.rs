@@ -22,7 +22,7 @@ pub(crate) enum Piece<'a> {
     Close,
 }
 
-/// A client broke the rules of WebSockets.
+/// How a client broke the rules of its WebSocket.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub(crate) enum WebSocketError {
     #[error(transparent)]

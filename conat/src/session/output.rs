@@ -274,18 +274,13 @@ mod tests {
     fn heads_have_the_shortest_form_for_every_length() {
         for len in [1, 20, 30, 40, 60_000, 70_000] {
             let subject = "s".repeat(len);
-            let id = "i".repeat(10);
             let delivery = Delivery {
                 subject: &subject,
-                id: &id,
                 ..delivery()
             };
             let mut text = Vec::new();
             delivery.put(&mut text);
-            check(
-                &delivery,
-                &String::from_utf8(text).unwrap().replace(&id, &id),
-            );
+            check(&delivery, std::str::from_utf8(&text).unwrap());
         }
     }
 

@@ -50,7 +50,7 @@ struct Packets {
     hasher: RandomState,
     /// Numbers of packets by the hash of what they say.
     index: HashTable<(u64, u64)>,
-    packets: VecDeque<Packet>,
+    kept: VecDeque<Packet>,
     /// The number of the first one.
     first: u64,
     len: usize,
@@ -67,6 +67,9 @@ struct Packet {
     encoded: Vec<u8>,
     payload: Option<Bytes>,
 }
+
+/// A frame that delivers nothing.
+struct NoDelivery;
 
 impl Packet {
     fn len(&self) -> usize {
@@ -88,7 +91,7 @@ impl Packets {
             names: Names::new(rand::random()),
             hasher: RandomState::new(),
             index: HashTable::new(),
-            packets: VecDeque::new(),
+            kept: VecDeque::new(),
             first: 0,
             len: 0,
             spare: Vec::new(),
@@ -103,10 +106,10 @@ impl Packets {
         body: &[u8],
     ) {
         let hash = self.hash(pattern, view);
-        let (packets, first) = (&self.packets, self.first);
+        let (kept, first) = (&self.kept, self.first);
         let packet_at = |number: u64| {
             let place = usize::try_from(number.checked_sub(first)?).ok()?;
-            packets.get(place)
+            kept.get(place)
         };
         let found = self.index.find(hash, |&(of, number)| {
             let packet = packet_at(number).filter(|_| of == hash);
@@ -116,7 +119,7 @@ impl Packets {
             return output.encoded(&packet.encoded, packet.payload.clone());
         }
         let mut encoded = Vec::with_capacity(view.section.len().min(APART_LEN_MIN) + 160);
-        let Some(payload) = self.encode(&mut encoded, pattern, body) else {
+        let Ok(payload) = self.encode(&mut encoded, pattern, body) else {
             return;
         };
         output.encoded(&encoded, payload.clone());
@@ -133,7 +136,7 @@ impl Packets {
     fn single(&mut self, output: &mut Output, pattern: &Pattern, body: &[u8]) {
         let mut spare = std::mem::take(&mut self.spare);
         spare.clear();
-        if let Some(payload) = self.encode(&mut spare, pattern, body) {
+        if let Ok(payload) = self.encode(&mut spare, pattern, body) {
             output.encoded(&spare, payload);
         }
         if spare.capacity() <= SPARE_LEN_MAX {
@@ -142,14 +145,14 @@ impl Packets {
     }
 
     /// Writes both WebSocket messages, the second one without its payload if that is to be shared, which is returned
-    /// then; `None` for what is no delivery.
+    /// then.
     fn encode(
         &mut self,
         out: &mut Vec<u8>,
         pattern: &Pattern,
         body: &[u8],
-    ) -> Option<Option<Bytes>> {
-        let message = message_of(body)?;
+    ) -> Result<Option<Bytes>, NoDelivery> {
+        let message = message_of(body).ok_or(NoDelivery)?;
         let delivery = Delivery {
             pattern: pattern.event(),
             subject: message.subject,
@@ -163,10 +166,10 @@ impl Packets {
         delivery.put_message(out);
         put_head(out, Opcode::Binary, message.payload.len());
         if message.payload.len() >= APART_LEN_MIN {
-            return Some(Some(Bytes::copy_from_slice(message.payload)));
+            return Ok(Some(Bytes::copy_from_slice(message.payload)));
         }
         out.extend_from_slice(message.payload);
-        Some(None)
+        Ok(None)
     }
 
     fn hash(&self, pattern: &Pattern, view: &DeliverView<'_>) -> u64 {
@@ -181,13 +184,13 @@ impl Packets {
         if packet.len() > LEN_MAX {
             return;
         }
-        let number = self.first + self.packets.len() as u64;
+        let number = self.first + self.kept.len() as u64;
         self.len += packet.len();
         self.index
             .insert_unique(packet.hash, (packet.hash, number), |&(hash, _)| hash);
-        self.packets.push_back(packet);
+        self.kept.push_back(packet);
         while self.len > LEN_MAX {
-            let Some(oldest) = self.packets.pop_front() else {
+            let Some(oldest) = self.kept.pop_front() else {
                 return;
             };
             let first = self.first;
@@ -269,12 +272,12 @@ mod tests {
             told(&mut packets, &pattern, &number(more));
         }
         assert!(packets.len <= LEN_MAX);
-        assert_eq!(packets.index.len(), packets.packets.len());
+        assert_eq!(packets.index.len(), packets.kept.len());
         assert_ne!(told(&mut packets, &pattern, &number(0)), first);
         let last = told(&mut packets, &pattern, &number(9_999));
         assert_eq!(told(&mut packets, &pattern, &number(9_999)), last);
-        let kept = packets.packets.len();
+        let kept = packets.kept.len();
         told(&mut packets, &pattern, &frame(1, &vec![0; LEN_MAX + 1]));
-        assert_eq!(packets.packets.len(), kept);
+        assert_eq!(packets.kept.len(), kept);
     }
 }

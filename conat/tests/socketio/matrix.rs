@@ -101,9 +101,9 @@ enum Party {
     },
     Script {
         // It is ended with the party.
-        _node: Child,
+        _node: Box<Child>,
         stdin: ChildStdin,
-        stdout: Lines<BufReader<ChildStdout>>,
+        stdout: Box<Lines<BufReader<ChildStdout>>>,
     },
 }
 
@@ -125,9 +125,9 @@ impl Party {
         let mut stdout = BufReader::new(node.stdout.take().unwrap()).lines();
         assert_eq!(stdout.next_line().await.unwrap().unwrap(), "ready");
         Self::Script {
-            _node: node,
+            _node: Box::new(node),
             stdin,
-            stdout,
+            stdout: Box::new(stdout),
         }
     }
 

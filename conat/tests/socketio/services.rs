@@ -37,18 +37,21 @@ async fn echo(mut socket: Socket) {
                     return;
                 }
             }
-            Inbound::Request(request) => match socket::decode::<Value>(&request).unwrap() {
-                Value::String(word) if word == "close" => {
-                    socket::respond(&request, Data::of("closing")).await;
-                    return socket.writer().close();
-                }
-                Value::String(word) if word == "count" => {
-                    for number in 0..3 {
-                        socket::respond(&request, Data::of(&number)).await;
+            Inbound::Request(request) => {
+                let asked: Value = socket::decode(&request).unwrap();
+                match asked.as_str() {
+                    Some("close") => {
+                        socket::respond(&request, Data::of("closing")).await;
+                        return socket.writer().close();
                     }
+                    Some("count") => {
+                        for number in 0..3 {
+                            socket::respond(&request, Data::of(&number)).await;
+                        }
+                    }
+                    Some(_) | None => socket::respond(&request, Data::of(&asked)).await,
                 }
-                other => socket::respond(&request, Data::of(&other)).await,
-            },
+            }
         }
     }
 }
