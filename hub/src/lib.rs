@@ -20,6 +20,7 @@ pub mod api;
 pub mod auth;
 pub mod background;
 pub mod caller;
+pub mod clock;
 pub mod email;
 pub mod entry;
 pub mod feed;
