@@ -383,16 +383,15 @@ async fn a_site_may_not_let_people_sign_up(site: Site) {
 async fn the_first_administrator_is_made_once(site: Site) {
     let door = Door::open(&site).await;
     let (invitation, secret) = Invitation::if_needed(&door.store).await.unwrap().unwrap();
-    let wanted = |token, password| first_admin::Request {
-        token,
-        email_address: ADDRESS,
-        password,
-        first_name: "Ada",
-        last_name: "Lovelace",
-        origin: Origin::default(),
-    };
     let attempt = async |token: &str, password: &str| {
-        let wanted = wanted(token, password);
+        let wanted = first_admin::Request {
+            token,
+            email_address: ADDRESS,
+            password,
+            first_name: "Ada",
+            last_name: "Lovelace",
+            origin: Origin::default(),
+        };
         door.entry.become_first_admin(&invitation, &wanted).await
     };
     let guessed = attempt("guessed", PASSWORD).await.unwrap_err();
