@@ -275,6 +275,7 @@ async fn feeds_are_answers_to_a_request() {
     let last: Json = answers.next().await.unwrap().json().unwrap();
     assert_eq!(last["code"], "unavailable", "{last}");
     assert_eq!(hub.feeds.count(), 0);
-    drop((client, own));
+    client.close().await;
+    own.close().await;
     broker.stop().await;
 }
