@@ -228,7 +228,9 @@ async fn run(
     }
     drop(ready.send(Ok(said)));
     let on_broker = async {
-        if let Ok(join) = joins.await
+        // Nobody says where to join, where there is nothing to be answered.
+        let joins = tokens.drain.run_until_cancelled(joins).await;
+        if let Some(Ok(join)) = joins
             && serves
         {
             answer(join, &serving, &health, &tokens.drain).await;
