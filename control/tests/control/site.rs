@@ -273,7 +273,9 @@ pub(crate) async fn open(location: &Location) -> Store {
         poll: Duration::from_millis(200),
         ..StoreConfig::new(location.clone())
     };
-    Store::open(config).await.unwrap()
+    // One file that several processes write is sometimes locked for long; a hub waits for its database.
+    let opened = Store::open_when_ready(config, &CancellationToken::new()).await;
+    opened.unwrap().unwrap()
 }
 
 /// A hub that asks and runs nothing.

@@ -16,9 +16,8 @@ fn the_overview() {
 #[test]
 fn the_subcommands() {
     for name in [
-        "up", "broker", "cluster", "persist", "hub", "admin", "worker", "proxy", "config",
-        "passwd", "pub", "sub", "request", "reply", "interest", "rtt", "top", "context", "stream",
-        "kv", "object",
+        "up", "broker", "cluster", "persist", "hub", "admin", "proxy", "config", "passwd", "pub",
+        "sub", "request", "reply", "interest", "rtt", "top", "context", "stream", "kv", "object",
     ] {
         help(name, &[name]);
     }
