@@ -288,7 +288,11 @@ async fn prepare(plan: Plan, stop: &CancellationToken) -> Result<Option<Prepared
         site: site.clone(),
         ..Extras::default()
     };
-    let api = Arc::new(functions::api_with(parts.clone(), extras, Bounds::default()));
+    let api = Arc::new(functions::api_with(
+        parts.clone(),
+        extras,
+        Bounds::default(),
+    ));
     let mut first_admin = None;
     if plan.services.web {
         let entry = Entry {
@@ -355,12 +359,7 @@ fn site(dns: &str, http: &str) -> String {
 
 /// Answers on the broker until `drain`. A connection that the broker refuses later is made anew, since the site's secret
 /// may have changed.
-async fn answer(
-    join: Join,
-    serving: &Serving,
-    health: &Health,
-    drain: &CancellationToken,
-) {
+async fn answer(join: Join, serving: &Serving, health: &Health, drain: &CancellationToken) {
     let Serving { store, services } = serving;
     while let Some(client) = drain.run_until_cancelled(connect(&join, store)).await {
         let ending = drain.child_token();
