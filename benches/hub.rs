@@ -72,8 +72,8 @@ async fn ping(client: &Client, subject: &str, at_once: usize) -> anyhow::Result<
 fn pings(c: &mut Criterion) {
     let runtime = runtime();
     let node = Node::start(&runtime).expect("a broker can be started");
-    let hub = runtime.block_on(Hub::open()).expect("a file can be made");
-    let api = Arc::new(functions::api(hub.parts.clone(), Bounds::default()));
+    let Hub { parts, _folder } = runtime.block_on(Hub::open()).expect("a file can be made");
+    let api = Arc::new(functions::api(parts, Bounds::default()));
     let subject = Caller::Account(AccountId::random()).request_subject();
     let subject = subject.expect("accounts ask");
     let own = runtime.block_on(node.client(Carrier::Memory));

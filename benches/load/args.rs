@@ -63,7 +63,7 @@ fn seconds(text: &str) -> Result<f64, String> {
 /// Arguments of `dialtone bench run`.
 #[derive(Debug, Clone, Args)]
 pub struct RunArgs {
-    /// ws://, wss:// or quic:// for a broker, nats:// or nats+tls:// for a NATS server; several,
+    /// ws://, wss:// or quic:// for a broker, socketio+http:// as existing clients, nats:// or nats+tls:// for a NATS server; several,
     /// separated by commas, for the nodes of a cluster.
     #[arg(
         long,

@@ -2,33 +2,28 @@
 
 use std::cell::RefCell;
 use std::future::{Future as _, poll_fn};
+use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use dialtone_protocol::codec;
-use dialtone_transport::{Connection, Info, Lane, Reader, Writer, memory};
-use futures_util::{Sink as _, Stream as _};
-use tokio::io::{AsyncRead, AsyncWrite};
+use dialtone_transport::{Connection, Info, Lane, Reader, SLICES_MAX, Writer, memory};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
-use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
-use tokio_tungstenite::tungstenite::{Error as WsError, Message};
 
 use crate::broker::Broker;
-use crate::config::Config;
 use crate::registry::{Member, Seat};
-use crate::session::{Broken, Out, Session};
+use crate::session::{Broken, Session};
+use crate::websocket::{Deframer, Piece, WebSocketError};
 
-/// What is read from a client at once, in bytes: some small messages; a connection that is idle holds no more.
-const READ_LEN: usize = 8 << 10;
-/// What is gathered before it is written, in bytes.
-const WRITE_LEN: usize = 32 << 10;
+/// What is read from a client at once, in bytes.
+const READ_LEN: usize = 64 << 10;
 /// What is read from the broker at once, in bytes.
 const FRAMES_LEN: usize = 64 << 10;
-/// Messages of a client that are taken in one turn, so that its neighbours have theirs.
-const MESSAGES_PER_TURN: usize = 64;
+/// Reads of a client in one turn, so that its neighbours have theirs.
+const READS_PER_TURN: usize = 4;
 /// Rounds of a turn.
 const ROUNDS: usize = 8;
 /// The longest frame that the broker may send, in bytes; far more than its limits allow.
@@ -42,6 +37,8 @@ const SCRATCH_LEN_MAX: usize = 256 << 10;
 thread_local! {
     /// What the connections of a thread read frames into, one at a time.
     static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    /// What they read from their clients into; all of it is initialised.
+    static FROM_CLIENTS: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Takes the whole frames of a buffer; returns how many bytes they have.
@@ -67,29 +64,25 @@ fn now() -> Instant {
 /// What a connection is made of.
 pub(crate) struct Parts<S> {
     pub(crate) stream: S,
+    /// Longest WebSocket message that is read, in bytes.
+    pub(crate) payload_max: usize,
     pub(crate) info: Info,
     pub(crate) session: Session,
     pub(crate) seat: Seat,
     pub(crate) broker: Arc<dyn Broker>,
 }
 
-/// How a WebSocket is read and written.
-pub(crate) fn websocket_config(config: &Config) -> WebSocketConfig {
-    WebSocketConfig::default()
-        .read_buffer_size(READ_LEN)
-        .write_buffer_size(WRITE_LEN)
-        .max_message_size(Some(config.max_payload))
-        .max_frame_size(Some(config.max_payload))
-}
-
 /// Serves a client until it or the broker leaves.
-pub(crate) async fn serve<S>(parts: Parts<WebSocketStream<S>>)
+pub(crate) async fn serve<S>(parts: Parts<S>)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let deadline = parts.session.next_deadline();
     let mut task = Task {
+        deframer: Deframer::new(parts.payload_max),
         socket: parts.stream,
+        inbound: Vec::new(),
+        inbound_waits: false,
         unflushed: false,
         blocked: false,
         info: Some(parts.info),
@@ -105,11 +98,13 @@ where
         End::Over => {}
         End::Left => tracing::debug!(id = task.member.id(), "the client left"),
         End::Broken(broken) => tracing::debug!(id = task.member.id(), %broken, "closed"),
+        End::WebSocket(error) => tracing::debug!(id = task.member.id(), %error, "closed"),
         End::Failed(error) => tracing::debug!(id = task.member.id(), %error, "closed"),
     }
     // The broker hears at once that nobody is there any more.
     task.peer = None;
     drop(parts.seat);
+    task.session.output().close(ended.close_code());
     let goodbye = poll_fn(|cx| task.poll_goodbye(cx));
     // Whoever does not read the last words does without.
     drop(tokio::time::timeout(GOODBYE_MAX, goodbye).await);
@@ -122,7 +117,19 @@ enum End {
     /// The client went away.
     Left,
     Broken(Broken),
-    Failed(WsError),
+    WebSocket(WebSocketError),
+    Failed(io::Error),
+}
+
+impl End {
+    /// What the WebSocket ends with (RFC 6455 §7.4.1).
+    fn close_code(&self) -> u16 {
+        match self {
+            Self::Over | Self::Left | Self::Failed(_) => 1000,
+            Self::Broken(_) => 1008,
+            Self::WebSocket(error) => error.close_code(),
+        }
+    }
 }
 
 impl From<Broken> for End {
@@ -132,8 +139,13 @@ impl From<Broken> for End {
 }
 
 struct Task<S> {
-    socket: WebSocketStream<S>,
-    /// Something waits in the socket's buffer.
+    socket: S,
+    deframer: Deframer,
+    /// What was read from the client and not taken.
+    inbound: Vec<u8>,
+    /// All that waits there is the beginning of something, of which more must be read.
+    inbound_waits: bool,
+    /// Something was written that is not flushed.
     unflushed: bool,
     /// The client takes nothing at the moment.
     blocked: bool,
@@ -257,28 +269,80 @@ where
     /// Reads what the client says, as long as it may say something.
     fn poll_client(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
         let mut progress = false;
-        let mut now_read = None;
-        for _ in 0..MESSAGES_PER_TURN {
+        for _ in 0..READS_PER_TURN {
             if !self.session.may_read_client() || self.session.is_over() {
                 break;
             }
-            let Poll::Ready(message) = Pin::new(&mut self.socket).poll_next(cx) else {
-                break;
-            };
-            progress = true;
-            let now = *now_read.get_or_insert_with(now);
-            match message {
-                Some(Ok(Message::Text(text))) => self.session.on_text(&text, now)?,
-                Some(Ok(Message::Binary(bytes))) => self.session.on_binary(bytes, now)?,
-                Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {}
-                Some(Ok(Message::Close(_))) | None => return Err(End::Left),
-                Some(Err(error)) => return Err(End::Failed(error)),
+            if self.inbound.is_empty() || self.inbound_waits {
+                match self.read(cx)? {
+                    Poll::Ready(()) => progress = true,
+                    Poll::Pending => break,
+                }
+            } else {
+                let mut inbound = std::mem::take(&mut self.inbound);
+                let taken = self.take(&mut inbound)?;
+                inbound.drain(..taken);
+                self.inbound = inbound;
+                progress = true;
             }
         }
-        if let Some(now) = now_read {
-            self.session.heard(now);
-        }
         Ok(progress)
+    }
+
+    /// Reads once, and takes what it can of that.
+    fn read(&mut self, cx: &mut Context<'_>) -> Result<Poll<()>, End> {
+        let mut scratch = FROM_CLIENTS.take();
+        let waiting = self.inbound.len();
+        if scratch.len() < waiting + READ_LEN {
+            scratch.resize(waiting + READ_LEN, 0);
+        }
+        let mut buffer = ReadBuf::new(scratch.get_mut(waiting..).unwrap_or_default());
+        let read = Pin::new(&mut self.socket).poll_read(cx, &mut buffer);
+        let read_len = buffer.filled().len();
+        let outcome = match read {
+            Poll::Pending => Ok(Poll::Pending),
+            Poll::Ready(Err(error)) => Err(End::Failed(error)),
+            Poll::Ready(Ok(())) if read_len == 0 => Err(End::Left),
+            Poll::Ready(Ok(())) => {
+                let (begin, _) = scratch.split_at_mut(waiting);
+                begin.copy_from_slice(&self.inbound);
+                self.inbound.clear();
+                let bytes = scratch.get_mut(..waiting + read_len).unwrap_or_default();
+                self.take(bytes).map(|taken| {
+                    self.inbound
+                        .extend_from_slice(bytes.get(taken..).unwrap_or_default());
+                    Poll::Ready(())
+                })
+            }
+        };
+        if scratch.len() <= SCRATCH_LEN_MAX {
+            FROM_CLIENTS.set(scratch);
+        }
+        if self.inbound.is_empty() {
+            self.inbound = Vec::new();
+        }
+        outcome
+    }
+
+    /// Takes what a client says, as long as it may say something; returns how many bytes that was.
+    fn take(&mut self, bytes: &mut [u8]) -> Result<usize, End> {
+        let now = now();
+        let mut at = 0;
+        self.inbound_waits = false;
+        while self.session.may_read_client() && !self.session.is_over() {
+            match self.deframer.next(bytes, &mut at).map_err(End::WebSocket)? {
+                None => {
+                    self.inbound_waits = true;
+                    break;
+                }
+                Some(Piece::Text(text)) => self.session.on_text(&text, now)?,
+                Some(Piece::Binary(bytes)) => self.session.on_binary(bytes, now)?,
+                Some(Piece::Ping(payload)) => self.session.output().pong(payload),
+                Some(Piece::Close) => return Err(End::Left),
+            }
+        }
+        self.session.heard(now);
+        Ok(at)
     }
 
     /// Tells the broker of the client when the client wants to talk.
@@ -318,45 +382,37 @@ where
 
     /// Writes what waits for the client.
     fn write(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
-        loop {
-            if self.session.output().is_empty() {
-                break;
-            }
-            match Pin::new(&mut self.socket).poll_ready(cx) {
-                Poll::Pending => {
-                    self.blocked = true;
-                    return Ok(());
-                }
-                Poll::Ready(Err(error)) => return Err(End::Failed(error)),
-                Poll::Ready(Ok(())) => self.unblock(),
-            }
-            let Some(out) = self.session.output().pop() else {
-                break;
-            };
-            let message = match out {
-                Out::Text(text) => Message::Text(text.into()),
-                Out::Binary(bytes) => Message::Binary(bytes),
-            };
-            Pin::new(&mut self.socket)
-                .start_send(message)
-                .map_err(End::Failed)?;
-            self.unflushed = true;
+        match self.poll_write(cx).map_err(End::Failed)? {
+            Poll::Pending => self.blocked = true,
+            Poll::Ready(()) => self.unblock(),
         }
-        if !self.unflushed {
-            return Ok(());
-        }
-        match Pin::new(&mut self.socket).poll_flush(cx) {
-            Poll::Pending => {
-                self.blocked = true;
-                Ok(())
+        Ok(())
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> io::Result<Poll<()>> {
+        let output = self.session.output();
+        let mut taken = false;
+        while !output.is_empty() {
+            let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+            let batch = output.batch();
+            let count = batch.fill(&mut slices, usize::MAX);
+            let slices = slices.get(..count).unwrap_or_default();
+            match Pin::new(&mut self.socket).poll_write_vectored(cx, slices)? {
+                Poll::Pending => return Ok(Poll::Pending),
+                Poll::Ready(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Poll::Ready(written) => batch.advance(written),
             }
-            Poll::Ready(Err(error)) => Err(End::Failed(error)),
-            Poll::Ready(Ok(())) => {
-                self.unflushed = false;
-                self.unblock();
-                Ok(())
-            }
+            taken = true;
         }
+        self.unflushed |= taken;
+        if self.unflushed {
+            output.release();
+            if Pin::new(&mut self.socket).poll_flush(cx)?.is_pending() {
+                return Ok(Poll::Pending);
+            }
+            self.unflushed = false;
+        }
+        Ok(Poll::Ready(()))
     }
 
     /// A client that takes again what had to wait for it is there, even if it is not read from.
@@ -366,8 +422,18 @@ where
         }
     }
 
-    fn poll_goodbye(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), WsError>> {
-        ready!(Pin::new(&mut self.socket).poll_close(cx))?;
-        Poll::Ready(Ok(()))
+    /// Writes what is due, tells the client that nothing follows, and waits until it leaves as well, since what it has
+    /// not read would be lost otherwise.
+    fn poll_goodbye(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_write(cx)?);
+        ready!(Pin::new(&mut self.socket).poll_shutdown(cx))?;
+        let mut ignored = [0; 1_024];
+        loop {
+            let mut buffer = ReadBuf::new(&mut ignored);
+            ready!(Pin::new(&mut self.socket).poll_read(cx, &mut buffer))?;
+            if buffer.filled().is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+        }
     }
 }

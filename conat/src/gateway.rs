@@ -12,11 +12,8 @@ use http::header::{
 };
 use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::Full;
-use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use serde_json::json;
-use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::protocol::Role;
 use tokio_util::task::TaskTracker;
 
 use crate::address::client_address;
@@ -104,8 +101,21 @@ impl Gateway {
         path.strip_suffix('/').unwrap_or(path) == self.0.path
     }
 
-    /// Answers a request for the path of Socket.IO. An upgraded connection lives on the runtime of the caller.
-    pub fn handle(&self, mut request: Request<Incoming>, peer: Peer) -> Response<Full<Bytes>> {
+    /// Answers a request for the path of Socket.IO (see [`is_at`](Self::is_at)), which is to be a request as hyper gives
+    /// it to a service, of a connection that is served with upgrades. The client is served on the runtime of the caller
+    /// until it leaves; [`ended`](Self::ended) waits for all of them.
+    ///
+    /// ```no_run
+    /// # use dialtone_conat::gateway::{Gateway, Peer};
+    /// # fn own_page() -> http::Response<http_body_util::Full<bytes::Bytes>> { unimplemented!() }
+    /// fn answer<B>(gateway: &Gateway, request: http::Request<B>, peer: Peer) -> http::Response<http_body_util::Full<bytes::Bytes>> {
+    ///     if gateway.is_at(request.uri().path()) {
+    ///         return gateway.handle(request, peer);
+    ///     }
+    ///     own_page()
+    /// }
+    /// ```
+    pub fn handle<B>(&self, mut request: Request<B>, peer: Peer) -> Response<Full<Bytes>> {
         let key = match self.check(&request) {
             Ok(key) => key,
             Err(refusal) => return refusal.response(),
@@ -124,7 +134,7 @@ impl Gateway {
         switch(key.as_bytes())
     }
 
-    fn check(&self, request: &Request<Incoming>) -> Result<HeaderValue, Refusal> {
+    fn check<B>(&self, request: &Request<B>) -> Result<HeaderValue, Refusal> {
         let query = request.uri().query().unwrap_or_default();
         let has = |name: &str, value: &str| {
             query
@@ -164,8 +174,6 @@ impl Gateway {
         S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
     {
         let inner = &self.0;
-        let config = connection::websocket_config(&inner.config);
-        let socket = WebSocketStream::from_raw_socket(stream, Role::Server, Some(config)).await;
         let seat = inner
             .registry
             .enter(client_address(&headers, peer.remote.ip()));
@@ -173,6 +181,7 @@ impl Gateway {
             config: Arc::clone(&inner.config),
             node: Arc::clone(&inner.node),
             member: Arc::clone(seat.member()),
+            patterns: Arc::clone(inner.registry.patterns()),
             seed: rand::random(),
         };
         let info = Info {
@@ -187,7 +196,8 @@ impl Gateway {
         };
         let now = tokio::time::Instant::now().into_std();
         connection::serve(Parts {
-            stream: socket,
+            stream,
+            payload_max: inner.config.max_payload,
             info,
             session: Session::new(setup, now),
             seat,

@@ -32,6 +32,9 @@ pub fn split_reply(headers: &str) -> Result<Split<'_>, serde_json::Error> {
         }
         return Err(serde::de::Error::custom("headers must be an object"));
     }
+    if let Some(reply) = reply_alone(headers) {
+        return Ok((None, Some(reply.to_owned())));
+    }
     let mut reader = serde_json::Deserializer::from_str(headers);
     let (rest, reply) = reader.deserialize_map(WithoutReply)?;
     reader.end()?;
@@ -40,6 +43,14 @@ pub fn split_reply(headers: &str) -> Result<Split<'_>, serde_json::Error> {
     }
     let rest = (rest.len() > 2).then_some(Cow::Owned(rest));
     Ok((rest, reply))
+}
+
+/// The reply subject of headers that have nothing else, as most requests do.
+fn reply_alone(headers: &str) -> Option<&str> {
+    let rest = headers.strip_prefix("{\"CN-Reply\":\"")?;
+    let reply = rest.strip_suffix("\"}")?;
+    let is_plain = |byte: u8| byte >= 0x20 && byte != b'"' && byte != b'\\';
+    (reply.bytes().all(is_plain) && subject::check_subject(reply).is_ok()).then_some(reply)
 }
 
 /// Headers with a reply subject, as a client expects them.

@@ -50,6 +50,9 @@ pub(crate) fn put_text(out: &mut Vec<u8>, text: &str) {
 /// Appends a number.
 pub(crate) fn put_number(out: &mut Vec<u8>, number: u64) {
     use std::io::Write as _;
+    if let Ok(digit @ ..10) = u8::try_from(number) {
+        return out.push(b'0' + digit);
+    }
     let written = write!(out, "{number}");
     debug_assert!(written.is_ok(), "a vector takes everything");
 }

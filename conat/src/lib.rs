@@ -21,13 +21,17 @@ mod json;
 pub mod listener;
 pub mod packet;
 pub mod partial;
+pub mod patterns;
 pub mod registry;
+pub mod service;
 pub mod session;
 pub mod socket;
 pub mod storage;
 pub mod sys;
+pub mod time;
 pub mod url;
 pub mod user;
+mod websocket;
 
 pub use broker::Broker;
 pub use config::Config;

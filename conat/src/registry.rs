@@ -11,12 +11,14 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use crate::event::Received;
+use crate::patterns::Patterns;
 use crate::user::User;
 
 /// Who is connected.
 #[derive(Debug, Default)]
 pub struct Registry {
     members: Mutex<BTreeMap<Box<str>, Arc<Member>>>,
+    patterns: Arc<Patterns>,
 }
 
 /// One connection.
@@ -45,6 +47,11 @@ pub(crate) struct Counters {
 }
 
 impl Registry {
+    /// What they subscribe to.
+    pub(crate) fn patterns(&self) -> &Arc<Patterns> {
+        &self.patterns
+    }
+
     /// A connection begins.
     pub fn enter(self: &Arc<Self>, address: Option<IpAddr>) -> Seat {
         let member = Arc::new(Member {

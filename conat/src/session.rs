@@ -10,6 +10,7 @@
 //! said whether subscriptions have begun, or who the client is, nothing more is read from the client; what it sends
 //! meanwhile waits in its socket and is lost by nobody.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
@@ -26,6 +27,7 @@ use thiserror::Error;
 use crate::config::Config;
 use crate::packet::{Packet, PacketError};
 use crate::partial::{Bounds, Partial};
+use crate::patterns::Patterns;
 use crate::registry::Member;
 use crate::user::User;
 
@@ -34,13 +36,15 @@ mod client;
 mod heartbeat;
 mod interest;
 mod output;
+mod packets;
 mod publish;
 mod subscriptions;
 
+pub use output::Output;
 pub(crate) use output::name;
-pub use output::{Out, Output};
 
 use broker::Unfinished;
+use client::Attachments;
 use heartbeat::Heartbeat;
 use output::Names;
 use subscriptions::{Subscribing, Subscriptions};
@@ -54,6 +58,8 @@ pub struct Setup {
     pub node: Arc<Node>,
     /// The connection as others see it.
     pub member: Arc<Member>,
+    /// The patterns of all connections.
+    pub patterns: Arc<Patterns>,
     /// Where the numbers of messages begin, so that names differ between connections.
     pub seed: u64,
 }
@@ -83,6 +89,8 @@ pub struct Session {
     next_ack: u64,
     /// An event whose binary messages have not all come.
     pending: Option<Pending>,
+    /// The text of the last such event, to be written into again.
+    spare: String,
     partial: Partial,
     subscriptions: Subscriptions,
     subscribing: Option<Subscribing>,
@@ -127,6 +135,9 @@ struct Told {
     delay: Duration,
 }
 
+/// The longest text of an event that is written into again, in bytes.
+const SPARE_LEN_MAX: usize = 512;
+
 /// The longest pause before the client is told again who it is.
 const INFO_DELAY_MAX: Duration = Duration::from_secs(30);
 /// The first such pause.
@@ -136,7 +147,7 @@ const INFO_DELAY_MIN: Duration = Duration::from_secs(5);
 struct Pending {
     text: String,
     needed: usize,
-    attachments: Vec<Bytes>,
+    attachments: Vec<Vec<u8>>,
 }
 
 /// A question to the broker.
@@ -208,19 +219,18 @@ impl Session {
             config,
             node,
             member,
+            patterns,
             seed,
         } = setup;
         let mut output = Output::default();
-        output.text(format!(
-            "0{}",
-            json!({
-                "sid": member.transport_id(),
-                "upgrades": [],
-                "pingInterval": millis(config.ping_interval),
-                "pingTimeout": millis(config.ping_timeout),
-                "maxPayload": config.max_payload,
-            })
-        ));
+        let open = json!({
+            "sid": member.transport_id(),
+            "upgrades": [],
+            "pingInterval": millis(config.ping_interval),
+            "pingTimeout": millis(config.ping_timeout),
+            "maxPayload": config.max_payload,
+        });
+        output.text(&format!("0{open}"));
         let bounds = Bounds {
             messages_max: config.partial_max,
             len_max: config.partial_len_max,
@@ -237,8 +247,9 @@ impl Session {
             info: None,
             next_ack: 0,
             pending: None,
+            spare: String::new(),
             partial: Partial::new(bounds),
-            subscriptions: Subscriptions::default(),
+            subscriptions: Subscriptions::new(patterns),
             subscribing: None,
             asked: HashMap::new(),
             next_request: 1,
@@ -263,7 +274,7 @@ impl Session {
             return Err(Broken::Order);
         }
         match Packet::parse(text)? {
-            Packet::Ping(probe) => self.output.text(format!("3{probe}")),
+            Packet::Ping(probe) => self.output.text(&format!("3{probe}")),
             Packet::Pong | Packet::Noop => {}
             Packet::Close | Packet::Disconnect => self.state = State::Over,
             Packet::Connect => self.on_connect()?,
@@ -277,12 +288,15 @@ impl Session {
                     return self.out_of_place();
                 }
                 if attachments == 0 {
-                    return self.on_event(ack, json, &[], now);
+                    return self.on_event(ack, json, Attachments::default(), now);
                 }
+                let mut kept = std::mem::take(&mut self.spare);
+                kept.clear();
+                kept.push_str(text);
                 self.pending = Some(Pending {
-                    text: text.to_owned(),
+                    text: kept,
                     needed: attachments,
-                    attachments: Vec::with_capacity(attachments),
+                    attachments: Vec::new(),
                 });
             }
         }
@@ -293,10 +307,10 @@ impl Session {
     ///
     /// # Errors
     /// When the client breaks the rules.
-    pub fn on_binary(&mut self, bytes: Bytes, now: Instant) -> Result<(), Broken> {
+    pub fn on_binary(&mut self, bytes: Cow<'_, [u8]>, now: Instant) -> Result<(), Broken> {
         let pending = self.pending.as_mut().ok_or(Broken::Order)?;
-        pending.attachments.push(bytes);
-        if pending.attachments.len() < pending.needed {
+        if pending.attachments.len() + 1 < pending.needed {
+            pending.attachments.push(bytes.into_owned());
             return Ok(());
         }
         let Some(pending) = self.pending.take() else {
@@ -305,7 +319,12 @@ impl Session {
         let Packet::Event { ack, json, .. } = Packet::parse(&pending.text)? else {
             return Err(Broken::Order);
         };
-        self.on_event(ack, json, &pending.attachments, now)
+        let attachments = Attachments::new(pending.attachments, bytes);
+        self.on_event(ack, json, attachments, now)?;
+        if pending.text.capacity() <= SPARE_LEN_MAX {
+            self.spare = pending.text;
+        }
+        Ok(())
     }
 
     fn out_of_place(&self) -> Result<(), Broken> {
@@ -323,8 +342,8 @@ impl Session {
             return Err(Broken::OutOfPlace("the namespace is open already"));
         };
         self.state = State::AwaitsWelcome;
-        self.output
-            .text(format!("40{}", json!({ "sid": self.member.id() })));
+        let connected = json!({ "sid": self.member.id() });
+        self.output.text(&format!("40{connected}"));
         self.frames.push(&Frame::Hello(Hello {
             magic: MAGIC,
             version_min: VERSION_MIN,
@@ -559,4 +578,131 @@ fn error_json(text: &str, code: Option<u16>) -> serde_json::Value {
 
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use dialtone_protocol::codec::LEN_FIELD;
+    use dialtone_protocol::{ConnectionId, frame};
+    use dialtone_transport::websocket::Header;
+
+    use super::*;
+    use crate::registry::{Registry, Seat};
+
+    /// A client that has been welcomed as a hub, the place that it takes, and when that was.
+    fn welcomed() -> (Session, Seat, Instant) {
+        let registry = Arc::new(Registry::default());
+        let seat = registry.enter(None);
+        let setup = Setup {
+            config: Arc::new(Config::default()),
+            node: Arc::new(Node {
+                id: "n1".to_owned(),
+                ..Node::default()
+            }),
+            member: Arc::clone(seat.member()),
+            patterns: Arc::clone(registry.patterns()),
+            seed: 0,
+        };
+        let now = Instant::now();
+        let mut session = Session::new(setup, now);
+        session.on_text("40", now).unwrap();
+        assert!(!session.may_read_client() && session.wants_broker());
+        let welcome = Frame::Welcome(Box::new(Welcome {
+            version: VERSION,
+            connection: ConnectionId(1),
+            node: "n1".to_owned(),
+            server: String::new(),
+            identity: "hub-hub".to_owned(),
+            inbox: "_INBOX.x".to_owned(),
+            limits: Limits::default(),
+            ping_interval_ms: 0,
+            addresses: Vec::new(),
+        }));
+        told(&mut session, &welcome, now);
+        let packets = texts(&mut session);
+        assert!(packets[0].starts_with("0{") && packets[1].starts_with("40{"));
+        assert_eq!(packets[2], info(0));
+        (session, seat, now)
+    }
+
+    fn told(session: &mut Session, frame: &Frame<'_>, now: Instant) {
+        session.on_frame(&frame.to_vec()[LEN_FIELD..], now).unwrap();
+    }
+
+    fn info(ack: u64) -> String {
+        format!(r#"42{ack}["info",{{"max_payload":8000000,"id":"n1","user":{{"hub_id":"hub"}}}}]"#)
+    }
+
+    /// What waits for the client, which must be text.
+    fn texts(session: &mut Session) -> Vec<String> {
+        let bytes = session.output().written();
+        let (mut texts, mut rest) = (Vec::new(), &bytes[..]);
+        while let Some((header, size)) = Header::decode(rest).unwrap() {
+            let end = size + usize::try_from(header.len).unwrap();
+            texts.push(String::from_utf8(rest[size..end].to_vec()).unwrap());
+            rest = &rest[end..];
+        }
+        texts
+    }
+
+    #[test]
+    fn a_client_is_told_who_it_is_until_it_says_that_it_knows() {
+        let (mut session, _seat, start) = welcomed();
+        let mut due = start + Duration::from_millis(7_500);
+        for (ack, pause) in [(1, 5), (2, 10), (3, 20), (4, 30), (5, 30), (6, 30)] {
+            assert!(session.next_deadline() <= due);
+            session.heard(due);
+            session.on_timeout(due).unwrap();
+            let said = texts(&mut session);
+            assert!(said.contains(&info(ack)), "{ack}: {said:?}");
+            due += Duration::from_secs(pause);
+        }
+        // Two minutes are over, and nobody knows whether it heard.
+        session.heard(due);
+        session.on_timeout(due).unwrap();
+        session.on_text("3", due).unwrap();
+        session.heard(due);
+        session.on_timeout(due + Duration::from_secs(20)).unwrap();
+        let said = texts(&mut session);
+        assert!(said.iter().all(|text| text == "2"), "{said:?}");
+
+        let (mut session, _seat, start) = welcomed();
+        session.on_text("430[]", start).unwrap();
+        session.on_timeout(start + Duration::from_secs(20)).unwrap();
+        assert_eq!(texts(&mut session), [""; 0]);
+    }
+
+    #[test]
+    fn a_client_that_is_put_out_is_told_to_stay_away_and_one_of_a_drain_is_not() {
+        let (mut session, _seat, now) = welcomed();
+        session.kick();
+        assert!(session.is_over());
+        assert_eq!(texts(&mut session), ["41"]);
+
+        let (mut session, _seat, _) = welcomed();
+        let drain = Frame::Drain(frame::Drain {
+            grace_ms: 1_000,
+            addresses: Vec::new(),
+        });
+        told(&mut session, &drain, now);
+        assert!(!session.is_over() && session.may_read_client());
+        session
+            .on_timeout(now + Duration::from_millis(500))
+            .unwrap();
+        assert!(session.is_over());
+        assert_eq!(texts(&mut session), [""; 0]);
+    }
+
+    #[test]
+    fn events_that_are_out_of_place_end_the_connection() {
+        let (mut session, _seat, now) = welcomed();
+        let text = r#"451-["publish",["a","b",0,1,0,{"_placeholder":true,"num":0}]]"#;
+        session.on_text(text, now).unwrap();
+        assert_eq!(session.on_text("3", now), Err(Broken::Order));
+        let (mut session, _seat, now) = welcomed();
+        let binary = session.on_binary(Cow::Borrowed(b"x"), now);
+        assert_eq!(binary, Err(Broken::Order));
+        assert!(session.on_text("40", now).is_err());
+        assert!(session.on_text("452-[]", now).is_ok() && session.on_text("4", now).is_err());
+    }
 }

@@ -7,6 +7,39 @@
 //! ```
 //!
 //! Data is numbered in the header `CN-SocketSeq` and kept until the other end says that it has it.
+//!
+//! A [`Server`] accepts sockets, [`connect`] makes one. A socket survives that its client of the broker loses the
+//! connection and has it again: what was written meanwhile is sent, and nothing is lost or comes twice. It does not
+//! survive its other end. When that has begun anew, the socket ends, and [`connect`] makes another one, since what the
+//! other end knew is gone.
+//!
+//! ```no_run
+//! # async fn example(client: dialtone_client::Client) -> anyhow::Result<()> {
+//! use dialtone_conat::socket::{self, Data, Inbound, Server};
+//! use tokio_util::task::TaskTracker;
+//!
+//! let tasks = TaskTracker::new();
+//! let options = socket::Options::default();
+//! let mut server = Server::listen(&client, "room.*", "s1", options.clone(), &tasks).await?;
+//! tasks.spawn(async move {
+//!     while let Some(mut socket) = server.accept().await {
+//!         while let Some(inbound) = socket.next().await {
+//!             match inbound {
+//!                 Inbound::Data(data) => drop(socket.writer().write(data).await),
+//!                 Inbound::Request(request) => socket::respond(&request, Data::of(&"pong")).await,
+//!             }
+//!         }
+//!     }
+//! });
+//!
+//! let limit = std::time::Duration::from_secs(10);
+//! let socket = socket::connect(&client, "room.a", options, limit, &tasks).await?;
+//! socket.writer().write(Data::of(&[1, 2, 3])).await?;
+//! let answer = socket.writer().request(Data::of(&"ping"), limit).await?;
+//! assert_eq!(socket::decode::<String>(&answer), Ok("pong".to_owned()));
+//! # Ok(())
+//! # }
+//! ```
 
 use dialtone_client::{Encoding, Headers, Message};
 use serde::Serialize;
@@ -22,6 +55,7 @@ pub use pump::{Data, Inbound, Options, Socket, Writer};
 pub use server::Server;
 
 pub(crate) use pump::answer;
+pub use pump::respond;
 
 /// The header that makes a message a command.
 pub const COMMAND: &str = "CN-SocketCmd";
@@ -65,7 +99,10 @@ pub(crate) fn encode<T: Serialize + ?Sized>(value: &T) -> Vec<u8> {
 pub(crate) const NOTHING: &[u8] = &[0xc0];
 
 /// Reads a payload as its encoding says.
-pub(crate) fn decode<T: serde::de::DeserializeOwned>(message: &Message) -> Result<T, String> {
+///
+/// # Errors
+/// A text that says what is wrong.
+pub fn decode<T: serde::de::DeserializeOwned>(message: &Message) -> Result<T, String> {
     match message.encoding() {
         Encoding::Json => {
             serde_json::from_slice(message.payload()).map_err(|error| error.to_string())

@@ -226,7 +226,12 @@ impl Copy {
                 self.folder(&pair, stat.st_dev, 0)
             }
             FileType::RegularFile => self.single(&source, &from, &target, &to),
-            _ => Err(Error::Kind(copy.path.clone())),
+            FileType::Symlink
+            | FileType::Fifo
+            | FileType::Socket
+            | FileType::CharacterDevice
+            | FileType::BlockDevice
+            | FileType::Unknown => Err(Error::Kind(copy.path.clone())),
         }
     }
 
@@ -236,14 +241,14 @@ impl Copy {
         let (folder, to_name) = match folder_within(target, to) {
             Ok(folder) => (folder, name),
             Err(_) => {
-                let folder = to.parent().unwrap_or(Path::new(""));
+                let folder = to.parent().unwrap_or_else(|| Path::new(""));
                 (
                     self.make_folders(target, folder)?,
                     to.file_name().unwrap_or(name),
                 )
             }
         };
-        let parent = from.parent().unwrap_or(Path::new(""));
+        let parent = from.parent().unwrap_or_else(|| Path::new(""));
         let file = openat2(
             source,
             from,
@@ -351,7 +356,12 @@ impl Copy {
             }
             FileType::Symlink => self.link(pair, name, path),
             // Devices, sockets and pipes mean nothing elsewhere, and other file systems are not part of it.
-            _ => Ok(()),
+            FileType::Directory
+            | FileType::Fifo
+            | FileType::Socket
+            | FileType::CharacterDevice
+            | FileType::BlockDevice
+            | FileType::Unknown => Ok(()),
         }
     }
 

@@ -46,6 +46,9 @@ impl Default for Config {
     }
 }
 
+/// Copies are taken and runs are looked for no more often than this, however often orders come and end.
+const LOOK_LEAST: Duration = Duration::from_millis(250);
+
 /// Carries out the orders of one ledger with one runner.
 #[derive(Debug, Clone)]
 pub struct Executor {
@@ -71,10 +74,15 @@ impl Executor {
         let orders = Arc::new(Semaphore::new(self.config.orders_max));
         let copies = Arc::new(Semaphore::new(self.config.copies_max));
         let mut watched: BTreeMap<Uuid, CancellationToken> = BTreeMap::new();
+        let mut looked: Option<Instant> = None;
         while !stop.is_cancelled() {
             let taken = self.take_orders(&orders, &tasks, &dropped).await;
-            self.take_copies(&copies, &tasks, &dropped).await;
-            self.watch(&mut watched, &tasks, &dropped).await;
+            let looks = looked.is_none_or(|at| at.elapsed() >= LOOK_LEAST);
+            if looks {
+                looked = Some(Instant::now());
+                self.take_copies(&copies, &tasks, &dropped).await;
+                self.watch(&mut watched, &tasks, &dropped).await;
+            }
             if taken {
                 // There may be more than could be taken at once.
                 continue;
@@ -83,7 +91,7 @@ impl Executor {
                 () = stop.cancelled() => {}
                 () = self.ledger.news() => {}
                 () = freed(&orders, self.config.orders_max) => {}
-                () = tokio::time::sleep(self.config.poll) => {}
+                () = tokio::time::sleep(if looks { self.config.poll } else { LOOK_LEAST }) => {}
             }
         }
         for (_, watch) in watched {

@@ -156,7 +156,7 @@ impl Processes {
                 return Err(Unusable::NotRoot);
             }
         }
-        for tool in ["sh", "setsid"] {
+        for tool in ["sh", "setsid", "prlimit"] {
             if find_tool(tool).is_none() {
                 return Err(Unusable::Missing(tool));
             }
@@ -229,10 +229,11 @@ impl Runner for Processes {
     ) -> Answer<'a, Observed> {
         Box::pin(async move {
             let place = run.and_then(|run| self.place(run));
-            if let Some(place) = &place
+            if let (Some(place), Some(run)) = (&place, run)
                 && place.open().is_some()
             {
-                let ready = ready::read(&self.config.home(id), self.config.address).is_some();
+                let (home, address) = (self.config.home(id), self.config.address);
+                let ready = ready::read(&home, address, run.id).is_some();
                 return Ok(if ready {
                     Observed::Ready
                 } else {
@@ -264,12 +265,14 @@ impl Runner for Processes {
             let own = home.clone();
             blocking(move || home::ensure(&own, uid).map_err(|error| said("its home", &error)))
                 .await?;
-            launch::prepare(self, spec, &home).await
+            launch::prepare(self, spec, &home)
         })
     }
 
-    fn reached<'a>(&'a self, id: ProjectId, _run: &'a Run) -> Answer<'a, Reached> {
-        Box::pin(async move { Ok(ready::wait(&self.config.home(id), self.config.address).await) })
+    fn reached<'a>(&'a self, id: ProjectId, run: &'a Run) -> Answer<'a, Reached> {
+        Box::pin(async move {
+            Ok(ready::wait(&self.config.home(id), self.config.address, run.id).await)
+        })
     }
 
     fn exited<'a>(&'a self, id: ProjectId, run: &'a Run) -> Answer<'a, String> {
@@ -288,7 +291,7 @@ impl Runner for Processes {
             } else {
                 "it ended by itself".to_owned()
             };
-            Ok(match ready::log_tail(&self.config.home(id)) {
+            Ok(match ready::log_tail(&self.config.home(id), run.id) {
                 Some(tail) => format!("{why}; its last words: {tail}"),
                 None => why,
             })

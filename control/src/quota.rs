@@ -9,6 +9,7 @@ use serde_json::{Map, Value as Json};
 /// What a project may use. Stored as `projects.run_quota`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
+#[expect(clippy::struct_field_names, reason = "names are those that are stored")]
 pub struct Quota {
     /// Whether it reaches the internet.
     pub network: bool,

@@ -13,7 +13,7 @@ use dialtone_hub::settings::Live;
 use dialtone_hub::store::control::{self as rows, Record};
 use dialtone_hub::store::{self, Store, copies, projects};
 use parking_lot::Mutex;
-use tokio::sync::{Notify, Semaphore, broadcast};
+use tokio::sync::{Notify, Semaphore, SemaphorePermit, broadcast};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -67,6 +67,9 @@ impl Config {
 /// How many uses are remembered, so that they are not noted again.
 const TOUCHED_MAX: usize = 10_000;
 
+/// How many orders and looks at what became of them are at the database at once.
+const ASKING_MAX: usize = 4;
+
 /// How often it is looked whether a copy is done, at first and at last.
 const COPY_POLL: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 
@@ -87,6 +90,8 @@ pub struct Projects {
     board: Board,
     config: Config,
     waiting: Semaphore,
+    /// Those who wait stand in one line for the database, so that none is refused because others were quicker.
+    asking: Semaphore,
     touched: Mutex<HashMap<(ProjectId, Option<AccountId>), Instant>>,
 }
 
@@ -119,6 +124,7 @@ impl Service {
         let projects = Projects {
             board: Board::new(store.clone(), news),
             waiting: Semaphore::new(config.waiting_max),
+            asking: Semaphore::new(ASKING_MAX),
             touched: Mutex::default(),
             store,
             settings,
@@ -183,6 +189,7 @@ impl Projects {
         verb: Verb,
         reason: Option<&str>,
     ) -> Result<(Record, Option<i64>), Error> {
+        let _turn = self.turn().await;
         let mut on = self.store.write().await?;
         let record = rows::locked(&mut on, id).await?;
         let record = record.filter(|record| !record.deleted || verb == Verb::Stop);
@@ -227,7 +234,13 @@ impl Projects {
         }
     }
 
+    /// A place at the database; nobody ever closes the line.
+    async fn turn(&self) -> Option<SemaphorePermit<'_>> {
+        self.asking.acquire().await.ok()
+    }
+
     async fn record(&self, id: ProjectId) -> Result<Record, Error> {
+        let _turn = self.turn().await;
         let mut on = self.store.read().await?;
         rows::by_id(&mut on, id).await?.ok_or(Error::Missing(id))
     }

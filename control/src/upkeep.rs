@@ -6,7 +6,7 @@ use std::time::Duration;
 use dialtone_hub::control::{Error, Verb};
 use dialtone_hub::singleton;
 use dialtone_hub::store::{control as rows, pool};
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::service::Projects;
@@ -80,7 +80,8 @@ pub(crate) async fn run(
 
 async fn rounds(projects: &Projects, config: &Config) {
     let every = |period: Duration| {
-        let mut ticks = interval(period);
+        // Not at once: a hub that starts is not the only one.
+        let mut ticks = interval_at(Instant::now() + period, period);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         ticks
     };

@@ -77,6 +77,9 @@ pub use logs::install as install_logs;
 mod files;
 pub use files::install as install_files;
 
+mod jupyter;
+pub use jupyter::Jupyter;
+
 mod history;
 pub use history::Histories;
 

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use dialtone_client::persist::Persist;
 
 use crate::api::{
-    Accounts, Api, Bounds, Handlers, Histories, Invitations, Organizations, Projects, Running,
-    Services, install_files, install_logs, install_messages, install_own, install_purchases,
-    install_site, install_terminate,
+    Accounts, Api, Bounds, Handlers, Histories, Invitations, Jupyter, Organizations, Projects,
+    Running, Services, install_files, install_logs, install_messages, install_own,
+    install_purchases, install_site, install_terminate,
 };
 use crate::auth::password::Hasher;
 use crate::control::Control;
@@ -41,6 +41,8 @@ pub struct Extras {
     pub site: String,
     /// Runs projects.
     pub control: Option<Arc<dyn Control>>,
+    /// Runs code in kernels.
+    pub jupyter: Option<Jupyter>,
     /// Where streams are.
     pub persist: Option<Persist>,
     /// What `system.terminate` ends.
@@ -53,6 +55,7 @@ impl fmt::Debug for Extras {
             .field("letters", &self.letters.is_some())
             .field("site", &self.site)
             .field("control", &self.control.is_some())
+            .field("jupyter", &self.jupyter.is_some())
             .field("persist", &self.persist.is_some())
             .field("services", &self.services.is_some())
             .finish()
@@ -68,7 +71,7 @@ pub fn api(parts: Parts, bounds: Bounds) -> Api<Store> {
 pub fn api_with(parts: Parts, extras: Extras, bounds: Bounds) -> Api<Store> {
     let authority = Arc::clone(&parts.authority);
     let handlers = of_rows(&parts, &extras);
-    let handlers = of_projects(&parts, extras, handlers);
+    let handlers = of_projects(parts, extras, handlers);
     Api::new(authority, handlers, bounds)
 }
 
@@ -110,17 +113,22 @@ fn of_rows(parts: &Parts, extras: &Extras) -> Handlers {
 }
 
 /// Those about projects, and those that need what only some hubs have.
-fn of_projects(parts: &Parts, extras: Extras, handlers: Handlers) -> Handlers {
-    let store = &parts.store;
+fn of_projects(parts: Parts, extras: Extras, handlers: Handlers) -> Handlers {
+    let Parts {
+        store, settings, ..
+    } = parts;
     let histories = extras.persist.map(Histories::new);
-    let mut handlers = install_files(store, histories.clone(), handlers);
+    let mut handlers = install_files(&store, histories.clone(), handlers);
     if let Some(histories) = histories {
         handlers = histories.install(handlers);
     }
-    let mut projects = Projects::new(store.clone(), Arc::new(parts.settings.clone()));
+    let mut projects = Projects::new(store.clone(), Arc::new(settings));
     if let Some(control) = extras.control {
         projects = projects.control(Arc::clone(&control));
-        handlers = Running::new(store.clone(), control).install(handlers);
+        handlers = Running::new(store, control).install(handlers);
+    }
+    if let Some(jupyter) = extras.jupyter {
+        handlers = jupyter.install(handlers);
     }
     if let Some(services) = extras.services {
         handlers = install_terminate(services, handlers);

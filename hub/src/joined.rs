@@ -10,6 +10,7 @@ use dialtone_client::{Client, SubscribeError};
 use tokio_util::sync::CancellationToken;
 
 use crate::api::{Api, ApiService};
+use crate::clock;
 use crate::gate::{self, Gate, GateService};
 use crate::health::Health;
 use crate::query::{FeedService, Feeds};
@@ -92,12 +93,13 @@ async fn serve_once(
         let api = ApiService::start(client, Arc::clone(&services.api), CONCURRENCY_MAX).await?;
         let gate = GateService::start(client, &services.gate).await?;
         let feeds = FeedService::start(client, &services.feeds).await?;
-        Ok::<_, SubscribeError>((api, gate, feeds))
+        let clock = clock::serve(client).await?;
+        Ok::<_, SubscribeError>((api, gate, feeds, clock))
     };
     let Some(begun) = stop.run_until_cancelled(beginning).await else {
         return Ok(());
     };
-    let (mut api, gate, feeds) = begun?;
+    let (mut api, gate, feeds, clock) = begun?;
     let ended = async {
         tokio::select! {
             () = api.ended() => {}
@@ -107,6 +109,7 @@ async fn serve_once(
     stop.run_until_cancelled(ended).await;
     // Followers go on elsewhere while calls are finished here.
     feeds.stop().await;
+    clock.stop().await;
     api.stop().await;
     gate.stop().await;
     Ok(())

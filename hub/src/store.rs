@@ -97,6 +97,10 @@ pub mod purchases;
 
 pub mod licences;
 
+pub mod kernels;
+
+pub mod models;
+
 pub mod logs;
 
 pub mod files;

@@ -78,6 +78,10 @@ pub trait Pages: fmt::Debug + Send + Sync + 'static {
     ///
     /// # Errors
     /// The request, if the path is not its own.
+    #[expect(
+        clippy::result_large_err,
+        reason = "what is given back is what was handed in"
+    )]
     fn answer(
         &self,
         request: Request<Incoming>,

@@ -23,6 +23,10 @@ pub(crate) use hub::{
 };
 
 #[expect(clippy::doc_markdown, reason = "help texts are shown as they stand")]
+mod worker;
+pub(crate) use worker::Worker;
+
+#[expect(clippy::doc_markdown, reason = "help texts are shown as they stand")]
 mod local;
 pub(crate) use local::{
     Completions, Config, ConfigCheck, ConfigCommand, Context, ContextAdd, Passwd,
@@ -109,6 +113,8 @@ pub(crate) enum Command {
     Hub(Box<Hub>),
     /// Accounts, settings and tables of a hub's database
     Admin(Box<Admin>),
+    /// Run projects on this machine, for the hubs of a site
+    Worker(Box<Worker>),
     /// Run a proxy: HTTP and WebSocket to the servers of projects
     Proxy(Box<Proxy>),
     /// Run the daemon of a project: its files, commands, terminals and servers
@@ -162,8 +168,8 @@ const GROUPS: [(&str, &[&str]); 5] = [
     (
         "Run",
         &[
-            "up", "broker", "cluster", "persist", "hub", "admin", "proxy", "project", "config",
-            "passwd",
+            "up", "broker", "cluster", "persist", "hub", "admin", "worker", "proxy", "project",
+            "config", "passwd",
         ],
     ),
     (

@@ -33,6 +33,7 @@ mod store;
 mod stream;
 mod subscribe;
 mod top;
+mod worker;
 
 /// How often the other tasks have their turn at the end: a connection that was given up before it was a client's has its
 /// goodbye sent by a task of the transport, and would otherwise stay at the broker until it is missed.
@@ -48,6 +49,7 @@ pub(crate) fn run(cli: Cli) -> Outcome {
         Command::Persist(args) => persist::run(args, &log),
         Command::Hub(args) => hub::run(args, &log),
         Command::Admin(args) => client(&log, admin::run(*args)),
+        Command::Worker(args) => worker::run(*args, &log),
         Command::Proxy(args) => {
             start_logs_at(&log, "info")?;
             crate::proxy::run(*args)

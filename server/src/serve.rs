@@ -98,15 +98,17 @@ pub(crate) fn hub(args: HubArgs, log: &LogArgs, plan: Plan, folder: PathBuf) -> 
         hub: Some(Guard { plan, alone: true }),
         stop_with_stdin: false,
     };
-    let mut preset = Layer::default();
-    preset
-        .set(
-            "log.level",
-            Raw::Texts(&["warn".to_owned()]),
-            Origin::Default,
-        )
+    run(serve, log, hub_preset(), extras)
+}
+
+/// The defaults of a hub's broker, which go before those of the table: a hub says little.
+fn hub_preset() -> Layer {
+    let mut layer = Layer::default();
+    let level = ["warn".to_owned()];
+    layer
+        .set("log.level", Raw::Texts(&level), Origin::Default)
         .expect("the presets are valid settings");
-    run(serve, log, preset, extras)
+    layer
 }
 
 /// `dialtone broker`
@@ -295,12 +297,7 @@ struct Service {
 impl Service {
     async fn run(mut self, shards: &Shards) -> Outcome {
         // Before anything is announced, so that whoever reads it may send signals.
-        let mut signals = Signals::new().context("cannot take over signals")?;
-        if self.stop_with_stdin {
-            signals
-                .watch_stdin()
-                .context("cannot watch standard input")?;
-        }
+        let mut signals = signals(self.stop_with_stdin)?;
         let trusted = self.trusted.as_ref();
         let config = assemble::broker(&self.settings, self.tls.as_ref(), trusted, shards.handles());
         let keep = |folder| persist::keep(&self.settings, folder);
@@ -368,11 +365,7 @@ impl Service {
             || reload.run(),
             say_draining,
         );
-        let ended = supervised.await;
-        if let Some(failure) = Arc::into_inner(failure).and_then(OnceLock::into_inner) {
-            return Err(failure.into());
-        }
-        report(ended, served_by.was_asked_to_drain())
+        report(supervised.await, failure, served_by.was_asked_to_drain())
     }
 }
 
@@ -399,8 +392,22 @@ async fn with_gateways(
     tokio::join!(served, gateways);
 }
 
+/// What asks to stop: signals, and where that is wanted the end of standard input.
+fn signals(stop_with_stdin: bool) -> Result<Signals, Failure> {
+    let mut signals = Signals::new().context("cannot take over signals")?;
+    if stop_with_stdin {
+        signals
+            .watch_stdin()
+            .context("cannot watch standard input")?;
+    }
+    Ok(signals)
+}
+
 /// Says how it ended; `was_asked` is whether the broker itself was asked to drain, with `sys.drain`.
-fn report(ended: Ended, was_asked: bool) -> Outcome {
+fn report(ended: Ended, failure: Arc<OnceLock<anyhow::Error>>, was_asked: bool) -> Outcome {
+    if let Some(failure) = Arc::into_inner(failure).and_then(OnceLock::into_inner) {
+        return Err(failure.into());
+    }
     match ended {
         Ended::Drained => tracing::info!("stopped"),
         Ended::Unasked if was_asked => tracing::info!("stopped"),

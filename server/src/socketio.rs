@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use dialtone_broker::Handle;
-use dialtone_client::Options;
+use dialtone_client::{Client, Options, SubscribeError};
 use dialtone_conat::cluster::Addresses;
 use dialtone_conat::registry::Registry;
 use dialtone_conat::sys::Sys;
-use dialtone_conat::{Config, Gateway, Listener, Node};
+use dialtone_conat::{Config, Gateway, Listener, Node, time};
 use dialtone_transport::tls::ServerTls;
 use futures_util::future::join_all;
 use tokio_util::sync::CancellationToken;
@@ -134,16 +134,23 @@ impl SocketIo {
         stop: CancellationToken,
     ) {
         let (sys, answering) = (self.sys, stop.clone());
+        let tells_time = !self.listeners.is_empty();
         let sys = async {
             let Some(inside) = inside else { return };
             let served = async {
                 let client = inside.connect().await?;
-                let served = sys.serve(client.clone(), answering).await;
+                let served = tokio::try_join!(
+                    sys.serve(client.clone(), answering.clone()),
+                    tell_time(client.clone(), tells_time, answering),
+                );
                 client.close().await;
-                anyhow::Ok(served?)
+                served?;
+                anyhow::Ok(())
             };
             if let Err(error) = served.await {
-                tracing::error!("administrators cannot ask this node: {error:#}");
+                tracing::error!(
+                    "existing clients and administrators cannot ask this node: {error:#}"
+                );
             }
         };
         let served = self.listeners.into_iter().map(|(listener, gateway)| {
@@ -154,6 +161,19 @@ impl SocketIo {
             }
         });
         tokio::join!(join_all(served), sys);
+    }
+}
+
+/// Tells existing clients the time where there are some.
+async fn tell_time(
+    client: Client,
+    tells_time: bool,
+    stop: CancellationToken,
+) -> Result<(), SubscribeError> {
+    if tells_time {
+        time::serve(client, stop).await
+    } else {
+        Ok(())
     }
 }
 

@@ -30,9 +30,8 @@ class Handler:
         return '250 OK'
 
 def authenticate(server, session, envelope, mechanism, data):
-    session.auth_data = data
     good = data.login == b'hub' and data.password.decode() == options['password']
-    return AuthResult(success=good)
+    return AuthResult(success=good, handled=False, auth_data=data)
 
 context = None
 if options['tls'] != 'none':

@@ -20,7 +20,7 @@ use parking_lot::Mutex;
 
 pub(crate) use self::accept::establish;
 pub(crate) use self::dial::dial;
-pub use self::frame::Violation;
+pub use self::frame::{Header, Opcode, Violation, mask_in_place};
 pub(crate) use self::io::{AnyRead, AnyWrite, ReadIo, WriteIo};
 pub(crate) use self::recv::Receiver;
 pub(crate) use self::send::Sender;

@@ -260,7 +260,7 @@ mod tests {
         assert!(is_delivery(&frame));
         assert_eq!((subject(&frame), reply(&frame)), (Some("a.b"), Some("r.1")));
         for end in 0..frame.len() {
-            let begin = frame.get(..end).unwrap();
+            let begin = &frame[..end];
             match frame_len(begin).unwrap() {
                 Some(len) => assert_eq!(len, frame.len()),
                 None => assert!(head_missing(begin) <= frame.len() - end, "{end}"),

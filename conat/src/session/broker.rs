@@ -3,12 +3,12 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use dialtone_protocol::frame::message::DeliverView;
 use dialtone_protocol::frame::{Action, Deliver, Drain, Ended, Fragment, Message, Pong};
 use dialtone_protocol::{Frame, RequestId, SubscriptionId};
-use serde_json::value::RawValue;
 
-use super::output::Delivery;
-use super::{Asked, Broken, Session, State};
+use super::output::{Delivery, is_object};
+use super::{Asked, Broken, Session, State, packets};
 
 /// Most messages in fragments that are under way to a client; one more is dropped.
 const UNFINISHED_MAX: usize = 1_024;
@@ -39,6 +39,9 @@ impl Session {
     /// # Errors
     /// When it is none that a broker sends here.
     pub fn on_frame(&mut self, body: &[u8], now: Instant) -> Result<(), Broken> {
+        if DeliverView::is_deliver(body) {
+            return self.on_delivery(body, now);
+        }
         let frame = Frame::decode(body).map_err(|error| Broken::Broker(error.to_string()))?;
         match frame {
             Frame::Deliver(deliver) => self.on_deliver(&deliver, now),
@@ -96,6 +99,23 @@ impl Session {
         self.asked.remove(&request)
     }
 
+    /// A message, of which most fit into one packet, and several clients are told the same.
+    fn on_delivery(&mut self, body: &[u8], now: Instant) -> Result<(), Broken> {
+        let failed = |error: dialtone_protocol::DecodeError| Broken::Broker(error.to_string());
+        let view = DeliverView::decode(body).map_err(failed)?;
+        if view.fragment.is_none() && view.payload_len <= self.config.chunk_len_max() {
+            if let Some(subscription) = self.subscriptions.get(view.subscription) {
+                packets::deliver(&mut self.output, &subscription.pattern, &view, body);
+            }
+            // Otherwise it has ended here, and the broker did not know yet.
+            return Ok(());
+        }
+        if let Frame::Deliver(deliver) = Frame::decode(body).map_err(failed)? {
+            self.on_deliver(&deliver, now);
+        }
+        Ok(())
+    }
+
     fn on_deliver(&mut self, deliver: &Deliver<'_>, now: Instant) {
         let message = &deliver.message;
         match deliver.fragment {
@@ -117,7 +137,7 @@ impl Session {
             let chunk = payload.split_to(payload.len().min(self.config.chunk_len_max()));
             let done = payload.is_empty();
             let delivery = Delivery {
-                pattern: &subscription.event,
+                pattern: subscription.pattern.event(),
                 subject: message.subject,
                 id: &name,
                 seq,
@@ -179,7 +199,7 @@ impl Session {
             unfinished.sent += chunk.len() as u64;
             let done = unfinished.sent >= fragment.total_len;
             let delivery = Delivery {
-                pattern: &subscription.event,
+                pattern: subscription.pattern.event(),
                 subject: message.subject,
                 id: &unfinished.name,
                 seq: unfinished.chunks,
@@ -210,11 +230,12 @@ impl Session {
             return;
         };
         self.member.set_subscriptions(self.subscriptions.len());
+        let pattern = pattern.text();
         let text = format!(
             "permission denied subscribing to '{pattern}' from {}",
             self.user
         );
-        self.tell_permission(&pattern, "sub", &text);
+        self.tell_permission(pattern, "sub", &text);
         self.tell_info(now);
     }
 
@@ -228,11 +249,4 @@ impl Session {
             until: now + within.mul_f64(share),
         };
     }
-}
-
-/// Whether headers are one JSON object. Nobody checks those of other clients, and a packet with others would end the
-/// connection of the one who gets it.
-fn is_object(headers: &[u8]) -> bool {
-    let value: Result<&RawValue, _> = serde_json::from_slice(headers);
-    value.is_ok_and(|value| value.get().starts_with('{'))
 }

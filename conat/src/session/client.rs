@@ -1,8 +1,8 @@
 //! What a client wants.
 
+use std::borrow::Cow;
 use std::time::Instant;
 
-use bytes::Bytes;
 use dialtone_protocol::Frame;
 use dialtone_protocol::frame::Unsubscribe as UnsubscribeFrame;
 use dialtone_protocol::limits::SUBSCRIBE_BATCH_MAX;
@@ -11,13 +11,42 @@ use serde_json::Value;
 use super::{Asked, Broken, Session};
 use crate::event::{Batch, Event, Unsubscribe};
 
+/// The binary messages of an event, of which most have none or one.
+#[derive(Debug, Default)]
+pub(super) struct Attachments<'a> {
+    earlier: Vec<Vec<u8>>,
+    last: Option<Cow<'a, [u8]>>,
+}
+
+impl<'a> Attachments<'a> {
+    pub(super) fn new(earlier: Vec<Vec<u8>>, last: Cow<'a, [u8]>) -> Self {
+        Self {
+            earlier,
+            last: Some(last),
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.earlier.len() + usize::from(self.last.is_some())
+    }
+
+    /// The one with this number.
+    pub(super) fn take(&mut self, number: usize) -> Option<Cow<'a, [u8]>> {
+        if number == self.earlier.len() {
+            return self.last.take();
+        }
+        let found = self.earlier.get_mut(number).map(std::mem::take);
+        found.map(Cow::Owned)
+    }
+}
+
 impl Session {
     /// An event with all of its binary messages.
     pub(super) fn on_event(
         &mut self,
         ack: Option<u64>,
         json: &str,
-        attachments: &[Bytes],
+        attachments: Attachments<'_>,
         now: Instant,
     ) -> Result<(), Broken> {
         let event = match Event::parse(json) {

@@ -1,93 +1,114 @@
 //! What waits to be written to a client, and how each packet looks.
 
-use std::collections::VecDeque;
-
 use bytes::Bytes;
+use dialtone_transport::Batch;
+use dialtone_transport::websocket::Opcode;
+use serde_json::value::RawValue;
 
 use crate::json::{put_number, put_text};
+use crate::websocket;
 
-/// One WebSocket message.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Out {
-    /// A packet.
-    Text(String),
-    /// The binary part of the packet before it.
-    Binary(Bytes),
-}
+/// The most room that stays between two turns, in bytes.
+const SPARE_LEN_MAX: usize = 1 << 10;
 
-impl Out {
-    /// Its length in bytes.
-    fn len(&self) -> usize {
-        match self {
-            Self::Text(text) => text.len(),
-            Self::Binary(bytes) => bytes.len(),
-        }
-    }
-}
-
-/// WebSocket messages in their order.
+/// WebSocket messages in their order, as bytes.
 #[derive(Debug, Default)]
 pub struct Output {
-    queue: VecDeque<Out>,
-    len: usize,
+    batch: Batch,
+    /// Small messages, one after the other, behind the batch.
+    small: Vec<u8>,
 }
 
 impl Output {
     /// How many bytes wait.
     pub fn len(&self) -> usize {
-        self.len
+        self.batch.len() + self.small.len()
     }
 
     /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
-        self.queue.is_empty()
+        self.len() == 0
     }
 
-    /// The next message.
-    pub fn pop(&mut self) -> Option<Out> {
-        let out = self.queue.pop_front()?;
-        self.len -= out.len();
-        Some(out)
+    /// Everything that waits, to be written.
+    pub(crate) fn batch(&mut self) -> &mut Batch {
+        self.seal();
+        &mut self.batch
     }
 
-    fn push(&mut self, out: Out) {
-        self.len += out.len();
-        self.queue.push_back(out);
+    /// Gives room back, when everything is written.
+    pub(crate) fn release(&mut self) {
+        self.batch.release();
+        if self.small.is_empty() && self.small.capacity() > SPARE_LEN_MAX {
+            self.small = Vec::new();
+        }
+    }
+
+    fn seal(&mut self) {
+        if !self.small.is_empty() {
+            self.batch
+                .push(Bytes::from(std::mem::take(&mut self.small)));
+        }
     }
 
     /// A packet that is written as it is.
-    pub(crate) fn text(&mut self, text: impl Into<String>) {
-        self.push(Out::Text(text.into()));
+    pub(crate) fn text(&mut self, text: &str) {
+        websocket::put_text(&mut self.small, text);
+    }
+
+    /// The answer to a WebSocket ping.
+    pub(crate) fn pong(&mut self, payload: &[u8]) {
+        websocket::put_head(&mut self.small, Opcode::Pong, payload.len());
+        self.small.extend_from_slice(payload);
+    }
+
+    /// The end of the WebSocket.
+    pub(crate) fn close(&mut self, code: u16) {
+        websocket::put_head(&mut self.small, Opcode::Close, 2);
+        self.small.extend_from_slice(&code.to_be_bytes());
     }
 
     /// An event with one argument, for which an answer is wanted if `ack` is there.
     pub(crate) fn event(&mut self, ack: Option<u64>, name: &str, argument: &serde_json::Value) {
         let ack = ack.map(|ack| ack.to_string()).unwrap_or_default();
         let json = serde_json::Value::from(vec![name.into(), argument.clone()]);
-        self.text(format!("42{ack}{json}"));
+        self.text(&format!("42{ack}{json}"));
     }
 
     /// The answer to an event of the client.
     pub(crate) fn answer(&mut self, ack: u64, argument: &serde_json::Value) {
-        self.text(format!("43{ack}[{argument}]"));
+        self.text(&format!("43{ack}[{argument}]"));
     }
 
     /// The answer to a publish, which is the most frequent one.
     pub(crate) fn count(&mut self, ack: u64, count: u32) {
-        self.text(format!("43{ack}[{{\"count\":{count}}}]"));
+        self.text(&format!("43{ack}[{{\"count\":{count}}}]"));
     }
 
-    /// A message, or a chunk of one, for a subscription.
+    /// A chunk of a message for a subscription.
     pub(crate) fn deliver(&mut self, delivery: &Delivery<'_>, payload: Bytes) {
-        let mut text = Vec::with_capacity(96 + delivery.pattern.len() + delivery.subject.len());
-        delivery.put(&mut text);
-        // All of it comes from texts and from JSON that was read as such.
-        let Ok(text) = String::from_utf8(text) else {
-            debug_assert!(false, "a packet is text");
-            return;
-        };
-        self.push(Out::Text(text));
-        self.push(Out::Binary(payload));
+        delivery.put_message(&mut self.small);
+        websocket::put_head(&mut self.small, Opcode::Binary, payload.len());
+        self.seal();
+        self.batch.push(payload);
+    }
+
+    /// WebSocket messages that are encoded, with the payload that belongs behind them.
+    pub(crate) fn encoded(&mut self, encoded: &[u8], payload: Option<Bytes>) {
+        self.small.extend_from_slice(encoded);
+        if let Some(payload) = payload {
+            self.seal();
+            self.batch.push(payload);
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn written(&mut self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        while let Some(chunk) = self.batch().pop() {
+            bytes.extend_from_slice(&chunk);
+        }
+        bytes
     }
 }
 
@@ -107,7 +128,27 @@ pub(crate) struct Delivery<'a> {
     pub(crate) reply: Option<&'a str>,
 }
 
+/// Room for the head of a WebSocket message; that of a packet with 126 bytes and more, which most are, has four.
+const HEAD_LEN: usize = 4;
+
 impl Delivery<'_> {
+    /// Appends it as a WebSocket message; the binary one is to follow.
+    pub(super) fn put_message(&self, out: &mut Vec<u8>) {
+        let start = out.len();
+        out.extend_from_slice(&[0; HEAD_LEN]);
+        self.put(out);
+        let len = out.len() - start - HEAD_LEN;
+        let mut head = Vec::with_capacity(2 * HEAD_LEN);
+        websocket::put_head(&mut head, Opcode::Text, len);
+        if let Some(room) = out.get_mut(start..start + HEAD_LEN)
+            && room.len() == head.len()
+        {
+            room.copy_from_slice(&head);
+        } else {
+            out.splice(start..start + HEAD_LEN, head);
+        }
+    }
+
     fn put(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(b"451-[");
         out.extend_from_slice(self.pattern);
@@ -135,6 +176,12 @@ impl Delivery<'_> {
     }
 }
 
+/// Whether headers are one JSON object. Nobody checks those of other clients, and a packet with others would end the
+/// connection of the one who gets it.
+pub(super) fn is_object(headers: &[u8]) -> bool {
+    let value: Result<&RawValue, _> = serde_json::from_slice(headers);
+    value.is_ok_and(|value| value.get().starts_with('{'))
+}
 /// Names for messages, ten letters and digits each: chunks of one message are known by it.
 #[derive(Debug)]
 pub(crate) struct Names {
@@ -189,11 +236,13 @@ mod tests {
     fn check(delivery: &Delivery<'_>, expected: &str) {
         let mut output = Output::default();
         output.deliver(delivery, Bytes::from_static(b"x"));
-        assert_eq!(output.len(), expected.len() + 1);
-        assert_eq!(output.pop(), Some(Out::Text(expected.to_owned())));
-        assert_eq!(output.pop(), Some(Out::Binary(Bytes::from_static(b"x"))));
+        let mut wire = Vec::new();
+        websocket::put_text(&mut wire, expected);
+        websocket::put_head(&mut wire, Opcode::Binary, 1);
+        wire.push(b'x');
+        assert_eq!(output.len(), wire.len());
+        assert_eq!(output.written(), wire, "{expected}");
         assert!(output.is_empty());
-        assert_eq!(output.len, 0);
     }
 
     #[test]
@@ -219,6 +268,20 @@ mod tests {
             },
             r#"451-["foo.*",{"subject":"foo.a","data":["Nbc9jcovcR",1,0,1,{"_placeholder":true,"num":0},{"CN-Reply":"_INBOX.a.b"}]}]"#,
         );
+    }
+
+    #[test]
+    fn heads_have_the_shortest_form_for_every_length() {
+        for len in [1, 20, 30, 40, 60_000, 70_000] {
+            let subject = "s".repeat(len);
+            let delivery = Delivery {
+                subject: &subject,
+                ..delivery()
+            };
+            let mut text = Vec::new();
+            delivery.put(&mut text);
+            check(&delivery, std::str::from_utf8(&text).unwrap());
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@ use dialtone_protocol::frame::{Fragment, Message, Publish as PublishFrame, Refus
 use dialtone_protocol::limits::{HEADERS_LEN_MAX, SUBJECT_LEN_MAX};
 use dialtone_protocol::{Code, Frame, RequestId};
 
+use super::client::Attachments;
 use super::{Asked, Session};
 use crate::event::Publish;
 use crate::headers::split_reply;
@@ -54,50 +55,63 @@ struct Whole<'a> {
     reply: Option<String>,
 }
 
+/// The payload of a message that is whole.
+enum Payload<'a> {
+    Single(Cow<'a, [u8]>),
+    Pieces(Vec<Bytes>),
+}
+
+impl Payload<'_> {
+    fn len(&self) -> u64 {
+        match self {
+            Self::Single(payload) => payload.len() as u64,
+            Self::Pieces(pieces) => pieces.iter().map(|piece| piece.len() as u64).sum(),
+        }
+    }
+}
+
 impl Session {
     pub(super) fn on_publish(
         &mut self,
         publish: &Publish<'_>,
         ack: Option<u64>,
-        attachments: &[Bytes],
+        mut attachments: Attachments<'_>,
         now: Instant,
     ) {
-        let Some(payload) = attachments.get(publish.payload) else {
-            return self.answer_error(ack, "the payload of the message did not come", Some(400));
-        };
         if attachments.len() > 1 {
             let text = "headers must not have binary values";
             return self.answer_error(ack, text, Some(400));
         }
+        let Some(payload) = attachments.take(publish.payload) else {
+            return self.answer_error(ack, "the payload of the message did not come", Some(400));
+        };
         if publish.subject.is_empty() || publish.subject.len() > SUBJECT_LEN_MAX {
             return self.answer_error(ack, "invalid subject", None);
         }
         self.count_chunk(publish, payload.len());
-        let pieces = if publish.done && publish.seq == 0 {
-            vec![payload.clone()]
-        } else {
-            let chunk = Chunk {
-                subject: &publish.subject,
-                id: &publish.id,
-                seq: publish.seq,
-                done: publish.done,
-                payload: payload.clone(),
-            };
-            match self.partial.accept(chunk, now) {
-                Ok(Some(pieces)) => pieces,
-                // Clients take the largest count of all chunks; the last one has it.
-                Ok(None) => return self.answer_count(ack, 0),
-                Err(error) => {
-                    let code = match error {
-                        PartialError::OutOfTurn { .. } => 400,
-                        PartialError::TooLarge { .. } => 413,
-                        PartialError::NoRoom { .. } | PartialError::TooMany { .. } => 429,
-                    };
-                    return self.answer_error(ack, &error.to_string(), Some(code));
-                }
-            }
+        if publish.done && publish.seq == 0 {
+            return self.publish_whole(publish, ack, Payload::Single(payload));
+        }
+        let chunk = Chunk {
+            subject: &publish.subject,
+            id: &publish.id,
+            seq: publish.seq,
+            done: publish.done,
+            payload: payload.into_owned().into(),
         };
-        self.publish_whole(publish, ack, pieces);
+        match self.partial.accept(chunk, now) {
+            Ok(Some(pieces)) => self.publish_whole(publish, ack, Payload::Pieces(pieces)),
+            // Clients take the largest count of all chunks; the last one has it.
+            Ok(None) => self.answer_count(ack, 0),
+            Err(error) => {
+                let code = match error {
+                    PartialError::OutOfTurn { .. } => 400,
+                    PartialError::TooLarge { .. } => 413,
+                    PartialError::NoRoom { .. } | PartialError::TooMany { .. } => 429,
+                };
+                self.answer_error(ack, &error.to_string(), Some(code));
+            }
+        }
     }
 
     fn count_chunk(&self, publish: &Publish<'_>, len: usize) {
@@ -117,7 +131,7 @@ impl Session {
         }
     }
 
-    fn publish_whole(&mut self, publish: &Publish<'_>, ack: Option<u64>, pieces: Vec<Bytes>) {
+    fn publish_whole(&mut self, publish: &Publish<'_>, ack: Option<u64>, payload: Payload<'_>) {
         let (headers, reply) = match publish.headers.map(split_reply).transpose() {
             Ok(split) => split.unwrap_or_default(),
             Err(error) => return self.answer_error(ack, &error.to_string(), Some(400)),
@@ -129,7 +143,7 @@ impl Session {
             let text = format!("headers of more than {HEADERS_LEN_MAX} bytes");
             return self.answer_error(ack, &text, Some(413));
         }
-        let total_len: u64 = pieces.iter().map(|piece| piece.len() as u64).sum();
+        let total_len = payload.len();
         let max = self.limits.message_len_max;
         if total_len > max {
             let text = format!("a message of more than {max} bytes");
@@ -148,11 +162,17 @@ impl Session {
             reply,
         };
         let fragment_len = (self.limits.fragment_len_max.max(1)) as usize;
-        if total_len <= fragment_len as u64 && pieces.len() <= 1 {
-            let payload = pieces.into_iter().next().unwrap_or_default();
-            self.push_publish(&whole, request, None, payload);
-        } else {
-            self.push_fragments(&whole, request, pieces, total_len, fragment_len);
+        match payload {
+            Payload::Single(payload) if total_len <= fragment_len as u64 => {
+                self.push_publish(&whole, request, None, payload);
+            }
+            Payload::Single(payload) => {
+                let pieces = vec![payload.into_owned().into()];
+                self.push_fragments(&whole, request, pieces, total_len, fragment_len);
+            }
+            Payload::Pieces(pieces) => {
+                self.push_fragments(&whole, request, pieces, total_len, fragment_len);
+            }
         }
     }
 
@@ -180,7 +200,7 @@ impl Session {
                 };
                 // Only the last fragment asks, and only the first has headers.
                 let request = request.filter(|_| sent == total_len);
-                self.push_publish(whole, request, Some(fragment), payload);
+                self.push_fragment(whole, request, fragment, payload);
                 index += 1;
             }
         }
@@ -191,10 +211,50 @@ impl Session {
         whole: &Whole<'_>,
         request: Option<RequestId>,
         fragment: Option<Fragment>,
+        payload: Cow<'_, [u8]>,
+    ) {
+        if payload.len() < SHARE_LEN_MIN {
+            return self.push_head(whole, request, fragment, &payload);
+        }
+        self.push_apart(whole, request, fragment, payload.into_owned().into());
+    }
+
+    fn push_fragment(
+        &mut self,
+        whole: &Whole<'_>,
+        request: Option<RequestId>,
+        fragment: Fragment,
         payload: Bytes,
     ) {
+        if payload.len() < SHARE_LEN_MIN {
+            return self.push_head(whole, request, Some(fragment), &payload);
+        }
+        self.push_apart(whole, request, Some(fragment), payload);
+    }
+
+    /// Pushes a frame whose payload is not copied.
+    fn push_apart(
+        &mut self,
+        whole: &Whole<'_>,
+        request: Option<RequestId>,
+        fragment: Option<Fragment>,
+        payload: Bytes,
+    ) {
+        let start = self.frames.small.len();
+        self.push_head(whole, request, fragment, &[]);
+        lengthen(&mut self.frames.small, start, payload.len());
+        self.frames.seal();
+        self.frames.batch.push(payload);
+    }
+
+    fn push_head(
+        &mut self,
+        whole: &Whole<'_>,
+        request: Option<RequestId>,
+        fragment: Option<Fragment>,
+        payload: &[u8],
+    ) {
         let first = fragment.is_none_or(|fragment| fragment.index == 0);
-        let apart = payload.len() >= SHARE_LEN_MIN;
         let frame = Frame::Publish(PublishFrame {
             request,
             unreliable: false,
@@ -208,16 +268,10 @@ impl Session {
                     .as_deref()
                     .filter(|_| first)
                     .map(str::as_bytes),
-                payload: if apart { &[] } else { &payload },
+                payload,
             },
         });
-        let start = self.frames.small.len();
         frame.encode(&mut self.frames.small);
-        if apart {
-            lengthen(&mut self.frames.small, start, payload.len());
-            self.frames.seal();
-            self.frames.batch.push(payload);
-        }
     }
 
     /// What became of a message for which there is a question.

@@ -1,6 +1,7 @@
 //! Which patterns a client subscribes to, and those that the broker is being asked about.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use dialtone_protocol::frame::{Pick, Refused, Subscribe as SubscribeFrame, Wanted};
 use dialtone_protocol::limits::{GROUP_LEN_MAX, HEAD_LEN_MAX, SUBSCRIBE_BATCH_MAX};
@@ -10,13 +11,16 @@ use serde_json::{Value, json};
 
 use super::{Asked, Session, error_json};
 use crate::event::{Batch, Subscribe};
+use crate::patterns::{Pattern, Patterns};
 
 /// The pattern that sees everything and is counted by nobody.
 const EVERYTHING: &str = ">";
 
 /// Subscriptions by their pattern and by their number, in the order in which they began.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Subscriptions {
+    /// Those of all connections.
+    patterns: Arc<Patterns>,
     by_pattern: HashMap<Box<str>, SubscriptionId>,
     by_id: BTreeMap<u32, Subscription>,
     next: u32,
@@ -26,12 +30,21 @@ pub(super) struct Subscriptions {
 /// One subscription.
 #[derive(Debug)]
 pub(super) struct Subscription {
-    pattern: Box<str>,
-    /// The pattern as a JSON string, which is the name of the event.
-    pub(super) event: Box<[u8]>,
+    pub(super) pattern: Arc<Pattern>,
+    group: Box<str>,
 }
 
 impl Subscriptions {
+    pub(super) fn new(patterns: Arc<Patterns>) -> Self {
+        Self {
+            patterns,
+            by_pattern: HashMap::new(),
+            by_id: BTreeMap::new(),
+            next: 0,
+            max: 0,
+        }
+    }
+
     pub(super) fn set_max(&mut self, max: usize) {
         self.max = max;
     }
@@ -47,36 +60,40 @@ impl Subscriptions {
     pub(super) fn patterns(&self) -> impl Iterator<Item = Value> {
         self.by_id
             .values()
-            .map(|subscription| Value::from(&*subscription.pattern))
+            .map(|subscription| Value::from(subscription.pattern.text()))
     }
 
-    fn insert(&mut self, pattern: &str) -> SubscriptionId {
+    fn insert(&mut self, pattern: &str, group: &str) -> SubscriptionId {
         self.next += 1;
         let id = SubscriptionId(self.next);
-        let mut event = Vec::new();
-        crate::json::put_text(&mut event, pattern);
         self.by_pattern.insert(pattern.into(), id);
-        self.by_id.insert(
-            id.0,
-            Subscription {
-                pattern: pattern.into(),
-                event: event.into(),
-            },
-        );
+        let subscription = Subscription {
+            pattern: self.patterns.enter(pattern, group),
+            group: group.into(),
+        };
+        self.by_id.insert(id.0, subscription);
         id
     }
 
     pub(super) fn remove(&mut self, pattern: &str) -> Option<SubscriptionId> {
-        let id = self.by_pattern.remove(pattern)?;
-        self.by_id.remove(&id.0);
-        Some(id)
+        let id = *self.by_pattern.get(pattern)?;
+        self.remove_id(id).map(|_| id)
     }
 
     /// The pattern of a subscription that is no more.
-    pub(super) fn remove_id(&mut self, id: SubscriptionId) -> Option<Box<str>> {
-        let subscription = self.by_id.remove(&id.0)?;
-        self.by_pattern.remove(&subscription.pattern);
-        Some(subscription.pattern)
+    pub(super) fn remove_id(&mut self, id: SubscriptionId) -> Option<Arc<Pattern>> {
+        let Subscription { pattern, group } = self.by_id.remove(&id.0)?;
+        self.by_pattern.remove(pattern.text());
+        self.patterns.leave(pattern.text(), &group);
+        Some(pattern)
+    }
+}
+
+impl Drop for Subscriptions {
+    fn drop(&mut self) {
+        for Subscription { pattern, group } in self.by_id.values() {
+            self.patterns.leave(pattern.text(), group);
+        }
     }
 }
 
@@ -145,7 +162,7 @@ impl Session {
             );
             return Item::Refused(error_json(&text, Some(429)));
         }
-        let id = self.subscriptions.insert(&pattern);
+        let id = self.subscriptions.insert(&pattern, &group);
         wanted.push(Wanted {
             id,
             tap: pattern == EVERYTHING,

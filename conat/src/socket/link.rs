@@ -24,6 +24,11 @@ impl<T> Sending<T> {
         self.kept.len() < self.max
     }
 
+    /// The number up to which everything is acknowledged.
+    pub(super) fn acknowledged(&self) -> u64 {
+        self.kept.front().map_or(self.next, |(seq, _)| *seq) - 1
+    }
+
     pub(super) fn is_drained(&self) -> bool {
         self.kept.is_empty()
     }
@@ -135,6 +140,7 @@ mod tests {
         assert_eq!(sending.last(), Some((2, &'b')));
         sending.acknowledge(7);
         assert!(sending.is_drained() && sending.has_room());
+        assert_eq!(sending.acknowledged(), 2);
         assert_eq!(sending.push('c'), 3);
     }
 

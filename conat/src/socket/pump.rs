@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use dialtone_client::{Client, Encoding, Headers, Message};
+use dialtone_client::{Answers, Client, Draft, Encoding, Headers, Many, Message, RequestError};
 use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -73,6 +73,21 @@ pub struct Data {
 }
 
 impl Data {
+    /// A value in `MessagePack`, as existing clients encode theirs.
+    pub fn of<T: Serialize + ?Sized>(value: &T) -> Self {
+        Self {
+            headers: Headers::new(),
+            encoding: Encoding::MessagePack,
+            payload: encode(value).into(),
+        }
+    }
+
+    /// The same with headers.
+    #[must_use]
+    pub fn with_headers(self, headers: Headers) -> Self {
+        Self { headers, ..self }
+    }
+
     /// Reads the payload as its encoding says.
     ///
     /// # Errors
@@ -100,8 +115,14 @@ pub struct Socket {
 /// The writing half; clones share the socket.
 #[derive(Debug, Clone)]
 pub struct Writer {
+    client: Client,
+    /// Where the other end listens.
+    peer: std::sync::Arc<str>,
     outbound: mpsc::Sender<Data>,
     closed: CancellationToken,
+    /// How many messages were written, and how many of them are acknowledged.
+    written: watch::Sender<u64>,
+    acknowledged: watch::Receiver<u64>,
 }
 
 impl Socket {
@@ -133,7 +154,47 @@ impl Writer {
     /// # Errors
     /// When the socket has ended.
     pub async fn write(&self, data: Data) -> Result<(), Closed> {
-        self.outbound.send(data).await.map_err(|_gone| Closed)
+        let permit = self.outbound.reserve().await.map_err(|_gone| Closed)?;
+        self.written.send_modify(|written| *written += 1);
+        permit.send(data);
+        Ok(())
+    }
+
+    /// Asks the other end something; the first answer within `limit`.
+    ///
+    /// # Errors
+    /// As with any request of a client: nobody listens, the time is over, or the connection has ended.
+    pub async fn request(&self, data: Data, limit: Duration) -> Result<Message, RequestError> {
+        self.draft(data).timeout(limit).request().await
+    }
+
+    /// Asks the other end something that has several answers.
+    ///
+    /// # Errors
+    /// When the question cannot be sent, or nobody listens.
+    pub async fn request_many(&self, data: Data, many: Many) -> Result<Answers, RequestError> {
+        self.draft(data).request_many(many).await
+    }
+
+    fn draft(&self, data: Data) -> Draft<'_> {
+        let draft = self.client.message(&*self.peer).encoding(data.encoding);
+        let draft = draft.payload(data.payload);
+        if data.headers.is_empty() {
+            draft
+        } else {
+            draft.headers(&data.headers)
+        }
+    }
+
+    /// Waits until the other end has everything that was written before.
+    ///
+    /// # Errors
+    /// When the socket ends first.
+    pub async fn drained(&self) -> Result<(), Closed> {
+        let written = *self.written.borrow();
+        let mut acknowledged = self.acknowledged.clone();
+        let reached = acknowledged.wait_for(|count| *count >= written).await;
+        reached.map(drop).map_err(|_gone| Closed)
     }
 
     /// Closes the socket.
@@ -153,6 +214,7 @@ pub(super) struct Pump {
     closed: CancellationToken,
     options: Options,
     sending: Sending<Data>,
+    acknowledged: watch::Sender<u64>,
     receiving: Receiving<Data>,
     /// When something is sent again, and how long the pause after that is.
     resend: Option<(Instant, Duration)>,
@@ -212,13 +274,18 @@ pub(super) fn open(
 ) -> (Socket, Pump) {
     let (inbound, inbound_rx) = mpsc::channel(options.inbound_max);
     let (outbound, outbound_rx) = mpsc::channel(16);
+    let (acknowledged, acknowledged_rx) = watch::channel(0);
     let closed = CancellationToken::new();
     let socket = Socket {
         subject,
         inbound: inbound_rx,
         writer: Writer {
+            client: client.clone(),
+            peer: peer.as_str().into(),
             outbound,
             closed: closed.clone(),
+            written: watch::Sender::new(0),
+            acknowledged: acknowledged_rx,
         },
     };
     let pump = Pump {
@@ -229,6 +296,7 @@ pub(super) fn open(
         outbound: outbound_rx,
         closed,
         sending: Sending::new(options.queue_max),
+        acknowledged,
         receiving: Receiving::new(options.inbound_max),
         options,
         resend: None,
@@ -403,6 +471,9 @@ impl Pump {
                 socket: Ask::Emitted(emitted),
             }) => {
                 self.sending.acknowledge(emitted);
+                let newest = self.sending.acknowledged();
+                self.acknowledged
+                    .send_if_modified(|count| std::mem::replace(count, newest) != newest);
                 if self.sending.is_drained() {
                     self.resend = None;
                     self.unacknowledged_since = None;
@@ -547,6 +618,18 @@ impl From<Missed> for Data {
             encoding: Encoding::from_number(missed.encoding),
             payload: Bytes::copy_from_slice(&missed.raw),
         }
+    }
+}
+
+/// Answers a request, where an answer is wanted.
+pub async fn respond(request: &Message, data: Data) {
+    let Ok(draft) = request.answer() else { return };
+    let mut draft = draft.encoding(data.encoding).payload(data.payload);
+    if !data.headers.is_empty() {
+        draft = draft.headers(&data.headers);
+    }
+    if let Err(error) = draft.publish().await {
+        tracing::debug!(%error, "an answer was not sent");
     }
 }
 

@@ -224,6 +224,7 @@ export class Client extends EventEmitter {
   }
 
   async close() {
+    this.closed = true;
     for (const subscription of [...this.subscriptions.values()]) subscription.close();
     this.socket.disconnect();
   }
@@ -246,6 +247,10 @@ class Queue extends EventEmitter {
     if (this.listenerCount("message") > 0) this.emit("message", message);
     else this.waiting.push(message);
     this.emit("wake");
+  }
+
+  close() {
+    this.end();
   }
 
   end(error) {
@@ -276,7 +281,10 @@ class Queue extends EventEmitter {
     }
     this.taken += 1;
     const value = this.waiting.shift();
-    if (this.taken >= this.mesgLimit) this.end();
+    if (this.taken >= this.mesgLimit) {
+      this.waiting.length = 0;
+      this.close();
+    }
     return { value, done: false };
   }
 
@@ -343,8 +351,14 @@ export class Message {
   }
 
   async respond(data, options = {}) {
-    if (!this.reply) return { bytes: 0, count: 0 };
-    return await this.client.publish(this.reply, data, { waitForInterest: true, ...options });
+    const nobody = { bytes: 0, count: 0 };
+    if (!this.reply) return nobody;
+    try {
+      return await this.client.publish(this.reply, data, { waitForInterest: true, ...options });
+    } catch (error) {
+      if (this.client.closed) return nobody;
+      throw error;
+    }
   }
 
   respondSync(data, options = {}) {

@@ -156,5 +156,6 @@ export async function run(parts) {
     }
     opened.splice(0).forEach((socket) => socket.disconnect());
   }
-  process.stdin.destroy();
+  // Timers of questions that nobody waits for any more would keep the process for a minute.
+  process.exit();
 }

@@ -19,6 +19,7 @@ class End extends EventEmitter {
 
   constructor(client, { maxQueueSize = 1_000 } = {}) {
     super();
+    this.setMaxListeners(0);
     this.client = client;
     this.maxQueueSize = maxQueueSize;
   }

@@ -3,6 +3,9 @@
 
 mod cookies;
 mod interop;
+mod matrix;
+mod mounted;
+mod services;
 mod site;
 mod sockets;
 mod storage;
@@ -35,4 +38,9 @@ async fn what_administrators_ask() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn frames_are_those_of_the_capture() {
     Site::open().await.run("frames.mjs").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_existing_clients_do_all_day() {
+    Site::open().await.run("core.mjs").await;
 }

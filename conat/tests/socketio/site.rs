@@ -30,6 +30,7 @@ pub(crate) struct Site {
     stop: CancellationToken,
     pub(crate) tasks: TaskTracker,
     pub(crate) sys: Sys,
+    serves: Arc<Serves>,
 }
 
 #[derive(Debug)]
@@ -83,6 +84,7 @@ impl Site {
         let address = listener.url().address();
         addresses.set_own(vec![address.clone()]);
         let serves = Arc::new(Serves(handle.clone()));
+        let own = Arc::clone(&serves);
         let registry = Arc::new(Registry::default());
         let sys = Sys {
             node: node.clone(),
@@ -102,6 +104,7 @@ impl Site {
             stop,
             tasks,
             sys,
+            serves: own,
         }
     }
 
@@ -122,9 +125,20 @@ impl Site {
         options.connect().await.unwrap()
     }
 
+    /// Another gateway to the same broker.
+    pub(crate) fn gateway(&self, config: dialtone_conat::Config) -> Gateway {
+        let serves: Arc<dyn dialtone_conat::Broker> = Arc::<Serves>::clone(&self.serves);
+        Gateway::new(config, self.sys.node.clone(), Arc::default(), serves)
+    }
+
     /// Runs a script to its end, which must be a good one.
     pub(crate) async fn run(&self, script: &str) {
-        let output = tokio::time::timeout(PATIENCE, self.node(script).output());
+        self.run_parts(script, &[]).await;
+    }
+
+    /// Runs some parts of a script.
+    pub(crate) async fn run_parts(&self, script: &str, parts: &[&str]) {
+        let output = tokio::time::timeout(PATIENCE, self.node(script).args(parts).output());
         let output = output.await.expect("the script does not end").unwrap();
         let said = String::from_utf8_lossy(&output.stdout);
         let failed = String::from_utf8_lossy(&output.stderr);

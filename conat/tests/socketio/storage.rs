@@ -86,3 +86,12 @@ async fn streams_are_kept_for_existing_clients() {
     assert!(script.wait().await.unwrap().success(), "{heard}\n{failed}");
     service.unwrap().end().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn replicas_of_several_clients_agree() {
+    let site = Site::open().await;
+    let folder = tempfile::tempdir().unwrap();
+    let service = Service::start(site.client("ws").await, folder.path()).await;
+    site.run("sync.mjs").await;
+    service.end().await;
+}

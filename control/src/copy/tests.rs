@@ -1,3 +1,5 @@
+//! Copies between homes, and what must not happen to them.
+
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::time::SystemTime;
@@ -80,7 +82,7 @@ fn a_folder_is_copied_with_what_is_in_it() {
     symlink("a.txt", homes.source.join("work/link")).unwrap();
     homes
         .copy("work", "new/place", |copy| {
-            copy.exclude.push("cache/".to_owned())
+            copy.exclude.push("cache/".to_owned());
         })
         .unwrap();
     assert_eq!(homes.got("new/place/a.txt").unwrap(), "a");

@@ -13,7 +13,7 @@ use dialtone_hub::settings::Live;
 use dialtone_hub::store::control::{self as rows, Claim, Held, Record};
 use dialtone_hub::store::{self, Store, Transaction, copies, projects, users};
 use serde_json::Value as Json;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use uuid::Uuid;
 
 use super::{Answer, CopyTask, Death, Error, Ledger, Task};
@@ -37,7 +37,12 @@ pub struct Stored {
     ttl: Duration,
     uids: Option<std::ops::RangeInclusive<u32>>,
     news: Arc<Notify>,
+    /// Executors stand in line for the database: an order that is refused there is delayed until its claim is over.
+    writing: Arc<Semaphore>,
 }
+
+/// How many transactions of a ledger are at the database at once.
+const WRITING_MAX: usize = 4;
 
 impl From<store::Error> for Error {
     fn from(error: store::Error) -> Self {
@@ -66,7 +71,13 @@ impl Stored {
             ttl,
             uids,
             news,
+            writing: Arc::new(Semaphore::new(WRITING_MAX)),
         }
+    }
+
+    /// A place at the database; nobody ever closes the line.
+    async fn turn(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.writing).acquire_owned().await.ok()
     }
 
     /// Begins a transaction in which the claim holds.
@@ -144,6 +155,10 @@ impl Stored {
 
     async fn claim_all(&self, limit: usize) -> Result<Vec<Task>, Error> {
         let limit = i64::try_from(limit.min(CLAIM_MAX)).unwrap_or(0);
+        // A look disturbs nobody, and mostly there is nothing.
+        if !rows::any_to_claim(&mut self.store.read().await?, &self.host).await? {
+            return Ok(Vec::new());
+        }
         let mut on = self.store.write().await?;
         let claimed = rows::claim(&mut on, &self.host, &self.holder, self.ttl, limit).await?;
         on.commit().await?;
@@ -169,6 +184,7 @@ impl Stored {
         outcome: &Outcome,
         reached: Option<(&Run, &Reached)>,
     ) -> Result<(), Error> {
+        let _turn = self.turn().await;
         let (mut on, held) = self.held(claim).await?;
         let id = claim.project_id;
         // Why a stop was ordered that nobody asked for is what users want to know of it.
@@ -265,6 +281,7 @@ impl Ledger for Stored {
 
     fn hold<'a>(&'a self, claim: &'a Claim) -> Answer<'a, Order> {
         Box::pin(async move {
+            let _turn = self.turn().await;
             let (on, held) = self.held(claim).await?;
             on.commit().await?;
             Ok(order(held))
@@ -273,6 +290,7 @@ impl Ledger for Stored {
 
     fn tell<'a>(&'a self, claim: &'a Claim, phase: Phase) -> Answer<'a, Order> {
         Box::pin(async move {
+            let _turn = self.turn().await;
             let (mut on, held) = self.held(claim).await?;
             let state = State {
                 phase,
@@ -288,6 +306,7 @@ impl Ledger for Stored {
 
     fn launch<'a>(&'a self, claim: &'a Claim, run: &'a Run) -> Answer<'a, (Order, String)> {
         Box::pin(async move {
+            let _turn = self.turn().await;
             let (mut on, held) = self.held(claim).await?;
             let json =
                 serde_json::to_value(run).map_err(|error| Error::Unavailable(error.to_string()))?;

@@ -56,11 +56,11 @@ pub(super) fn members(
         .filter(|stat| belongs(stat))
         .map(|stat| stat.pid)
         .collect();
-    with_children(&all, roots)
+    with_children(&all, &roots)
 }
 
 /// Those, and all that are below them.
-fn with_children(all: &[Stat], roots: HashSet<u32>) -> Vec<Stat> {
+fn with_children(all: &[Stat], roots: &HashSet<u32>) -> Vec<Stat> {
     let parents: HashMap<u32, u32> = all.iter().map(|stat| (stat.pid, stat.parent)).collect();
     let below = |stat: &&Stat| {
         let mut at = stat.pid;
@@ -201,7 +201,7 @@ mod tests {
             stat(6, 6),
         ];
         let pids = |roots: &[u32]| {
-            let mut pids: Vec<u32> = with_children(&all, roots.iter().copied().collect())
+            let mut pids: Vec<u32> = with_children(&all, &roots.iter().copied().collect())
                 .iter()
                 .map(|stat| stat.pid)
                 .collect();

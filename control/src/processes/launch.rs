@@ -5,12 +5,11 @@
 //! project's folder for what it says about itself, and becomes the project. Whatever is written in the home is written
 //! by the user who owns it, so that nothing there can lead the hub to write elsewhere.
 
-use std::io;
 use std::path::Path;
 use std::process::Stdio;
 
 use dialtone_hub::time::Time;
-use rustix::process::{Pid, Resource, Rlimit, prlimit};
+use rustix::process::Resource;
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::{Child, ChildStdin, Command};
 
@@ -24,7 +23,8 @@ const SCRIPT: &str = r#"
 read -r token || exit 125
 umask 077
 cd "$HOME" || exit 126
-rm -rf .smc && mkdir .smc && printf %s "$token" > .smc/secret-token || exit 126
+rm -rf .smc && mkdir .smc && printf %s "$DIALTONE_RUN_ID" > .smc/run-id || exit 126
+printf %s "$token" > .smc/secret-token || exit 126
 unset token
 exec setsid "$@" </dev/null >.smc/project.log 2>&1
 "#;
@@ -47,7 +47,7 @@ impl std::fmt::Debug for Waiting {
     }
 }
 
-pub(super) async fn prepare(
+pub(super) fn prepare(
     processes: &Processes,
     spec: &Spec,
     home: &Path,
@@ -68,7 +68,6 @@ pub(super) async fn prepare(
             Some(path)
         }
     };
-    bound(processes, spec, pid).map_err(|error| said("its limits", &error))?;
     let place = Place {
         pid,
         ticks: stat.ticks,
@@ -90,6 +89,7 @@ fn command(processes: &Processes, spec: &Spec, home: &Path) -> Result<Command, S
     let mut command = Command::new("/bin/sh");
     command
         .args(["-c", SCRIPT, "dialtone-project"])
+        .args(bounds(processes, spec))
         .args(&processes.config.command)
         .env_clear()
         .envs(environment::of(
@@ -109,38 +109,33 @@ fn command(processes: &Processes, spec: &Spec, home: &Path) -> Result<Command, S
     Ok(command)
 }
 
-/// Bounds of the system, which hold also where there are no control groups. They pass on to all that it starts.
-fn bound(processes: &Processes, spec: &Spec, pid: u32) -> io::Result<()> {
-    let number = i32::try_from(pid).ok().and_then(Pid::from_raw);
-    let bounds = |controller: &str| {
+/// What sets bounds of the system, which hold also where there are no control groups, before the project begins. They
+/// pass on to all that it starts. It is done by the process itself: to bound one of another user takes more than being
+/// root in many containers.
+fn bounds(processes: &Processes, spec: &Spec) -> Vec<String> {
+    let held_by_group = |controller: &str| {
         processes
             .cgroups
             .as_ref()
             .is_some_and(|cgroups| cgroups.bounds(controller))
     };
-    let mut limits = vec![(Resource::Core, 0), (Resource::Nofile, FILES_MAX)];
-    if spec.uid.is_some() && !bounds("pids") {
+    let most = rustix::process::getrlimit(Resource::Nofile).maximum;
+    // Nobody but root can have more than this process has.
+    let files = most.map_or(FILES_MAX, |most| most.min(FILES_MAX));
+    let mut bounds = vec!["prlimit".to_owned(), "--core=0:0".to_owned()];
+    bounds.push(format!("--nofile={files}:{files}"));
+    if spec.uid.is_some() && !held_by_group("pids") {
         // Counted by user, and so a bound of the project only where it has its own.
-        limits.push((Resource::Nproc, processes.config.pids_max));
+        let processes = processes.config.pids_max;
+        bounds.push(format!("--nproc={processes}:{processes}"));
     }
-    if spec.uid.is_some() && !bounds("memory") {
+    if spec.uid.is_some() && !held_by_group("memory") {
         // Of each process alone: less than a bound of all of them together, and more than none.
-        limits.push((
-            Resource::Data,
-            spec.quota.memory_limit.saturating_mul(1_000_000),
-        ));
+        let bytes = spec.quota.memory_limit.saturating_mul(1_000_000);
+        bounds.push(format!("--data={bytes}:{bytes}"));
     }
-    for (resource, value) in limits {
-        let held = rustix::process::getrlimit(resource).maximum;
-        // Nobody but root can have more than this process has.
-        let value = held.map_or(value, |held| value.min(held));
-        let limit = Rlimit {
-            current: Some(value),
-            maximum: Some(value),
-        };
-        prlimit(number, resource, limit)?;
-    }
-    Ok(())
+    bounds.push("--".to_owned());
+    bounds
 }
 
 impl Gate for Waiting {
@@ -150,9 +145,7 @@ impl Gate for Waiting {
 
     fn open(self: Box<Self>, secret: String) -> Answer<'static, ()> {
         let Self {
-            run: _,
-            child,
-            mut stdin,
+            child, mut stdin, ..
         } = *self;
         Box::pin(async move {
             let line = format!("{secret}\n");

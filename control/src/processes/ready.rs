@@ -5,6 +5,8 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
+use uuid::Uuid;
+
 use super::home;
 use crate::run::Reached;
 
@@ -13,6 +15,10 @@ const SERVERS: &[&str] = &["browser-server", "hub-server", "api-server", "sage_s
 
 /// The file that is written last.
 const LAST: &str = ".smc/project.pid";
+
+/// The number of the run whose files these are: those of the run before are there until the next one has begun.
+const RUN: &str = ".smc/run-id";
+const RUN_LEN: u64 = 36;
 
 /// A number of a port, with room for a line's end.
 const PORT_LEN_MAX: u64 = 16;
@@ -23,8 +29,11 @@ const TAIL_LEN: u64 = 300;
 /// How often it is looked, at first and at last.
 const POLL: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(250));
 
-/// Where the project answers, if it does.
-pub(super) fn read(home: &Path, ip: IpAddr) -> Option<Reached> {
+/// Where this run of the project answers, if it does.
+pub(super) fn read(home: &Path, ip: IpAddr, run_id: Uuid) -> Option<Reached> {
+    if home::read(home, RUN, RUN_LEN)? != run_id.to_string().as_bytes() {
+        return None;
+    }
     home::read(home, LAST, PORT_LEN_MAX)?;
     let ports: BTreeMap<String, u16> = SERVERS
         .iter()
@@ -43,10 +52,10 @@ pub(super) fn read(home: &Path, ip: IpAddr) -> Option<Reached> {
 }
 
 /// Waits until it answers.
-pub(super) async fn wait(home: &Path, ip: IpAddr) -> Reached {
+pub(super) async fn wait(home: &Path, ip: IpAddr, run_id: Uuid) -> Reached {
     let mut pause = POLL.0;
     loop {
-        if let Some(reached) = read(home, ip) {
+        if let Some(reached) = read(home, ip, run_id) {
             return reached;
         }
         tokio::time::sleep(pause).await;
@@ -54,8 +63,11 @@ pub(super) async fn wait(home: &Path, ip: IpAddr) -> Reached {
     }
 }
 
-/// The end of what the project has written before it ended, in one line.
-pub(super) fn log_tail(home: &Path) -> Option<String> {
+/// The end of what this run of the project has written before it ended, in one line.
+pub(super) fn log_tail(home: &Path, run_id: Uuid) -> Option<String> {
+    if home::read(home, RUN, RUN_LEN)? != run_id.to_string().as_bytes() {
+        return None;
+    }
     let tail = home::read_end(home, ".smc/project.log", TAIL_LEN)?;
     let text = String::from_utf8_lossy(&tail);
     let words: Vec<&str> = text.split_whitespace().collect();

@@ -13,6 +13,7 @@ use dialtone_control::run::{Reached, Run};
 use dialtone_hub::control::{Control as _, Phase, Verb};
 use dialtone_hub::id::ProjectId;
 use dialtone_hub::settings::Live;
+use dialtone_hub::store::Store;
 use dialtone_hub::store::control::Claim;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -28,27 +29,30 @@ on_both! {
 /// More steps than an order has.
 const STEPS_MAX: usize = 40;
 
-/// A ledger whose process ends at a step: before something is written, or after it was and before anybody knows.
+/// At which step a process ends, and whether it has come to that.
 #[derive(Debug)]
-struct Dying {
-    ledger: Stored,
+struct Fate {
     steps: AtomicUsize,
     dies_at: usize,
     died: Notify,
 }
 
+/// A ledger whose process ends at a step: before something is written, or after it was and before anybody knows.
+#[derive(Debug)]
+struct Dying {
+    ledger: Stored,
+    fate: Arc<Fate>,
+}
+
 impl Dying {
     async fn step(&self) {
-        if self.steps.fetch_add(1, Ordering::SeqCst) + 1 == self.dies_at {
-            self.died.notify_one();
+        if self.fate.steps.fetch_add(1, Ordering::SeqCst) + 1 == self.fate.dies_at {
+            self.fate.died.notify_one();
             std::future::pending::<()>().await;
         }
     }
 
-    fn around<'a, T: 'a>(&'a self, work: Answer<'a, T>) -> Answer<'a, T>
-    where
-        T: Send,
-    {
+    fn around<'a, T: Send + 'a>(&'a self, work: Answer<'a, T>) -> Answer<'a, T> {
         Box::pin(async move {
             self.step().await;
             let done = work.await;
@@ -111,6 +115,37 @@ impl Ledger for Dying {
     }
 }
 
+async fn ledger(store: Store, ttl: u64) -> Stored {
+    Stored::new(
+        store.clone(),
+        Live::open(&store).await.unwrap().0,
+        "here".to_owned(),
+        Uuid::new_v4().to_string(),
+        Duration::from_millis(ttl),
+        None,
+        Arc::new(Notify::new()),
+    )
+}
+
+/// An executor on a runtime of its own, with which all of it ends where it stands: as a process would.
+fn doomed(site: &Site, fate: &Arc<Fate>, end: &CancellationToken) -> std::thread::JoinHandle<()> {
+    let (location, ttl, homes) = (site.location(), site.ttl, site.homes());
+    let (fate, end) = (Arc::clone(fate), end.clone());
+    std::thread::spawn(move || {
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        let runtime = builder.enable_all().build().unwrap();
+        runtime.block_on(async {
+            let ledger = ledger(crate::site::open(&location).await, ttl).await;
+            let ledger = Arc::new(Dying { ledger, fate });
+            let runner = runner(&homes.display().to_string(), "", "");
+            let executor = Executor::new(ledger, runner, limits(ttl));
+            tokio::spawn(executor.run(CancellationToken::new()));
+            end.cancelled().await;
+        });
+        runtime.shutdown_background();
+    })
+}
+
 /// An executor that dies at a step, and after it one that does not. Whether it came to that step.
 async fn one_that_dies_and_another(
     asks: &Asks,
@@ -119,50 +154,13 @@ async fn one_that_dies_and_another(
     verb: Verb,
     dies_at: usize,
 ) -> bool {
-    let ledger = Stored::new(
-        asks.store.clone(),
-        Live::open(&asks.store).await.unwrap().0,
-        "here".to_owned(),
-        Uuid::new_v4().to_string(),
-        Duration::from_millis(site.ttl),
-        None,
-        Arc::new(Notify::new()),
-    );
-    let dying = Arc::new(Dying {
-        ledger: ledger.clone(),
+    let fate = Arc::new(Fate {
         steps: AtomicUsize::new(0),
         dies_at,
         died: Notify::new(),
     });
-    let homes = site.homes().display().to_string();
-    let runner = runner(&homes, "", "");
-    let begin = |ledger: Arc<dyn Ledger>| {
-        let executor = Executor::new(ledger, Arc::clone(&runner), limits(site.ttl));
-        tokio::spawn(executor.run(CancellationToken::new()))
-    };
-    // Nothing of it goes on: all it has begun are tasks of a runtime that ends with it.
-    let first = {
-        let dying: Arc<dyn Ledger> = Arc::<Dying>::clone(&dying);
-        let executor = Executor::new(dying, Arc::clone(&runner), limits(site.ttl));
-        std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .unwrap();
-            let stop = CancellationToken::new();
-            (runtime, executor, stop)
-        })
-        .join()
-        .unwrap()
-    };
-    let (runtime, executor, stop) = first;
-    let ending = stop.clone();
-    let thread = std::thread::spawn(move || {
-        runtime.spawn(executor.run(CancellationToken::new()));
-        runtime.block_on(ending.cancelled());
-        // Dropped here, with every task in it, where it stands.
-        drop(runtime);
-    });
+    let stop = CancellationToken::new();
+    let thread = doomed(site, &fate, &stop);
     let ask = async {
         match verb {
             Verb::Start => asks.projects.start(id).await,
@@ -176,16 +174,22 @@ async fn one_that_dies_and_another(
             state.unwrap();
             false
         }
-        () = dying.died.notified() => true,
+        () = fate.died.notified() => true,
     };
     stop.cancel();
     thread.join().unwrap();
     if reached {
-        let second = begin(Arc::new(ledger));
+        let fate = Arc::new(Fate {
+            steps: AtomicUsize::new(0),
+            dies_at: usize::MAX,
+            died: Notify::new(),
+        });
+        let stop = CancellationToken::new();
+        let thread = doomed(site, &fate, &stop);
         let state = ask.await.unwrap();
         assert_eq!(state.phase == Phase::Running, verb.runs(), "step {dies_at}");
-        second.abort();
-        drop(second.await);
+        stop.cancel();
+        thread.join().unwrap();
     }
     reached
 }

@@ -97,6 +97,10 @@ impl Site {
         self
     }
 
+    pub(crate) fn location(&self) -> Location {
+        self.location.clone()
+    }
+
     pub(crate) fn homes(&self) -> PathBuf {
         self.folder.path().join("projects")
     }
@@ -191,6 +195,7 @@ impl Site {
     }
 
     /// The processes of a project, by the run to which they belong.
+    #[expect(clippy::unused_self, reason = "it is a question about the site")]
     pub(crate) fn processes(&self, id: ProjectId) -> BTreeMap<String, usize> {
         let mark = format!("COCALC_PROJECT_ID={id}");
         let mut runs = BTreeMap::new();
@@ -261,14 +266,16 @@ fn environments() -> impl Iterator<Item = Vec<String>> {
         })
 }
 
-async fn open(location: &Location) -> Store {
+pub(crate) async fn open(location: &Location) -> Store {
     let config = StoreConfig {
         connections_max: 8,
         // Hubs that share a file do not hear of each other otherwise.
         poll: Duration::from_millis(200),
         ..StoreConfig::new(location.clone())
     };
-    Store::open(config).await.unwrap()
+    // One file that several processes write is sometimes locked for long; a hub waits for its database.
+    let opened = Store::open_when_ready(config, &CancellationToken::new()).await;
+    opened.unwrap().unwrap()
 }
 
 /// A hub that asks and runs nothing.
@@ -398,5 +405,6 @@ pub(crate) async fn run_hub() {
 
 /// Says something that must not be overlooked.
 pub(crate) fn report(text: &str) {
-    writeln!(std::io::stdout(), "{text}").unwrap();
+    let mut out = std::io::stdout();
+    writeln!(out, "{text}").unwrap();
 }

@@ -72,7 +72,8 @@ async fn wave(
     }
 }
 
-async fn storm(site: Site) {
+async fn storm(mut site: Site) {
+    site.ttl = 5000;
     let seed = std::env::var("DIALTONE_FIRST_SEED")
         .ok()
         .and_then(|seed| seed.parse().ok())

@@ -3,8 +3,10 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::Path;
 
 use dialtone_hub::control::Control as _;
+use dialtone_hub::id::ProjectId;
 use dialtone_hub::store::users;
 
 use crate::on_both;
@@ -40,16 +42,19 @@ async fn projects_are_kept_from_each_other_and_from_the_hub(mut site: Site) {
         report("SKIPPED: users for each project can be tested by root alone");
         return;
     }
-    site.uids = Some(FIRST);
+    // Tests that run beside each other must not end each other's users.
+    let first = FIRST + std::process::id() % 1000 * 10_000;
+    site.uids = Some(first);
     // The folder of the test is closed to others; users of projects must come through.
     let parent = site.homes().parent().unwrap().to_owned();
     fs::set_permissions(&parent, fs::Permissions::from_mode(0o711)).unwrap();
+    let asks = site.asks().await;
     let database = parent.join("hub.db");
     if !database.exists() {
+        // The real one is elsewhere: a file in its place.
         fs::write(&database, "secret").unwrap();
     }
     fs::set_permissions(&database, fs::Permissions::from_mode(0o600)).unwrap();
-    let asks = site.asks().await;
     let _hub = site.hub();
     let (bad, other) = (asks.make_project().await, asks.make_project().await);
     asks.projects.start(other).await.unwrap();
@@ -63,7 +68,7 @@ async fn projects_are_kept_from_each_other_and_from_the_hub(mut site: Site) {
     for id in [bad, other] {
         let data = fs::metadata(site.home(id)).unwrap();
         assert_eq!(data.permissions().mode() & 0o7777, 0o700);
-        assert!((FIRST..FIRST + 10_000).contains(&data.uid()));
+        assert!((first..first + 10_000).contains(&data.uid()));
         assert_eq!(
             fs::metadata(site.home(id).join(".smc/secret-token"))
                 .unwrap()
@@ -72,11 +77,22 @@ async fn projects_are_kept_from_each_other_and_from_the_hub(mut site: Site) {
         );
     }
 
-    // It does what it is told in its home when it is started the next time.
+    let uid = fs::metadata(site.home(bad)).unwrap().uid();
+    try_everything(&site, bad, other, &database, uid);
+    assert_eq!(site.read(bad, "worked"), "own file\n");
+    is_run_as(&site, bad, uid);
+
+    asks.projects.stop(bad).await.unwrap();
+    assert!(site.processes(bad).is_empty());
+    assert_eq!(site.processes(other).len(), 1, "the other one still runs");
+    asks.projects.stop(other).await.unwrap();
+}
+
+/// Does, as the user of a project and in its home, what it should not be able to do.
+fn try_everything(site: &Site, bad: ProjectId, other: ProjectId, database: &Path, uid: u32) {
     let script = TRIES
         .replace("OTHER", &other.to_string())
         .replace("DATABASE", &database.display().to_string());
-    let uid = fs::metadata(site.home(bad)).unwrap().uid();
     fs::write(
         site.home(bad).join("pid-of-other"),
         site.read(other, ".smc/project.pid"),
@@ -101,10 +117,11 @@ async fn projects_are_kept_from_each_other_and_from_the_hub(mut site: Site) {
         .status()
         .unwrap();
     assert!(done.success());
-    assert_eq!(site.read(bad, "worked"), "own file\n");
+}
 
-    // The project itself runs as that user, with no group but its own, whatever the hub has.
-    let pid = site.read(bad, ".smc/project.pid");
+/// The project runs as that user, with no group but its own, whatever the hub has.
+fn is_run_as(site: &Site, id: ProjectId, uid: u32) {
+    let pid = site.read(id, ".smc/project.pid");
     let status = fs::read_to_string(format!("/proc/{}/status", pid.trim())).unwrap();
     let line = |name: &str| {
         let line = status
@@ -140,11 +157,6 @@ async fn projects_are_kept_from_each_other_and_from_the_hub(mut site: Site) {
         "{}",
         limit("Max data size")
     );
-
-    asks.projects.stop(bad).await.unwrap();
-    assert!(site.processes(bad).is_empty());
-    assert_eq!(site.processes(other).len(), 1, "the other one still runs");
-    asks.projects.stop(other).await.unwrap();
 }
 
 async fn numbers_of_users_are_given_once(site: Site) {

@@ -101,7 +101,7 @@ async fn what_is_not_a_request_is_refused_by_name(site: Site) {
     let client = broker.client().await.unwrap();
     let request = |version: u32, host: &str, uids: Option<(u32, u32)>| json!({"version": version, "host": host, "holder": "h", "uids": uids, "ask": {"do": "started"}});
     for (request, expected) in [
-        (json!(7), "invalid type"),
+        (json!(7), "payload is not the expected JSON"),
         (
             request(9, "x", None),
             "the worker speaks version 9, and this hub version 1",

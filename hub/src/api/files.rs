@@ -38,6 +38,7 @@ struct Blobs {
 }
 
 #[derive(Deserialize)]
+#[expect(clippy::struct_field_names, reason = "clients name them")]
 struct Times {
     project_id: ProjectId,
     path: String,
@@ -86,7 +87,7 @@ async fn legacy_patches(store: Store, mut call: Call) -> Result<Json, Error> {
     let bytes = blob.bytes.ok_or_else(missing)?;
     let text = String::from_utf8(bytes);
     text.map(Json::from)
-        .map_err(|_| Error::new(Code::FailedPrecondition, "the blob is no text"))
+        .map_err(|_invalid| Error::new(Code::FailedPrecondition, "the blob is no text"))
 }
 
 async fn keep_blobs(store: Store, mut call: Call) -> Result<Json, Error> {

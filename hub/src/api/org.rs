@@ -477,6 +477,15 @@ async fn managed_locked(on: &mut Transaction, name: &str, by: AccountId) -> Resu
     managed(on, found, name, by).await
 }
 
+/// The same, but an error with this code is told as another one, which says less.
+fn told_as<T>(
+    code: Code,
+    instead: impl FnOnce() -> Error,
+    done: Result<T, Error>,
+) -> Result<T, Error> {
+    done.map_err(|error| if error.code == code { instead() } else { error })
+}
+
 /// The account that is meant, by its number or its address.
 async fn meant(on: &mut Reader, user: &str) -> Result<Account, Error> {
     let found = match user.parse::<AccountId>() {
@@ -498,10 +507,7 @@ async fn member(on: &mut Reader, managed: &Managed, user: &str) -> Result<(Accou
         )
     };
     // Whether there is such an account elsewhere is not for those who look after this organization.
-    let account = meant(on, user).await.map_err(|error| match error.code {
-        Code::NotFound => not_member(),
-        _ => error,
-    })?;
+    let account = told_as(Code::NotFound, not_member, meant(on, user).await)?;
     let own = organizations::of_account(on, account.id).await?;
     let own = own.filter(|(own, _)| own.id == managed.organization.id);
     let (_, is_admin) = own.ok_or_else(not_member)?;
@@ -520,20 +526,12 @@ async fn members_organization(
     by: AccountId,
 ) -> Result<AccountId, Error> {
     let refused = || Error::denied("must be an admin of the organization of the account");
-    let account = meant(on, user).await.map_err(|error| match error.code {
-        Code::NotFound => refused(),
-        _ => error,
-    })?;
+    let account = told_as(Code::NotFound, refused, meant(on, user).await)?;
     let own = organizations::of_account(on, account.id).await?;
     let (organization, _) = own.ok_or_else(refused)?;
     // Both are looked at again when nobody changes them.
-    let managed =
-        managed_locked(on, &organization.name, by)
-            .await
-            .map_err(|error| match error.code {
-                Code::PermissionDenied => refused(),
-                _ => error,
-            })?;
+    let managed = managed_locked(on, &organization.name, by).await;
+    let managed = told_as(Code::PermissionDenied, refused, managed)?;
     let (account, _) = member(on, &managed, user).await?;
     if account.banned {
         return Err(Error::new(

@@ -18,7 +18,7 @@ use crate::store::projects::{self, Update};
 use crate::store::{Store, project_log};
 
 /// Longest delay that a call may ask for before a copy begins, for tests of clients.
-const DELAY_MAX: Duration = Duration::from_secs(60);
+const DELAY_MAX: Duration = Duration::from_mins(1);
 
 /// What the functions need.
 #[derive(Clone)]

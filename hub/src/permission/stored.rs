@@ -121,7 +121,15 @@ pub(crate) fn affected(change: &Change) -> Option<Caller> {
         | Table::Organizations
         | Table::OrganizationMembers
         | Table::Messages
-        | Table::MessageRecipients => None,
+        | Table::MessageRecipients
+        | Table::ProjectLog
+        | Table::FileUse
+        | Table::Mentions
+        | Table::Listings
+        | Table::PublicPaths
+        | Table::ProjectJoinRequests
+        | Table::News
+        | Table::SystemNotifications => None,
     }
 }
 

@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::known::{Found, Known, Update, key_fields};
 use super::plan::{Condition, Plan, Select, plan};
-use super::touched::Touched;
+use super::touched::{Row, Seen, Touched};
 use super::{Direction, ROWS_MAX};
 use crate::api::{Code, Error, Need, meet};
 use crate::caller::Caller;
@@ -324,9 +324,13 @@ impl<F: Facts> Feed<F> {
             return Ok(Found::All(self.shared.rows(&self.select, &[]).await?));
         }
         let mut found = Vec::with_capacity(touched.rows.len());
-        for (key, conditions) in &touched.rows {
-            let row = self.shared.rows(&self.select, conditions).await?.pop();
-            found.push((key.clone(), row));
+        for row in &touched.rows {
+            // Most of what changes is other people's.
+            if !self.known.has(&row.key) && self.sees(row).await? == Some(false) {
+                continue;
+            }
+            let now = self.shared.rows(&self.select, &row.conditions).await?.pop();
+            found.push((row.key.clone(), now));
         }
         Ok(Found::Some(found))
     }
@@ -337,20 +341,44 @@ impl<F: Facts> Feed<F> {
             Some(after) => self.missed(after).await?,
             None => None,
         };
-        let seq = self.seq;
-        Ok(match missed {
-            Some(touched) if !touched.all => Event::Updates {
-                seq,
-                updates: touched
-                    .rows
-                    .iter()
-                    .map(|(key, _)| self.known.again(key))
-                    .collect(),
-            },
-            Some(_) | None => Event::Rows {
-                seq,
-                rows: self.known.rows(),
-            },
+        let missed = missed.filter(|touched| !touched.all);
+        if let Some(touched) = missed
+            && let Some(updates) = self.again(&touched.rows).await?
+        {
+            return Ok(Event::Updates {
+                seq: self.seq,
+                updates,
+            });
+        }
+        Ok(Event::Rows {
+            seq: self.seq,
+            rows: self.known.rows(),
+        })
+    }
+
+    /// What somebody who comes back is told of these rows; `None` if that would say something about rows of others.
+    async fn again(&self, rows: &[Row]) -> Result<Option<Vec<Update>>, Error> {
+        let mut updates = Vec::new();
+        for row in rows {
+            match self.known.again(&row.key) {
+                Some(update) => updates.push(update),
+                None => match self.sees(row).await? {
+                    Some(true) => updates.push(self.known.gone(&row.key)),
+                    Some(false) => {}
+                    None => return Ok(None),
+                },
+            }
+        }
+        Ok(Some(updates))
+    }
+
+    /// Whether a row that the follower does not have is one of those that it may see.
+    async fn sees(&self, row: &Row) -> Result<Option<bool>, Error> {
+        Ok(match row.seen(&self.select, self.caller) {
+            Seen::Yes => Some(true),
+            Seen::No => Some(false),
+            Seen::If(fact) => Some(self.shared.authority.holds(fact).await?),
+            Seen::Unknown => None,
         })
     }
 
@@ -359,25 +387,22 @@ impl<F: Facts> Feed<F> {
         let mut touched = Touched::default();
         let (mut at, end) = (after, after.saturating_add(MISSED_MAX));
         let mut on = self.shared.store.read().await?;
-        while at < self.seq {
-            if at >= end {
-                return Ok(None);
-            }
+        loop {
             match outbox::read(&mut on, at, outbox::BATCH_MAX).await? {
+                // Also for a number that was never given, of another database.
+                Batch::Gap { .. } => return Ok(None),
+                Batch::Changes { next, .. } if next == at => return Ok(Some(touched)),
                 Batch::Changes { entries, next } => {
                     for entry in &entries {
                         touched.add(&self.select, self.caller, &entry.change);
                     }
-                    if next == at {
-                        break;
-                    }
                     at = next;
                 }
-                Batch::Gap { .. } => return Ok(None),
+            }
+            if at >= end {
+                return Ok(None);
             }
         }
-        // A number that was never given is of another database.
-        Ok((after <= at.max(self.seq)).then_some(touched))
     }
 }
 

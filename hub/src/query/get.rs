@@ -91,7 +91,11 @@ fn kept_in(
         (Rows::SharesProject(column), Caller::Account(account)) => {
             (Some(Condition::SharesProject(column, account)), None)
         }
-        (Rows::Own(_) | Rows::SharesProject(_), Caller::Project(_)) | (_, Caller::Hub) => {
+        (Rows::Listed(column), Caller::Account(account)) => {
+            (Some(Condition::Listed(column, account)), None)
+        }
+        (Rows::Own(_) | Rows::SharesProject(_) | Rows::Listed(_), Caller::Project(_))
+        | (_, Caller::Hub) => {
             return Err(Error::denied(format!("{}: is for accounts", table.name)));
         }
         (Rows::Named(column), _) => {
@@ -103,6 +107,7 @@ fn kept_in(
                 | Condition::Empty(..)
                 | Condition::NoneOf(..)
                 | Condition::MemberProject(..)
+                | Condition::Listed(..)
                 | Condition::SharesProject(..)
                 | Condition::Within(..) => false,
             });
@@ -143,6 +148,7 @@ fn named_project(column: &str, named: &[Condition]) -> Option<ProjectId> {
         | Condition::AnyOf(..)
         | Condition::NoneOf(..)
         | Condition::MemberProject(..)
+        | Condition::Listed(..)
         | Condition::SharesProject(..)
         | Condition::Within(..) => None,
     })

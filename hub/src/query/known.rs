@@ -120,17 +120,24 @@ impl Known {
         updates
     }
 
-    /// What a follower is told of a row that may have changed while it was away: what it is now, or that it is not there.
-    pub fn again(&self, key: &Json) -> Update {
-        let key = fields(key.clone());
-        match self.rows.get(&self.name(&key)) {
-            Some(row) => Update {
-                action: Action::Insert,
-                new_val: Some(Json::Object(row.clone())),
-                old_val: None,
-            },
-            None => self.deleted(&key),
-        }
+    /// What a follower is told of a row that may have changed while it was away, if it is there.
+    pub(super) fn again(&self, key: &Json) -> Option<Update> {
+        let row = self.rows.get(&self.name(&fields(key.clone())))?;
+        Some(Update {
+            action: Action::Insert,
+            new_val: Some(Json::Object(row.clone())),
+            old_val: None,
+        })
+    }
+
+    /// What a follower is told of a row that is not there any more.
+    pub(super) fn gone(&self, key: &Json) -> Update {
+        self.deleted(&fields(key.clone()))
+    }
+
+    /// Whether a follower has the row.
+    pub(super) fn has(&self, key: &Json) -> bool {
+        self.rows.contains_key(&self.name(&fields(key.clone())))
     }
 
     fn put(&mut self, name: String, row: Map<String, Json>) -> Option<Update> {
@@ -199,9 +206,10 @@ pub(super) fn key_fields(table: &'static Table) -> Vec<&'static str> {
 }
 
 fn fields(row: Json) -> Map<String, Json> {
-    match row {
-        Json::Object(fields) => fields,
-        _ => Map::new(),
+    if let Json::Object(fields) = row {
+        fields
+    } else {
+        Map::new()
     }
 }
 

@@ -93,6 +93,8 @@ pub enum Assigned {
     Now,
     /// The time of the database, in a new row alone.
     Created,
+    /// This value, in a new row alone.
+    New(Value),
     /// What is there, with this merged into it, of at most so many bytes.
     Merge(Json, usize),
 }
@@ -110,6 +112,8 @@ pub enum Condition {
     NoneOf(&'static str, &'static [&'static str]),
     /// A column is a project of which the account is a member.
     MemberProject(&'static str, AccountId),
+    /// A column is a list of accounts in which this one is.
+    Listed(&'static str, AccountId),
     /// A column is an account that shares a project with this one, or this one.
     SharesProject(&'static str, AccountId),
     /// A column is a time that is not longer ago.
@@ -256,7 +260,10 @@ fn substituted(template: &Map<String, Json>, caller: Caller, now: Time) -> Map<S
 pub(super) fn who(caller: Caller, who: Who, table: &Table) -> Result<Vec<Need>, Error> {
     match (who, caller) {
         (Who::Account | Who::AccountOrProject, Caller::Account(_))
-        | (Who::AccountOrProject, Caller::Project(_)) => Ok(Vec::new()),
+        | (Who::AccountOrProject | Who::Project, Caller::Project(_)) => Ok(Vec::new()),
+        (Who::Project, Caller::Account(_)) => {
+            Err(Error::denied(format!("{}: is for projects", table.name)))
+        }
         (Who::Admin, Caller::Account(account)) => {
             let otherwise = format!("{}: must be an admin", table.name);
             Ok(vec![is_admin(account, &otherwise)])

@@ -9,6 +9,8 @@ pub struct Table {
     pub name: &'static str,
     /// What the store calls it.
     pub real: &'static str,
+    /// What is read instead, where reading needs what several tables have: it has the same columns, and more.
+    pub view: Option<&'static str>,
     /// The columns of its primary key.
     pub key: &'static [&'static str],
     /// Its fields. Others do not exist.
@@ -75,6 +77,8 @@ pub enum Write {
     Project,
     /// The caller's account, whatever is given.
     Account,
+    /// The same, when the row is made, and never changed; in a list, the caller's account alone.
+    Maker,
     /// The time of the database, whatever is given.
     Now,
     /// The same, when the row is made, and never changed.
@@ -102,6 +106,8 @@ pub enum Who {
     Account,
     /// Accounts and projects.
     AccountOrProject,
+    /// Projects.
+    Project,
     /// Administrators of the site.
     Admin,
 }
@@ -120,6 +126,8 @@ pub enum Rows {
     Own(&'static str),
     /// This column is a project of which the caller is a member, or which the caller is.
     Member(&'static str),
+    /// This column is a list of accounts in which the caller's is.
+    Listed(&'static str),
     /// This column is an account that shares a project with the caller, or is the caller's.
     SharesProject(&'static str),
     /// The query names this column with one value, or with a list of them.
@@ -174,7 +182,46 @@ impl Table {
     }
 }
 
+impl Table {
+    /// Whether its rows have anything that is written beside what names them.
+    pub(crate) fn has_values(&self) -> bool {
+        self.fields.iter().any(|field| match field.write {
+            Write::Value
+            | Write::Maker
+            | Write::Setting
+            | Write::OwnMembership
+            | Write::Prefixed(_)
+            | Write::Username
+            | Write::Merge => true,
+            Write::No
+            | Write::Key
+            | Write::Project
+            | Write::Account
+            | Write::Now
+            | Write::Created
+            | Write::PathHash
+            | Write::SecretKey => false,
+        })
+    }
+
+    /// What its rows are read from.
+    pub(crate) fn read_from(&self) -> &'static str {
+        self.view.unwrap_or(self.real)
+    }
+}
+
 impl Field {
+    /// One that may be written and is not shown to anybody.
+    pub(super) const fn hidden(name: &'static str, kind: Kind) -> Self {
+        Self {
+            name,
+            column: name,
+            kind,
+            read: false,
+            write: Write::Value,
+        }
+    }
+
     /// One that may be read.
     pub(super) const fn read(name: &'static str, kind: Kind) -> Self {
         Self {

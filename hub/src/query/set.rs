@@ -1,6 +1,6 @@
 //! Planning queries that write.
 
-use serde_json::{Map, Value as Json};
+use serde_json::{Map, Value as Json, json};
 use sha1::{Digest as _, Sha1};
 use uuid::Uuid;
 
@@ -39,6 +39,10 @@ pub(super) fn plan(
             table.name
         )));
     }
+    if !(options.delete || rules.insert || rules.update) {
+        let text = format!("{}: rows can be deleted and nothing else", table.name);
+        return Err(Error::denied(text));
+    }
     let mut draft = Draft {
         caller,
         table,
@@ -56,7 +60,7 @@ pub(super) fn plan(
     }
     let mut needs = who(caller, rules.who, table)?;
     needs.extend(draft.project.and_then(|project| draft.need(rules, project)));
-    if !draft.writes {
+    if !draft.writes && table.has_values() {
         return Ok((Plan::Nothing, needs));
     }
     let existing = draft.existing(rules)?;
@@ -133,6 +137,7 @@ impl Draft<'_> {
                     self.named.push((field.column, Value::Uuid(account.uuid())));
                 }
             }
+            Write::Maker => self.take_maker(field),
             Write::Key => {
                 let value = self.value(field)?;
                 self.named.extend(value.map(|value| (field.column, value)));
@@ -160,6 +165,20 @@ impl Draft<'_> {
         self.project = Some(project);
         self.named.push((field.column, Value::Uuid(project.uuid())));
         Ok(())
+    }
+
+    fn take_maker(&mut self, field: &'static Field) {
+        let Some(account) = self.caller.account() else {
+            return;
+        };
+        let value = match field.kind {
+            Kind::Json(_) => Value::Json(json!([account])),
+            Kind::Uuid | Kind::Text(_) | Kind::Int | Kind::Bool | Kind::Time | Kind::Derived(_) => {
+                Value::Uuid(account.uuid())
+            }
+        };
+        self.values.push((field.column, Assigned::New(value)));
+        self.writes = true;
     }
 
     fn take_secret(&mut self, field: &'static Field) -> Result<(), Error> {
@@ -280,6 +299,12 @@ impl Draft<'_> {
                             self.table.name
                         )));
                     }
+                }
+                Rows::Listed(column) => {
+                    let account = self.caller.account().ok_or_else(|| {
+                        Error::denied(format!("{}: is for accounts", self.table.name))
+                    })?;
+                    conditions.push(Condition::Listed(column, account));
                 }
                 Rows::SharesProject(_) | Rows::Named(_) | Rows::Within(..) => {}
             }

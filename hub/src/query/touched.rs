@@ -8,6 +8,8 @@ use super::plan::{Condition, Select};
 use super::rule::{Derived, Kind, Rows};
 use super::value::Value;
 use crate::caller::Caller;
+use crate::id::{AccountId, ProjectId};
+use crate::permission::Fact;
 use crate::store::outbox::{self, Change};
 
 /// What is to be looked at again.
@@ -17,8 +19,56 @@ pub(super) struct Touched {
     pub(super) rights: bool,
     /// All rows.
     pub(super) all: bool,
-    /// These rows, by their keys as clients write them and as conditions.
-    pub(super) rows: Vec<(Json, Vec<Condition>)>,
+    /// These rows.
+    pub(super) rows: Vec<Row>,
+}
+
+/// A row that a change names.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Row {
+    /// Its key, as clients write it.
+    pub(super) key: Json,
+    /// The same as conditions.
+    pub(super) conditions: Vec<Condition>,
+    /// The project that it is about.
+    project: Option<ProjectId>,
+    /// The account that it is about.
+    account: Option<AccountId>,
+}
+
+/// Whether a row that a follower does not have can be one of those that it may see.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Seen {
+    /// It is the caller's.
+    Yes,
+    /// It is somebody else's.
+    No,
+    /// If this holds.
+    If(Fact),
+    /// The rules of the table do not say.
+    Unknown,
+}
+
+impl Row {
+    /// What the rules of the table say. Who is in which project may have changed as well, but then all rows are looked at.
+    pub(super) fn seen(&self, select: &Select, caller: Caller) -> Seen {
+        let rows = select.table.get.as_ref().map_or(&[][..], |get| get.rows);
+        for rows in rows {
+            match (rows, caller, self.account, self.project) {
+                (Rows::Own(_), Caller::Account(own), Some(account), _) => {
+                    return if own == account { Seen::Yes } else { Seen::No };
+                }
+                (Rows::Member(_), Caller::Account(own), _, Some(project)) => {
+                    return Seen::If(Fact::Member(own, project));
+                }
+                (Rows::Member(_), Caller::Project(own), _, Some(project)) => {
+                    return if own == project { Seen::Yes } else { Seen::No };
+                }
+                _ => {}
+            }
+        }
+        Seen::Unknown
+    }
 }
 
 impl Touched {
@@ -42,11 +92,18 @@ impl Touched {
             self.members_changed(select, change, about_caller);
         }
         if change.table.name() == table.real {
-            match row(select, &change.key) {
-                Some(row) if !self.rows.contains(&row) => self.rows.push(row),
-                Some(_) => {}
-                None => self.all = true,
+            self.add_row(row(select, &change.key, change));
+        }
+    }
+
+    /// All rows, if nobody knows which one.
+    fn add_row(&mut self, row: Option<Row>) {
+        match row {
+            Some(row) if !self.rows.iter().any(|known| known.key == row.key) => {
+                self.rows.push(row);
             }
+            Some(_) => {}
+            None => self.all = true,
         }
     }
 
@@ -74,17 +131,13 @@ impl Touched {
                 key.insert("project_id".to_owned(), id.to_string().into());
                 Json::Object(key)
             });
-            match project.and_then(|key| row(select, &key)) {
-                Some(row) if !self.rows.contains(&row) => self.rows.push(row),
-                Some(_) => {}
-                None => self.all = true,
-            }
+            self.add_row(project.and_then(|key| row(select, &key, change)));
         }
     }
 }
 
 /// A row by the key that a change names; `None` if that does not name one.
-fn row(select: &Select, key: &Json) -> Option<(Json, Vec<Condition>)> {
+fn row(select: &Select, key: &Json, change: &Change) -> Option<Row> {
     let table = select.table;
     let (mut named, mut conditions) = (Map::new(), Vec::new());
     for (column, name) in table.key.iter().zip(key_fields(table)) {
@@ -93,5 +146,10 @@ fn row(select: &Select, key: &Json) -> Option<(Json, Vec<Condition>)> {
         conditions.push(equal(field.column, Value::read(field.kind, value).ok()?));
         named.insert(name.to_owned(), value.clone());
     }
-    Some((Json::Object(named), conditions))
+    Some(Row {
+        key: Json::Object(named),
+        conditions,
+        project: change.project_id,
+        account: change.account_id,
+    })
 }

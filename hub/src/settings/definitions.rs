@@ -156,6 +156,8 @@ pub(super) const ALL: &[Definition] = &[
     private("ollama_configuration", Kind::Json, "{}"),
     private("custom_openai_configuration", Kind::Json, "{}"),
     private_text("jupyter_account_id", ""),
+    private_text("jupyter_gateway_url", ""),
+    secret("jupyter_gateway_token"),
     private(
         "jupyter_project_pool_size",
         Kind::Integer { min: 0, max: 1000 },

@@ -108,6 +108,13 @@ async fn sqlite(config: &Config, path: &Path) -> Result<Pools, Error> {
             .max_connections(connections)
             .acquire_timeout(config.connect_max)
             .test_before_acquire(false)
+            .after_release(|connection, _| {
+                Box::pin(async move {
+                    // A full disk ends a transaction by itself, after which the driver believes that it goes on.
+                    let answers = connection.ping().await.is_ok();
+                    Ok(answers && !connection.is_in_transaction())
+                })
+            })
             // Opening a file costs more than keeping it open.
             .idle_timeout(None::<Duration>)
             .max_lifetime(None::<Duration>)

@@ -235,6 +235,18 @@ pub async fn order(
     row.get("ordered")
 }
 
+/// Whether there is an order that nobody carries out, and that this machine could.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn any_to_claim(on: &mut Reader, host: &str) -> Result<bool, Error> {
+    let find = Sql::same(
+        "SELECT project_id FROM project_control
+          WHERE ordered > done AND (host IS NULL OR host = $1) AND (expires IS NULL OR expires <= {now}) LIMIT 1",
+    );
+    Ok(on.row(find.bind(host)).await?.is_some())
+}
+
 /// Claims projects with orders that nobody carries out, the oldest first; at most `limit`, and only those whose files
 /// this machine has or could have.
 ///

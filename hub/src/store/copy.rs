@@ -3,6 +3,8 @@
 //! A row is a list of JSON on its way: texts and numbers, times as milliseconds, bytes as hexadecimal digits, and JSON as
 //! the text that it is in the database.
 
+use std::collections::BTreeMap;
+
 use serde_json::Value as Json;
 
 use super::connect::SCHEMA;
@@ -98,8 +100,10 @@ fn plain(value: Json) -> Json {
         },
         Json::Array(list) => Json::Array(list.into_iter().map(plain).collect()),
         Json::Object(map) => {
+            // In the order of names, whatever order the map keeps.
             let plain = map.into_iter().map(|(name, value)| (name, plain(value)));
-            Json::Object(plain.collect())
+            let sorted: BTreeMap<String, Json> = plain.collect();
+            Json::Object(sorted.into_iter().collect())
         }
         Json::Null | Json::Bool(_) | Json::String(_) => value,
     }

@@ -88,6 +88,61 @@ pub async fn legacy(
     row.map(legacy).transpose()
 }
 
+/// Notes where the history of a file from before streams is kept.
+///
+/// # Errors
+/// [`Error::Conflict`] if there is one with this name, and when there is no such project.
+pub async fn put_legacy(
+    on: &mut Transaction,
+    name: &str,
+    project: ProjectId,
+    path: &str,
+    legacy: &Legacy,
+) -> Result<(), Error> {
+    let put = Sql::same(
+        "INSERT INTO syncstrings (string_id, project_id, path, users, archived, last_active)
+         VALUES ($1, $2, $3, $4, $5, {now})",
+    );
+    let put = put
+        .bind(name)
+        .bind(project)
+        .bind(path)
+        .bind(&legacy.users)
+        .bind(legacy.blob);
+    on.execute(put).await.map(drop)
+}
+
+/// Keeps a blob, for that time if one is given. One that is there stays as it is, but is kept as long as this.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn put_blob(
+    on: &mut Transaction,
+    id: Uuid,
+    bytes: &[u8],
+    ttl: Option<Duration>,
+) -> Result<(), Error> {
+    let put = match ttl {
+        Some(_) => Sql::same(
+            "INSERT INTO blobs (id, created, size, blob, expire) VALUES ($1, {now}, $2, $3, {after $4})
+             ON CONFLICT (id) DO UPDATE SET expire = CASE
+                WHEN blobs.expire IS NULL OR blobs.expire > excluded.expire THEN blobs.expire
+                ELSE excluded.expire END",
+        ),
+        None => Sql::same(
+            "INSERT INTO blobs (id, created, size, blob, expire) VALUES ($1, {now}, $2, $3, NULL)
+             ON CONFLICT (id) DO UPDATE SET expire = NULL",
+        ),
+    };
+    let size = i64::try_from(bytes.len()).unwrap_or(i64::MAX);
+    let put = put.bind(id).bind(size).bind(bytes);
+    let put = match ttl {
+        Some(ttl) => put.bind(ttl),
+        None => put,
+    };
+    on.execute(put).await.map(drop)
+}
+
 /// A blob that stands in the database.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Blob {

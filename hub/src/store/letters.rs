@@ -78,7 +78,7 @@ pub struct Waiting {
 /// When the database does not answer.
 pub async fn put(on: &mut Transaction, letter: &New<'_>, max: i64) -> Result<bool, Error> {
     // Counts no further than it has to.
-    let count = Sql::same("SELECT count(*) AS count FROM (SELECT 1 FROM letters LIMIT $1) AS some");
+    let count = Sql::same("SELECT count(*) AS count FROM (SELECT 1 FROM letters LIMIT $1) AS kept");
     let row = on.row(count.bind(max)).await?;
     if row
         .map(|row| row.get::<i64>("count"))

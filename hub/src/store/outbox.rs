@@ -71,6 +71,22 @@ tables! {
     Messages = "messages",
     /// Who got which message.
     MessageRecipients = "message_recipients",
+    /// What happened in projects.
+    ProjectLog = "project_log",
+    /// Who used which file.
+    FileUse = "file_use",
+    /// Who was named in which file.
+    Mentions = "mentions",
+    /// What is in folders of projects.
+    Listings = "listings",
+    /// What projects show to everybody.
+    PublicPaths = "public_paths",
+    /// Who would like to be let into a project.
+    ProjectJoinRequests = "project_join_requests",
+    /// What the site tells everybody.
+    News = "news",
+    /// What the site tells everybody now.
+    SystemNotifications = "system_notifications",
 }
 
 /// What was done with a row.

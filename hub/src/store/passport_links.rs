@@ -35,6 +35,40 @@ pub async fn of_account(on: &mut Reader, account: AccountId) -> Result<Vec<Passp
         .collect()
 }
 
+/// Links a way of signing in with an account.
+///
+/// # Errors
+/// [`Error::Conflict`] if it is linked already, with whomever; [`Error::Missing`] if there is no such account.
+pub async fn insert(
+    on: &mut Transaction,
+    account: AccountId,
+    passport: &Passport,
+) -> Result<(), Error> {
+    let insert = Sql::same(
+        "INSERT INTO passport_links (strategy, external_id, account_id) VALUES ($1, $2, $3)",
+    );
+    let insert = insert
+        .bind(&passport.strategy)
+        .bind(&passport.external_id)
+        .bind(account);
+    on.execute(insert).await?;
+    let key = json!({ "account_id": account });
+    on.changed(Change::update(Table::Accounts, key, &["passports"]).account(account));
+    Ok(())
+}
+
+/// Keeps what a strategy says about itself.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn put_info(on: &mut Transaction, strategy: &str, info: &Json) -> Result<(), Error> {
+    let put = Sql::same(
+        "INSERT INTO passport_settings (strategy, info) VALUES ($1, $2)
+         ON CONFLICT (strategy) DO UPDATE SET info = excluded.info",
+    );
+    on.execute(put.bind(strategy).bind(info)).await.map(drop)
+}
+
 /// What a strategy says about itself to those who use it, if there is one.
 ///
 /// # Errors

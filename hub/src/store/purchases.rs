@@ -7,6 +7,7 @@ use super::outbox::{Change, Table};
 use super::sql::Sql;
 use super::transaction::{Reader, Transaction};
 use crate::id::AccountId;
+use crate::time::Time;
 
 /// What an account has left: all that it was credited, less all that it has used until now. What is credited counts
 /// when it has arrived; what is used counts at once.
@@ -73,13 +74,29 @@ pub async fn put_balance(
     Ok(())
 }
 
+/// What something costs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cost {
+    /// So much; negative if it is credited.
+    Fixed(i64),
+    /// So much an hour, from then until then, or as long as it goes on.
+    PerHour {
+        /// How much.
+        cost: i64,
+        /// When it began.
+        start: Time,
+        /// When it ended, if it has.
+        end: Option<Time>,
+    },
+}
+
 /// Something that was paid or used.
 #[derive(Debug, Clone, Copy)]
 pub struct New<'a> {
     /// By whom.
     pub account: AccountId,
-    /// What it costs; negative if it is credited.
-    pub cost: i64,
+    /// What it costs.
+    pub cost: Cost,
     /// Whether it is under way.
     pub pending: bool,
     /// For what.
@@ -92,13 +109,21 @@ pub struct New<'a> {
 /// When the database does not answer.
 pub async fn insert(on: &mut Transaction, new: New<'_>) -> Result<i64, Error> {
     let insert = Sql::same(
-        "INSERT INTO purchases (time, account_id, cost, pending, service) VALUES ({now}, $1, $2, $3, $4) RETURNING id",
+        "INSERT INTO purchases (time, account_id, pending, service, cost, cost_per_hour, period_start, period_end)
+         VALUES ({now}, $1, $2, $3, $4, $5, $6, $7) RETURNING id",
     );
+    let (fixed, per_hour, start, end) = match new.cost {
+        Cost::Fixed(cost) => (Some(cost), None, None, None),
+        Cost::PerHour { cost, start, end } => (None, Some(cost), Some(start), end),
+    };
     let insert = insert
         .bind(new.account)
-        .bind(new.cost)
         .bind(new.pending)
-        .bind(new.service);
+        .bind(new.service)
+        .bind(fixed)
+        .bind(per_hour)
+        .bind(start)
+        .bind(end);
     let row = on.row(insert).await?;
     row.ok_or_else(|| Error::Corrupt("a purchase has no number".to_owned()))?
         .get("id")

@@ -5,6 +5,7 @@
 use serde_json::{Map, Value as Json, json};
 
 use super::error::Error;
+use super::messages;
 use super::outbox::{self, Op};
 use super::row::Row;
 use super::sql::{self, Dialect, Sql, Statement};
@@ -83,7 +84,7 @@ impl From<&Value> for sql::Value {
 pub async fn select(on: &mut Reader, select: &Select) -> Result<Vec<Json>, Error> {
     let mut draft = Draft::new(on.dialect(), "SELECT ");
     draft.join(&select.fields, ", ", |draft, field| put_field(draft, field));
-    draft.push(&format!(" FROM {} AS t", select.table.real));
+    draft.push(&format!(" FROM {} AS t", select.table.read_from()));
     put_where(&mut draft, &select.conditions);
     put_order(&mut draft, select);
     let limit = draft.bind(i64::from(select.limit));
@@ -154,6 +155,15 @@ fn put_condition(draft: &mut Draft, condition: &Condition) {
             format!(
                 "t.{column} IN (SELECT project_id FROM project_members WHERE account_id = {account})"
             )
+        }
+        Condition::Listed(column, account) => {
+            let account = draft.bind(account.to_string());
+            match draft.dialect {
+                Dialect::Postgres => format!("jsonb_exists(t.{column}, {account})"),
+                Dialect::Sqlite => {
+                    format!("EXISTS (SELECT 1 FROM json_each(t.{column}) WHERE value = {account})")
+                }
+            }
         }
         Condition::SharesProject(column, account) => {
             let account = draft.bind(*account);
@@ -281,6 +291,7 @@ pub async fn change(on: &mut Transaction, change: &Change) -> Result<Outcome, Er
     if outcome == Outcome::Done {
         hide(on, change).await?;
         tell(on, change, op);
+        follow_up(on, change).await?;
     }
     Ok(outcome)
 }
@@ -327,7 +338,7 @@ fn merged_columns(change: &Change) -> impl Iterator<Item = &'static str> {
         .iter()
         .filter_map(|(column, assigned)| match assigned {
             Assigned::Merge(..) => Some(*column),
-            Assigned::Value(_) | Assigned::Now | Assigned::Created => None,
+            Assigned::Value(_) | Assigned::Now | Assigned::Created | Assigned::New(_) => None,
         })
 }
 
@@ -349,6 +360,7 @@ fn assigned(
         Assigned::Value(value) => Some(draft.bind(value)),
         Assigned::Now => Some("{now}".to_owned()),
         Assigned::Created => is_new.then(|| "{now}".to_owned()),
+        Assigned::New(value) => is_new.then(|| draft.bind(value)),
         Assigned::Merge(patch, len_max) => {
             let mut merged = before.next().flatten().unwrap_or_else(|| json!({}));
             merge(&mut merged, patch);
@@ -436,6 +448,28 @@ async fn hide(on: &mut Transaction, change: &Change) -> Result<(), Error> {
     Ok(())
 }
 
+/// What is counted of the rows of a table stays right.
+async fn follow_up(on: &mut Transaction, change: &Change) -> Result<(), Error> {
+    if change.table.real != outbox::Table::MessageRecipients.name() {
+        return Ok(());
+    }
+    let owner = change
+        .key
+        .iter()
+        .find(|(column, _)| *column == "account_id");
+    let owner = owner.and_then(|(_, value)| {
+        if let Value::Uuid(id) = value {
+            Some(*id)
+        } else {
+            None
+        }
+    });
+    match owner {
+        Some(owner) => messages::count_unread(on, &[owner]).await,
+        None => Ok(()),
+    }
+}
+
 /// Tells those who follow the changes of the table.
 fn tell(on: &mut Transaction, change: &Change, op: Op) {
     let Some(table) = outbox::Table::from_name(change.table.real) else {
@@ -453,7 +487,15 @@ fn tell(on: &mut Transaction, change: &Change, op: Op) {
         Op::Update => outbox::Change::update(table, key, &fields),
         Op::Delete => outbox::Change::delete(table, key),
     };
-    for (column, value) in &change.key {
+    let others = change
+        .values
+        .iter()
+        .filter_map(|(column, value)| match value {
+            Assigned::Value(value) => Some((column, value)),
+            Assigned::Now | Assigned::Created | Assigned::New(_) | Assigned::Merge(..) => None,
+        });
+    let key = change.key.iter().map(|(column, value)| (column, value));
+    for (column, value) in key.chain(others) {
         told = match (*column, value) {
             ("account_id", Value::Uuid(id)) => told.account(AccountId::from_uuid(*id)),
             ("project_id", Value::Uuid(id)) => told.project(ProjectId::from_uuid(*id)),

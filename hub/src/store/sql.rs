@@ -162,6 +162,8 @@ pub(super) enum Value {
     Json(Option<Json>),
     /// `uuid[]`, `TEXT` with a JSON array
     Uuids(Vec<Uuid>),
+    /// `bytea`, `BLOB`
+    Bytes(Vec<u8>),
 }
 
 macro_rules! values {
@@ -194,6 +196,12 @@ values! {
     Time => Time, |time| time;
     Json => Json, |json| json;
     &Json => Json, Json::clone;
+}
+
+impl From<&[u8]> for Value {
+    fn from(bytes: &[u8]) -> Self {
+        Self::Bytes(bytes.to_vec())
+    }
 }
 
 impl From<Vec<Uuid>> for Value {

@@ -294,6 +294,7 @@ fn bind_postgres(text: SqlStr, values: Vec<Value>) -> Query<'static, Postgres, P
             Value::Time(value) => query.bind(value),
             Value::Json(value) => query.bind(value),
             Value::Uuids(value) => query.bind(value),
+            Value::Bytes(value) => query.bind(value),
         };
     }
     query
@@ -309,6 +310,7 @@ fn bind_sqlite(text: SqlStr, values: Vec<Value>) -> Query<'static, Sqlite, Sqlit
             Value::Uuid(value) => query.bind(value.map(uuid_text)),
             Value::Time(value) => query.bind(value.map(crate::time::Time::millis)),
             Value::Json(value) => query.bind(value.map(|json| json.to_string())),
+            Value::Bytes(value) => query.bind(value),
             Value::Uuids(ids) => {
                 let ids: Vec<String> = ids.into_iter().map(uuid_text).collect();
                 query.bind(serde_json::Value::from(ids).to_string())

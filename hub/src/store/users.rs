@@ -33,7 +33,7 @@ pub async fn ensure(
         Some(row) => row.maybe("last")?,
         None => None,
     };
-    let uid = last.map_or(i64::from(*range.start()), |last| last + 1);
+    let uid = last.map_or_else(|| i64::from(*range.start()), |last| last + 1);
     if uid > i64::from(*range.end()) {
         return Ok(None);
     }

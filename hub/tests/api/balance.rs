@@ -49,7 +49,7 @@ async fn ask(client: &Client, times: usize) -> usize {
     let subject = Caller::Account(AccountId::random())
         .request_subject()
         .unwrap();
-    let request = json!({"name": "system.getNames", "args": [{"account_ids": []}]});
+    let request = json!({"name": "system.getNames", "args": [[AccountId::random()]]});
     let payload = serde_json::to_vec(&request).unwrap();
     let mut answered = 0;
     for _ in 0..times {

@@ -3,24 +3,38 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use dialtone_hub::api::{Accounts, Api, Bounds, Error, Handlers, Projects, Request, install_site};
+use dialtone_hub::api::{Api, Bounds, Error, Request};
 use dialtone_hub::auth::password::{self, Hasher};
 use dialtone_hub::caller::Caller;
+use dialtone_hub::control::Control;
+use dialtone_hub::entry::Entry;
+use dialtone_hub::functions::{Extras, Parts, api_with};
 use dialtone_hub::id::{AccountId, ProjectId};
+use dialtone_hub::letters::{self, Letters, Sender};
 use dialtone_hub::permission::{Authority, Config as Keep};
-use dialtone_hub::query::Queries;
 use dialtone_hub::settings::Live;
 use dialtone_hub::store::{Config, Location, Store, accounts};
 use dialtone_testkit::Postgres;
 use serde_json::{Value as Json, json};
 use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
 
 mod calls;
+mod control;
 mod feeds;
 mod identities;
+mod invitations;
 mod members;
+mod messages;
+mod organizations;
 mod permissions;
 mod queries;
+mod running;
+mod sequences;
+mod services;
+mod tables;
+
+use control::Recorded;
 
 /// Longer than any test takes: what happens within it happened because somebody was told.
 const NEVER: Duration = Duration::from_hours(1);
@@ -29,9 +43,17 @@ const NEVER: Duration = Duration::from_hours(1);
 pub(crate) struct Site {
     pub(crate) store: Store,
     pub(crate) authority: Arc<Authority<Store>>,
+    pub(crate) control: Arc<Recorded>,
+    /// How people come in, beside the functions.
+    pub(crate) entry: Entry,
     api: Arc<Api<Store>>,
-    _folder: TempDir,
+    sender: Sender,
+    location: Location,
+    folder: TempDir,
 }
+
+/// Where the site says it is.
+pub(crate) const SITE: &str = "https://hub.example.org";
 
 impl Site {
     pub(crate) async fn sqlite() -> Self {
@@ -46,31 +68,98 @@ impl Site {
     }
 
     async fn at(location: Location, folder: TempDir) -> Self {
+        Self::with(location, folder, true).await
+    }
+
+    /// Another site that has neither project control nor letters.
+    pub(crate) async fn without_extras(&self) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let location = match &self.location {
+            Location::Sqlite { .. } => Location::Sqlite {
+                path: folder.path().join("hub.db"),
+            },
+            Location::Postgres { .. } => Postgres::shared().database().parse().unwrap(),
+        };
+        Box::pin(Self::with(location, folder, false)).await
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "the task ends with the test")]
+    async fn with(location: Location, folder: TempDir, extras: bool) -> Self {
         let config = Config {
             connections_max: 4,
             poll: NEVER,
-            ..Config::new(location)
+            ..Config::new(location.clone())
         };
         let store = Store::open(config).await.unwrap();
-        let (settings, _follower) = Live::open(&store).await.unwrap();
+        let (settings, follower) = Live::open(&store).await.unwrap();
+        tokio::spawn({
+            let settings = settings.clone();
+            async move { settings.follow(follower, CancellationToken::new()).await }
+        });
         let authority = Arc::new(Authority::new(store.clone(), Keep::default()));
-        let handlers = Queries::new(store.clone(), Arc::clone(&authority)).install(Handlers::new());
-        let settings = Arc::new(settings);
-        let handlers = Projects::new(store.clone(), Arc::clone(&settings)).install(handlers);
         let hasher = Hasher::new(password::Config::default()).unwrap();
-        let handlers =
-            Accounts::new(store.clone(), Arc::clone(&authority), hasher).install(handlers);
-        let handlers = install_site(store.clone(), settings, handlers);
-        let api = Arc::new(Api::new(
-            Arc::clone(&authority),
-            handlers,
-            Bounds::default(),
-        ));
+        let letters = Letters::new(settings.clone(), Some(folder.path().join("letters")));
+        let sender = Sender::new(store.clone(), letters.clone(), letters::Config::default());
+        let entry = Entry {
+            store: store.clone(),
+            settings: settings.clone(),
+            hasher: hasher.clone(),
+            letters: if extras { letters } else { Letters::none() },
+            site: SITE.to_owned(),
+        };
+        let control = Arc::new(Recorded::default());
+        let parts = Parts {
+            store: store.clone(),
+            authority: Arc::clone(&authority),
+            settings,
+            hasher,
+        };
+        let extras = Extras {
+            letters: Some(entry.letters.clone()),
+            site: SITE.to_owned(),
+            control: extras.then(|| Arc::clone(&control) as Arc<dyn Control>),
+            ..Extras::default()
+        };
         Self {
             store,
             authority,
-            api,
-            _folder: folder,
+            control,
+            entry,
+            api: Arc::new(api_with(parts, extras, Bounds::default())),
+            sender,
+            location,
+            folder,
+        }
+    }
+
+    /// The letters that were sent until now.
+    pub(crate) async fn letters(&self) -> Vec<String> {
+        while self.sender.round().await.unwrap() > 0 {}
+        let Ok(folder) = std::fs::read_dir(self.folder.path().join("letters")) else {
+            return Vec::new();
+        };
+        let mut letters: Vec<String> = folder
+            .map(|entry| std::fs::read_to_string(entry.unwrap().path()).unwrap())
+            .collect();
+        letters.sort();
+        letters
+    }
+
+    /// Sets a setting, and waits until this hub has heard of it.
+    pub(crate) async fn set(&self, name: &str, value: &str) {
+        dialtone_hub::settings::set(&self.store, name, value)
+            .await
+            .unwrap();
+        while self.entry.settings.get().get(name) != value {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Where the file of the database is, if it is one.
+    pub(crate) fn file(&self) -> Option<&std::path::Path> {
+        match &self.location {
+            Location::Sqlite { path } => Some(path),
+            Location::Postgres { .. } => None,
         }
     }
 

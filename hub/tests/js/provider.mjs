@@ -9,6 +9,10 @@ import Provider from 'oidc-provider';
 
 const redirects = process.argv.slice(2);
 
+// Whoever has started this reads the port and no more; what else the library says is lost.
+process.stdout.on('error', () => {});
+process.stderr.on('error', () => {});
+
 const people = {
   ada: { given_name: 'Ada', family_name: 'Lovelace', email: 'ada@example.org', email_verified: true },
   bob: { name: 'Bob B Builder', email: 'bob@example.net', email_verified: false },

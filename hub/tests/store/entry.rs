@@ -6,6 +6,7 @@ use dialtone_hub::accounts;
 use dialtone_hub::auth::password::{self, Hasher};
 use dialtone_hub::auth::registration;
 use dialtone_hub::auth::session::Secret;
+use dialtone_hub::entry::first_admin::{self, Invitation};
 use dialtone_hub::entry::sign_in::Request as SignIn;
 use dialtone_hub::entry::sign_up::Request as SignUp;
 use dialtone_hub::entry::{Entry, Origin, Refused};
@@ -27,6 +28,7 @@ on_both! {
     tokens_are_needed_counted_and_used_up,
     an_ephemeral_account_needs_its_kind_of_token,
     a_site_may_not_let_people_sign_up,
+    the_first_administrator_is_made_once,
     a_forgotten_password_is_set_anew_by_a_letter,
     a_letter_shows_whose_an_address_is,
 }
@@ -372,6 +374,38 @@ async fn a_site_may_not_let_people_sign_up(site: Site) {
     let door = Door::open(&site).await;
     let refused = door.entry.sign_up(&sign_up(ADDRESS)).await.unwrap_err();
     assert!(matches!(refused, Refused::Disabled(_)), "{refused}");
+}
+
+async fn the_first_administrator_is_made_once(site: Site) {
+    let door = Door::open(&site).await;
+    let (invitation, secret) = Invitation::if_needed(&door.store).await.unwrap().unwrap();
+    let attempt = async |token: &str, password: &str| {
+        let wanted = first_admin::Request {
+            token,
+            email_address: ADDRESS,
+            password,
+            first_name: "Ada",
+            last_name: "Lovelace",
+            origin: Origin::default(),
+        };
+        door.entry.become_first_admin(&invitation, &wanted).await
+    };
+    let guessed = attempt("guessed", PASSWORD).await.unwrap_err();
+    assert!(matches!(guessed, Refused::Token), "{guessed}");
+    let weak = attempt(&secret, "short").await.unwrap_err();
+    assert!(matches!(weak, Refused::Weak(_)), "{weak}");
+    // Of two at the same time one is it.
+    let (one, two) = tokio::join!(attempt(&secret, PASSWORD), attempt(&secret, PASSWORD));
+    let (made, refused) = match (one, two) {
+        (Ok(made), Err(refused)) | (Err(refused), Ok(made)) => (made, refused),
+        both => panic!("{both:?}"),
+    };
+    assert!(matches!(refused, Refused::Token), "{refused}");
+    let account = accounts::find(&door.store, ADDRESS).await.unwrap();
+    assert_eq!(account.id, made.account_id);
+    assert!(account.is_admin());
+    assert!(Invitation::if_needed(&door.store).await.unwrap().is_none());
+    assert!(!invitation.is_open_to(&secret));
 }
 
 /// What stands behind this in the only letter that has it.

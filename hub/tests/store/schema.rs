@@ -85,7 +85,7 @@ async fn both_databases_have_the_same_columns() {
         &Site::sqlite(),
         "SELECT t.name || '.' || c.name || ' ' || c.type || CASE WHEN c.\"notnull\" OR c.pk THEN ' NOT NULL' ELSE '' END
            FROM sqlite_schema t JOIN pragma_table_info(t.name) c
-          WHERE t.type = 'table' AND t.name NOT LIKE 'sqlite_%'",
+          WHERE t.type IN ('table', 'view') AND t.name NOT LIKE 'sqlite_%'",
     )
     .await;
     assert!(postgres.len() > 100, "{}", postgres.len());

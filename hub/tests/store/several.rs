@@ -6,16 +6,32 @@ use dialtone_hub::feed::{Follower, News};
 use dialtone_hub::store::{Config, Error, Store, hubs, leases, settings};
 use dialtone_hub::{Hub, hub, stats};
 use dialtone_testkit::Postgres;
+use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::Site;
 
-/// A hub that runs.
+/// A hub that runs, on threads of its own, as if it were a process.
 struct Running {
+    runtime: Runtime,
     stop: CancellationToken,
     task: JoinHandle<()>,
     host: String,
+}
+
+impl Running {
+    /// Ends it in good order.
+    async fn end(self) {
+        self.stop.cancel();
+        self.task.await.unwrap();
+        self.runtime.shutdown_background();
+    }
+
+    /// Ends it where it stands.
+    fn crash(self) {
+        self.runtime.shutdown_background();
+    }
 }
 
 async fn start(site: &Site, number: usize) -> Running {
@@ -28,12 +44,26 @@ async fn start(site: &Site, number: usize) -> Running {
         },
         ..hub::Config::new(format!("machine-{number}"), "127.0.0.1:0".parse().unwrap())
     };
-    let store = site.open().await;
-    let hub = Hub::bind(store, config, Vec::new()).await.unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap();
+    let location = site.config();
+    let bound = runtime.spawn(async move {
+        let store = Store::open(location).await.unwrap();
+        Hub::bind(store, config, Vec::new()).await.unwrap()
+    });
+    let hub = bound.await.unwrap();
     let host = format!("machine-{number}-{}", hub.local_addr().port());
     let stop = CancellationToken::new();
-    let task = tokio::task::spawn(hub.run(stop.clone()));
-    Running { stop, task, host }
+    let task = runtime.spawn(hub.run(stop.clone()));
+    Running {
+        runtime,
+        stop,
+        task,
+        host,
+    }
 }
 
 /// Who has the lease of counting, and how often it was taken.
@@ -68,22 +98,19 @@ async fn one_hub_counts_and_is_replaced_however_it_ends() {
     let first = holder(&looking, &hubs, 1).await;
     // It ends in good order, and gives the lease back.
     let ended = hubs.remove(first);
-    ended.stop.cancel();
-    ended.task.await.unwrap();
+    let ended_host = ended.host.clone();
+    ended.end().await;
     let second = holder(&looking, &hubs, 2).await;
     // It is cut off where it stands, and nobody gives anything back.
-    hubs[second].task.abort();
-    let gone = hubs.remove(second);
-    assert!(gone.task.await.unwrap_err().is_cancelled());
+    hubs.remove(second).crash();
     let third = holder(&looking, &hubs, 3).await;
     assert!(third < hubs.len());
     let said = hubs::all(&mut looking.read().await.unwrap()).await.unwrap();
     let said: Vec<String> = said.into_iter().map(|hub| hub.host).collect();
-    assert!(!said.contains(&ended.host), "{said:?}");
+    assert!(!said.contains(&ended_host), "{said:?}");
     assert!(hubs.iter().all(|hub| said.contains(&hub.host)), "{said:?}");
     for hub in hubs {
-        hub.stop.cancel();
-        hub.task.await.unwrap();
+        hub.end().await;
     }
     // What was counted meanwhile can be read, and is of one place at a time.
     let mut on = looking.read().await.unwrap();

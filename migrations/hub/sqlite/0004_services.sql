@@ -163,6 +163,12 @@ CREATE TABLE public_path_stars (
 ) STRICT;
 CREATE INDEX public_path_stars_account_id ON public_path_stars (account_id);
 
+-- Projects that show something to everybody.
+CREATE VIEW public_projects AS
+    SELECT p.project_id, p.title, p.description FROM projects p
+     WHERE NOT p.deleted AND EXISTS (
+        SELECT 1 FROM public_paths s WHERE s.project_id = p.project_id AND NOT s.disabled AND NOT s.unlisted);
+
 -- Money is in millionths of a dollar. What is credited has negative costs.
 CREATE TABLE purchases (
     id INTEGER PRIMARY KEY AUTOINCREMENT,

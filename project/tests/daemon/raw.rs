@@ -38,7 +38,7 @@ async fn ask(addr: SocketAddr, method: &str, path: &str, headers: &str) -> Got {
 async fn site() -> Site {
     Site::with(&|config| {
         config.secret = Some(SECRET.to_owned());
-        config.base_path = "/base".to_owned();
+        "/base".clone_into(&mut config.base_path);
     })
     .await
 }

@@ -33,7 +33,7 @@ fn install(folder: &Path, name: &str, text: &str) {
 async fn site(programs: &Path) -> Site {
     let path = format!("{}:{}", programs.display(), std::env::var("PATH").unwrap());
     Site::with(&move |config| {
-        config.base_path = "/base".to_owned();
+        "/base".clone_into(&mut config.base_path);
         config.environment.insert("PATH".to_owned(), path.clone());
     })
     .await
@@ -163,6 +163,7 @@ async fn why_a_server_is_not_there_is_told() {
 
 /// The real one, where it is installed: `DIALTONE_JUPYTER` names the folder of its programs.
 #[tokio::test(flavor = "multi_thread")]
+#[expect(clippy::print_stderr, reason = "what was not tested is to be seen")]
 async fn the_real_jupyterlab_answers_below_its_path() {
     let Ok(folder) = std::env::var("DIALTONE_JUPYTER") else {
         eprintln!(

@@ -133,7 +133,7 @@ async fn output_is_held_back_for_viewers_and_kept_without() {
             Shown::Info(_) => {}
         }
     }
-    let wanted: String = (0..60_000).map(|i| format!("line {i}\n")).collect();
+    let wanted: String = (0..60_000).fold(String::new(), |text, i| text + &format!("line {i}\n"));
     assert!(
         text == format!("{wanted}over\n"),
         "everything comes, in order"

@@ -50,9 +50,11 @@ fn subject(args: &Args, client: &Client) -> Result<String, Failure> {
 
 /// Whom the broker takes this program for.
 fn own(args: &Args, client: &Client) -> Result<Caller, Failure> {
-    let identity = match &*client.status().borrow() {
-        Status::Connected { identity, .. } => identity.clone(),
-        _ => String::new(),
+    let status = client.status().borrow().clone();
+    let identity = if let Status::Connected { identity, .. } = status {
+        identity
+    } else {
+        String::new()
     };
     let known = identity
         .parse()
@@ -152,27 +154,32 @@ fn refused(args: &Args, answer: Json) -> Result<Json, Failure> {
 }
 
 fn failed(error: RequestError) -> Failure {
-    match error.code() {
-        Code::NoSubscribers => Failure::of(Code::NoSubscribers, error)
-            .hint("no hub answers there; `dialtone up` and `dialtone hub --conat-api` run one"),
-        Code::Denied => Failure::of(Code::Denied, error).hint(
+    let code = error.code();
+    let failure = Failure::of(code, error);
+    if code == Code::NoSubscribers {
+        failure.hint("no hub answers there; `dialtone up` and `dialtone hub --conat-api` run one")
+    } else if code == Code::Denied {
+        failure.hint(
             "who may not do everything calls as itself alone, without --account and --project",
-        ),
-        code => Failure::of(code, error),
+        )
+    } else {
+        failure
     }
 }
 
 fn show(args: &Args, answer: &Json) -> Outcome {
     let mut out = Output::stdout();
-    match answer {
-        Json::Array(functions) if args.name.is_none() && !args.json => list(&mut out, functions)?,
-        Json::Null if !args.json => {}
-        Json::String(text) if !args.json => out.line(harmless(text))?,
-        _ if out.is_terminal() && !args.json => {
-            let text = serde_json::to_string_pretty(answer).map_err(anyhow::Error::from)?;
-            out.line(text)?;
-        }
-        _ => out.json(answer)?,
+    if args.json {
+        out.json(answer)?;
+    } else if let (Some(functions), None) = (answer.as_array(), &args.name) {
+        list(&mut out, functions)?;
+    } else if let Some(text) = answer.as_str() {
+        out.line(harmless(text))?;
+    } else if out.is_terminal() && !answer.is_null() {
+        let text = serde_json::to_string_pretty(answer).map_err(anyhow::Error::from)?;
+        out.line(text)?;
+    } else if !answer.is_null() {
+        out.json(answer)?;
     }
     Ok(out.flush()?)
 }

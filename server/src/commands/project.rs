@@ -30,8 +30,9 @@ const SECRET_LEN_MAX: u64 = 4096;
 /// How variables begin that are for the daemon and not for what it starts.
 const OWN_PREFIXES: [&str; 3] = ["DIALTONE_", "CONAT_", "COCALC_"];
 
-/// Variables that begin so and are for what it starts nonetheless.
-const PASSED: [&str; 2] = ["COCALC_PROJECT_ID", "COCALC_USERNAME"];
+/// Variables that begin so and are for what it starts nonetheless. By the number of the run, whoever started the project
+/// finds what it has left behind when it was killed.
+const PASSED: [&str; 3] = ["COCALC_PROJECT_ID", "COCALC_USERNAME", "DIALTONE_RUN_ID"];
 
 /// `dialtone project`
 pub(super) fn run(args: Args, log: &LogArgs) -> Outcome {
@@ -161,7 +162,7 @@ fn secret(args: &Args, strings: &dyn Strings, home: &Path) -> Result<Option<Stri
     Ok(Some(secret.to_owned()))
 }
 
-/// The address of a web server as that of its WebSockets; others as they are.
+/// The address of a web server for a `WebSocket`; others as they are.
 fn websocket(server: &str) -> String {
     let rest = |scheme: &str| server.strip_prefix(scheme);
     rest("http://")
@@ -304,6 +305,7 @@ mod tests {
             ("CONAT_SERVER", "http://x"),
             ("COCALC_SECRET_TOKEN", "/f"),
             ("COCALC_USERNAME", "ada"),
+            ("DIALTONE_RUN_ID", "r"),
             ("COCALC_JUPYTERLAB_PORT", "6002"),
             ("ODD", "x-s3cret-y"),
             // {"A": "b", "C": 1, "D": null}
@@ -318,6 +320,7 @@ mod tests {
             ("HOME", "/home/p"),
             ("LANG", "C"),
             ("COCALC_USERNAME", "ada"),
+            ("DIALTONE_RUN_ID", "r"),
             ("COCALC_JUPYTERLAB_PORT", "6002"),
             ("COCALC_PROJECT_ID", "7f2c6d1e-0b5a-4c39-9d5e-1a2b3c4d5e6f"),
             ("A", "b"),

@@ -72,14 +72,14 @@ impl Door {
             Affected::All => telling.permissions_changed(None),
         };
         let following = self.gate.follow(Box::new(told), stop.clone());
-        let deciding = stop.run_until_cancelled(self.decide_later(&broker));
+        let deciding = self.decide_later(&broker, &stop);
         tokio::join!(following, deciding);
     }
 
     /// Has those asked again for whom nothing could be decided, as soon as something can be.
-    async fn decide_later(&self, broker: &dialtone_broker::Handle) {
-        loop {
-            tokio::time::sleep(RETRY).await;
+    async fn decide_later(&self, broker: &dialtone_broker::Handle, stop: &CancellationToken) {
+        while !stop.is_cancelled() {
+            stop.run_until_cancelled(tokio::time::sleep(RETRY)).await;
             if self.unsure.lock().is_empty() || !self.gate.is_able().await {
                 continue;
             }
@@ -117,7 +117,7 @@ impl Door {
     }
 
     async fn ask(&self, offered: gate::Offer) -> Option<Result<Identity, Refused>> {
-        let gate = self.gate.clone();
+        let gate = Arc::clone(&self.gate);
         let asked = self
             .runtime
             .spawn(async move { gate.admit(&offered).await });

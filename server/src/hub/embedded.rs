@@ -248,13 +248,7 @@ async fn run(
     if serves {
         joined::expect(&health);
     }
-    let Serving {
-        front,
-        controlled,
-        clients,
-        ..
-    } = &mut serving;
-    let (front, controlled, clients) = (front.take(), controlled.take(), clients.clone());
+    let (front, controlled) = (serving.front.take(), serving.controlled.take());
     let front = match front.map(Front::start).transpose() {
         Ok(front) => front,
         Err(error) => {
@@ -266,12 +260,14 @@ async fn run(
     let known = CancellationToken::new();
     let broker = controlled.as_ref().and_then(Controlled::broker);
     let on_broker = async {
-        if let Ok(join) = joins.await
+        // Nobody says where to join, where there is nothing to be answered.
+        let joins = tokens.drain.run_until_cancelled(joins).await;
+        if let Some(Ok(join)) = joins
             && joins_any
         {
             tell(&join.brokers, broker.as_deref(), front.as_ref());
             known.cancel();
-            answer(join, &serving, &health, &clients, &tokens.drain).await;
+            answer(join, &serving, &health, &tokens.drain).await;
         }
     };
     let on_broker = async {
@@ -473,7 +469,12 @@ fn site(dns: &str, http: &str) -> String {
 /// Answers on the broker until `drain`. A connection that the broker refuses later is made anew, since the site's secret
 /// may have changed.
 async fn answer(join: Join, serving: &Serving, health: &Health, drain: &CancellationToken) {
-    let Serving { store, services } = serving;
+    let Serving {
+        store,
+        services,
+        clients,
+        ..
+    } = serving;
     while let Some(client) = drain.run_until_cancelled(connect(&join, store)).await {
         let ending = drain.child_token();
         let closed = async {

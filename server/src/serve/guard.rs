@@ -26,12 +26,17 @@ pub(super) struct Guard {
 /// The hub decides who is let in, and nothing else does.
 pub(super) fn refuse_other_users(s: &Settings) -> Outcome {
     let users = (s.users.value.is_some(), "users", &s.users.origin);
+    let remote = (
+        s.hub_password_file.value.is_some(),
+        "hub_password_file",
+        &s.hub_password_file.origin,
+    );
     let open = (
         s.open_to_everyone.value,
         "open_to_everyone",
         &s.open_to_everyone.origin,
     );
-    for (given, key, origin) in [users, open] {
+    for (given, key, origin) in [users, open, remote] {
         if given {
             return Err(Failure::usage(format_args!(
                 "{key} ({origin}) means nothing to the broker of a hub, which decides itself who is let in"
@@ -48,7 +53,7 @@ pub(super) enum Guarding {
     /// The hub of this process.
     Hub(Box<Guarded>),
     /// Hubs elsewhere.
-    Remote(RemoteHub),
+    Remote(Box<RemoteHub>),
 }
 
 /// A hub that runs and guards a broker.
@@ -103,7 +108,7 @@ impl Guarding {
             let remote = RemoteHub::new(path, tokio::runtime::Handle::current());
             let remote = remote.map_err(|error| Failure::new(Exit::Usage, error))?;
             *provider = with_system(password, Arc::new(remote.clone()));
-            return Ok(Self::Remote(remote));
+            return Ok(Self::Remote(Box::new(remote)));
         };
         let services = guard.plan.services;
         let (mode, joins) = (guard.plan.mode, services.api || services.proxy);

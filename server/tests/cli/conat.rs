@@ -235,4 +235,6 @@ fn up_has_the_storage_protocol_where_it_has_a_listener() {
         "process.mjs",
         &["exchange", "a storage session in front of several nodes"],
     );
+    run(&up, "sync.mjs", &[]);
+    run(&up, "services.mjs", &["what time it is"]);
 }

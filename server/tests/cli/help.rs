@@ -16,9 +16,9 @@ fn the_overview() {
 #[test]
 fn the_subcommands() {
     for name in [
-        "up", "broker", "cluster", "persist", "hub", "admin", "proxy", "project", "config",
-        "passwd", "pub", "sub", "request", "reply", "interest", "call", "rtt", "top", "context",
-        "stream", "kv", "object",
+        "up", "broker", "cluster", "persist", "hub", "admin", "worker", "proxy", "project",
+        "config", "passwd", "pub", "sub", "request", "reply", "interest", "call", "rtt", "top",
+        "context", "stream", "kv", "object",
     ] {
         help(name, &[name]);
     }

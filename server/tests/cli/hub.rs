@@ -171,6 +171,12 @@ fn accounts_are_made_and_kept_in_order() {
     home.run_with(&["admin", "users", "add", "eva@example.org"], b"short\n")
         .exits(2)
         .says("at least 8 characters");
+    home.run_with(
+        &["admin", "users", "add", "eva@example.org"],
+        b"password1\n",
+    )
+    .exits(2)
+    .says("best known");
     home.run_with(&["admin", "users", "add", "eva"], b"correct horse\n")
         .exits(2)
         .says("not an email address");

@@ -232,6 +232,10 @@ fn hub(home: &Home, name: &str, args: &[&str]) -> Running {
 /// A broker in one process, functions and streams in others: they find each other by the secret in the database, and
 /// what ends in one ends in all.
 #[test]
+#[expect(
+    clippy::too_many_lines,
+    reason = "one site from its beginning to its end"
+)]
 fn the_parts_of_a_site_meet_over_the_network() {
     let home = Home::new();
     let database = Postgres::shared().database();
@@ -328,4 +332,71 @@ fn the_parts_of_a_site_meet_over_the_network() {
     two.end().ok();
     router.signal(Signal::TERM);
     router.end().ok();
+}
+
+/// A broker that knows the site's secret and nothing else: hubs elsewhere decide, what ends there ends here, and while
+/// there is no hub, those who are connected go on.
+#[test]
+fn a_broker_by_itself_asks_hubs() {
+    let home = Home::new();
+    let secret = home.write("secret", "a long and random secret\n");
+    let set = ["admin", "settings", "set", "conat_password", "-"];
+    home.run_with(&set, b"a long and random secret\n").ok();
+    let broker = home.broker(&["--hub-password-file", &secret]);
+    let ws = broker.ws();
+    let hub = |name| hub(&home, name, &["--conat-api", "--next-server", "--url", &ws]);
+    let as_hub = [
+        "--url",
+        &ws,
+        "--user",
+        "hub",
+        "--password",
+        "a long and random secret",
+    ];
+    let first = hub("first.json");
+    home.run(&[&["interest", "--wait", "30s", "auth.fact"], &as_hub[..]].concat())
+        .ok();
+    let mut known = ready(&home, "first.json");
+    known["urls"] = json!([ws]);
+    let site = Site::of(&known);
+    let (ada, bob) = (site.sign_up("ada"), site.sign_up("bob"));
+    let own = |person: &Person| site.call(&home, &person.session, &["system.test"]);
+    assert_eq!(own(&ada).ok().json()["account_id"], ada.id);
+    home.run(&["pub", "--url", &ws, "a", "b"]).exits(6);
+    let project = site
+        .call(&home, &ada.session, &["projects.createProject"])
+        .ok()
+        .json();
+    let project = project.as_str().unwrap();
+    let shared = format!("project.{project}.>");
+    let sub = |person: &Person, pattern: &str| {
+        home.start(&["sub", "--url", &ws, "--token", &person.session, pattern])
+    };
+    // Who is a member is asked, and so is who is none.
+    let members = sub(&ada, &shared);
+    members.until("subscribed");
+    sub(&bob, &shared).end().exits(6);
+    let own_of_bob = sub(&bob, &format!("account.{}.>", bob.id));
+    own_of_bob.until("subscribed");
+    assert_eq!(site.auth("sign-out", &bob.session, &json!({})).code, 200);
+    own_of_bob.end().exits(6);
+
+    first.signal(Signal::KILL);
+    first.end();
+    let publish = |text: &str| {
+        let subject = format!("project.{project}.note");
+        home.run(&[&["pub", "--ack", subject.as_str(), text], &as_hub[..]].concat())
+            .ok();
+    };
+    publish("while no hub is there");
+    assert!(members.line().contains("while no hub is there"));
+    own(&ada).exits(1).says("no hub answers");
+    let second = hub("second.json");
+    home.run(&[&["interest", "--wait", "30s", "auth.fact"], &as_hub[..]].concat())
+        .ok();
+    assert_eq!(own(&ada).ok().json()["account_id"], ada.id);
+    publish("and after that");
+    assert!(members.line().contains("and after that"));
+    second.signal(Signal::TERM);
+    second.end().ok();
 }

@@ -77,12 +77,18 @@ impl Violation {
 
 /// What a frame carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Opcode {
+pub enum Opcode {
+    /// More of the message that has begun.
     Continuation,
+    /// The beginning of a message of text.
     Text,
+    /// The beginning of a message of bytes.
     Binary,
+    /// The end of the connection.
     Close,
+    /// A question whether the peer is there.
     Ping,
+    /// Its answer.
     Pong,
 }
 
@@ -110,23 +116,31 @@ impl Opcode {
         }
     }
 
-    pub(crate) const fn is_control(self) -> bool {
+    /// Whether it is about the connection, and may come between the frames of a message.
+    pub const fn is_control(self) -> bool {
         matches!(self, Self::Close | Self::Ping | Self::Pong)
     }
 }
 
 /// The bytes before a payload, decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Header {
-    pub(crate) fin: bool,
-    pub(crate) opcode: Opcode,
-    pub(crate) mask: Option<[u8; 4]>,
-    pub(crate) len: u64,
+pub struct Header {
+    /// Whether the message ends with this frame.
+    pub fin: bool,
+    /// What the frame carries.
+    pub opcode: Opcode,
+    /// The masking key, which the frames of clients have.
+    pub mask: Option<[u8; 4]>,
+    /// Length of the payload in bytes.
+    pub len: u64,
 }
 
 impl Header {
     /// Decodes a header from the front of `bytes`; `None` if more bytes are needed, else the header and its size.
-    pub(crate) fn decode(bytes: &[u8]) -> Result<Option<(Self, usize)>, Violation> {
+    ///
+    /// # Errors
+    /// When it breaks RFC 6455 by itself, whatever came before it.
+    pub fn decode(bytes: &[u8]) -> Result<Option<(Self, usize)>, Violation> {
         let &[first, second, ref rest @ ..] = bytes else {
             return Ok(None);
         };
@@ -184,7 +198,7 @@ impl Header {
     }
 
     /// Encodes the header in its shortest form; returns the bytes and how many of them count.
-    pub(crate) fn encode(&self) -> ([u8; HEADER_LEN_MAX], usize) {
+    pub fn encode(&self) -> ([u8; HEADER_LEN_MAX], usize) {
         let mut out = [0; HEADER_LEN_MAX];
         out[0] = u8::from(self.fin) << 7 | self.opcode.bits();
         let mut size = match (u8::try_from(self.len), u16::try_from(self.len)) {
@@ -213,7 +227,7 @@ impl Header {
 }
 
 /// Applies the masking key to `bytes` in place; returns the key as it applies to what follows them.
-pub(crate) fn mask_in_place(bytes: &mut [u8], mut key: [u8; 4]) -> [u8; 4] {
+pub fn mask_in_place(bytes: &mut [u8], mut key: [u8; 4]) -> [u8; 4] {
     let wide = wide_key(key);
     let (blocks, rest) = bytes.as_chunks_mut::<8>();
     for block in blocks {

@@ -142,10 +142,29 @@ async fn a_letter_lets_somebody_set_a_password() {
     assert_eq!(used.code, 401);
     used.has("This link is not valid any more.");
     assert_eq!(member.get("/projects").await.code, 200);
-    let (letter, _world) = world.letter().await;
-    assert!(
-        letter.contains("https://hub.example/auth/password-reset/"),
-        "{letter}"
+    let letter = world.letter("/auth/password-reset/").await;
+    let link = letter.split("https://hub.example").nth(1).unwrap();
+    let link = link.split_whitespace().next().unwrap();
+    browser.get(link).await.has("New password");
+    let weak = browser.post(link, &[("password", "password")]).await;
+    assert_eq!(weak.code, 400);
+    let password = "difference-engine-9";
+    let done = browser.post(link, &[("password", password)]).await;
+    assert_eq!(done.code, 200, "{}", done.text);
+    assert_eq!(
+        member.get("/projects").await.place(),
+        "/auth/sign-in",
+        "sessions end"
+    );
+    let fields = [("email", "ada@example.org"), ("password", password)];
+    assert_eq!(
+        browser.post("/auth/sign-in", &fields).await.place(),
+        "/projects"
+    );
+    assert_eq!(
+        browser.post(link, &[("password", password)]).await.code,
+        401,
+        "once"
     );
 }
 

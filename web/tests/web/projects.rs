@@ -40,7 +40,7 @@ async fn others_see_nothing_of_a_project() {
     let page = other.get("/projects").await;
     page.has_not("Secret");
     let page = other.get(&place).await;
-    assert_eq!(page.code, 404);
+    assert_eq!(page.code, 403);
     page.has_not("Secret");
     for act in ["start", "stop", "title"] {
         let page = other

@@ -11,10 +11,10 @@ use dialtone_hub::entry::Entry;
 use dialtone_hub::functions::{self, Parts};
 use dialtone_hub::gate::Gate;
 use dialtone_hub::health::{self, Health};
-use dialtone_hub::letters::Letters;
+use dialtone_hub::letters::{self, Letters, Sender};
 use dialtone_hub::settings::Live;
 use dialtone_hub::store::{Config, Location, Store};
-use dialtone_hub::web::{EntryPages, Web};
+use dialtone_hub::web::{EntryPages, Pages, Web};
 use dialtone_web::Site;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -28,8 +28,8 @@ pub(crate) const PASSWORD: &str = "analytical-engine-7";
 pub(crate) struct World {
     addr: SocketAddr,
     folder: TempDir,
-    stop: CancellationToken,
-    _tasks: Vec<AbortOnDropHandle<()>>,
+    sender: Sender,
+    _task: AbortOnDropHandle<()>,
 }
 
 impl World {
@@ -50,7 +50,9 @@ impl World {
             settings: settings.clone(),
             hasher: hasher.clone(),
         };
-        let (letters, sender) = Letters::folder(folder.path().join("letters"));
+        let folder_of_letters = Some(folder.path().join("letters"));
+        let letters = Letters::new(settings.clone(), folder_of_letters);
+        let sender = Sender::new(store.clone(), letters.clone(), letters::Config::default());
         let entry = Entry {
             store: store.clone(),
             settings,
@@ -67,20 +69,13 @@ impl World {
         let web = Web::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let addr = web.local_addr();
         let health = Arc::new(Health::new(health::Config::default(), store));
-        let stop = CancellationToken::new();
-        let tasks = vec![
-            AbortOnDropHandle::new(tokio::spawn(sender.run(stop.child_token()))),
-            AbortOnDropHandle::new(tokio::spawn(web.run(
-                health,
-                vec![Arc::new(site)],
-                stop.child_token(),
-            ))),
-        ];
+        let pages: Vec<Arc<dyn Pages>> = vec![Arc::new(site)];
+        let task = tokio::spawn(web.run(health, pages, CancellationToken::new()));
         Self {
             addr,
             folder,
-            stop,
-            _tasks: tasks,
+            sender,
+            _task: AbortOnDropHandle::new(task),
         }
     }
 
@@ -105,15 +100,14 @@ impl World {
         browser
     }
 
-    /// Ends the site, and gives the one letter that was sent by then.
-    pub(crate) async fn letter(mut self) -> (String, Self) {
-        self.stop.cancel();
-        for task in self._tasks.drain(..) {
-            task.await.unwrap();
-        }
-        let mut letters = std::fs::read_dir(self.folder.path().join("letters")).unwrap();
-        let letter = letters.next().unwrap().unwrap().path();
-        (std::fs::read_to_string(letter).unwrap(), self)
+    /// The letter about this that was sent until now.
+    pub(crate) async fn letter(&self, about: &str) -> String {
+        while self.sender.round().await.unwrap() > 0 {}
+        let letters = std::fs::read_dir(self.folder.path().join("letters")).unwrap();
+        letters
+            .map(|letter| std::fs::read_to_string(letter.unwrap().path()).unwrap())
+            .find(|letter| letter.contains(about))
+            .unwrap()
     }
 }
 

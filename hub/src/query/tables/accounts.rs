@@ -11,6 +11,7 @@ const SETTINGS: Kind = Kind::Json(256 << 10);
 pub(super) const ACCOUNTS: Table = Table {
     name: "accounts",
     real: "accounts",
+    view: None,
     key: &["account_id"],
     fields: &[
         Field::both("account_id", Kind::Uuid, Write::Account),
@@ -63,6 +64,7 @@ pub(super) const ACCOUNTS: Table = Table {
 pub(super) const PROFILES: Table = Table {
     name: "account_profiles",
     real: "accounts",
+    view: None,
     key: &["account_id"],
     fields: &[
         Field::read("account_id", Kind::Uuid),
@@ -84,6 +86,7 @@ pub(super) const PROFILES: Table = Table {
 pub(super) const COLLABORATORS: Table = Table {
     name: "collaborators",
     real: "accounts",
+    view: None,
     key: &["account_id"],
     fields: &[
         Field::read("account_id", Kind::Uuid),
@@ -103,4 +106,111 @@ pub(super) const COLLABORATORS: Table = Table {
         order: None,
     }),
     set: None,
+};
+
+/// Those who are in a project of the caller's.
+pub(super) const COLLABORATORS_ONE_PROJECT: Table = Table {
+    name: "collaborators_one_project",
+    real: "project_members",
+    view: Some("project_collaborators"),
+    key: &["project_id", "account_id"],
+    fields: &[
+        Field::read("project_id", Kind::Uuid),
+        Field::read("account_id", Kind::Uuid),
+        Field::read("group", NAME).column("grp"),
+        Field::read("first_name", NAME),
+        Field::read("last_name", NAME),
+        Field::read("name", NAME),
+        Field::read("last_active", Kind::Time),
+        Field::read("profile", SETTINGS),
+    ],
+    get: Some(Get {
+        who: Who::AccountOrProject,
+        rows: &[Rows::Named("project_id"), Rows::Member("project_id")],
+        limit: 1_000,
+        order: None,
+    }),
+    set: None,
+};
+
+/// The organization that the caller is in. It is changed by functions that know who may.
+pub(super) const ORGANIZATIONS: Table = Table {
+    name: "organizations",
+    real: "organizations",
+    view: Some("organization_views"),
+    key: &["organization_id"],
+    fields: &[
+        Field::read("organization_id", Kind::Uuid),
+        Field::read("name", NAME),
+        Field::read("title", Kind::Text(1_024)),
+        Field::read("description", Kind::Text(256 << 10)),
+        Field::read("link", Kind::Text(1_024)),
+        Field::read("email_address", NAME),
+        Field::read("profile", SETTINGS),
+        Field::read("created", Kind::Time),
+        Field::read("is_admin", Kind::Bool),
+    ],
+    get: Some(Get {
+        who: Who::Account,
+        rows: &[Rows::Own("account_id")],
+        limit: 10,
+        order: Some("name"),
+    }),
+    set: None,
+};
+
+/// Most bytes of a list of accounts.
+const ACCOUNTS_OF_GROUP: Kind = Kind::Json(64 << 10);
+
+/// Groups that the caller looks after.
+pub(super) const GROUPS: Table = Table {
+    name: "groups",
+    real: "account_groups",
+    view: None,
+    key: &["group_id"],
+    fields: &[
+        Field::both("group_id", Kind::Uuid, Write::Key),
+        Field::both("owner_account_ids", ACCOUNTS_OF_GROUP, Write::Value),
+        Field::both("member_account_ids", ACCOUNTS_OF_GROUP, Write::Value),
+        Field::read("billing_account_id", Kind::Uuid),
+        Field::both("title", NAME, Write::Value),
+        Field::both("color", Kind::Text(64), Write::Value),
+    ],
+    get: Some(Get {
+        who: Who::Account,
+        rows: &[Rows::Listed("owner_account_ids")],
+        limit: 1_000,
+        order: Some("title"),
+    }),
+    set: Some(Set {
+        who: Who::Account,
+        rows: &[Rows::Listed("owner_account_ids")],
+        insert: false,
+        update: true,
+        delete: true,
+        owner: false,
+    }),
+};
+
+/// A new group, which whoever makes it looks after.
+pub(super) const CREATE_GROUP: Table = Table {
+    name: "create_group",
+    real: "account_groups",
+    view: None,
+    key: &["group_id"],
+    fields: &[
+        Field::both("group_id", Kind::Uuid, Write::Key),
+        Field::both("owner_account_ids", ACCOUNTS_OF_GROUP, Write::Maker),
+        Field::both("title", NAME, Write::Value),
+        Field::both("color", Kind::Text(64), Write::Value),
+    ],
+    get: None,
+    set: Some(Set {
+        who: Who::Account,
+        rows: &[],
+        insert: true,
+        update: false,
+        delete: false,
+        owner: false,
+    }),
 };

@@ -30,6 +30,7 @@ const MEMBERS: Set = Set {
 pub(super) const PROJECTS: Table = Table {
     name: "projects",
     real: "projects",
+    view: None,
     key: &["project_id"],
     fields: &[
         Field::both("project_id", Kind::Uuid, Write::Project),
@@ -75,6 +76,7 @@ pub(super) const PROJECTS: Table = Table {
 pub(super) const ADMIN: Table = Table {
     name: "projects_admin",
     real: "projects",
+    view: None,
     key: &["project_id"],
     fields: &[
         Field::read("project_id", Kind::Uuid),
@@ -107,6 +109,7 @@ pub(super) const ADMIN: Table = Table {
 pub(super) const OWNER: Table = Table {
     name: "projects_owner",
     real: "projects",
+    view: None,
     key: &["project_id"],
     fields: &[
         Field::both("project_id", Kind::Uuid, Write::Project),
@@ -127,6 +130,7 @@ pub(super) const OWNER: Table = Table {
 pub(super) const LOG: Table = Table {
     name: "project_log",
     real: "project_log",
+    view: None,
     key: &["id"],
     fields: &[
         Field::both("id", Kind::Uuid, Write::Key),
@@ -157,6 +161,7 @@ pub(super) const LOG: Table = Table {
 pub(super) const INVITE_TOKENS: Table = Table {
     name: "project_invite_tokens",
     real: "project_invite_tokens",
+    view: None,
     key: &["token"],
     fields: &[
         Field::both("token", Kind::Text(128), Write::SecretKey),
@@ -183,6 +188,7 @@ pub(super) const INVITE_TOKENS: Table = Table {
 pub(super) const FILE_USE: Table = Table {
     name: "file_use",
     real: "file_use",
+    view: None,
     key: &["id"],
     fields: &[
         Field::both("project_id", Kind::Uuid, Write::Project),

@@ -13,6 +13,7 @@ pub(super) const SECRETS: &[&str] = &[
     "zai_api_key",
     "ollama_configuration",
     "custom_openai_configuration",
+    "jupyter_gateway_token",
     "salesloft_api_key",
     "stripe_secret_key",
     "stripe_webhook_secret",
@@ -41,6 +42,7 @@ const ADMINS: Set = Set {
 pub(super) const SETTINGS: Table = Table {
     name: "site_settings",
     real: "server_settings",
+    view: None,
     key: &["name"],
     fields: &[
         Field::both("name", Kind::Text(128), Write::Key),
@@ -66,6 +68,7 @@ pub(super) const SETTINGS: Table = Table {
 pub(super) const REGISTRATION_TOKENS: Table = Table {
     name: "registration_tokens",
     real: "registration_tokens",
+    view: None,
     key: &["token"],
     fields: &[
         Field::both("token", Kind::Text(256), Write::Key),
@@ -90,6 +93,7 @@ pub(super) const REGISTRATION_TOKENS: Table = Table {
 pub(super) const CENTRAL_LOG: Table = Table {
     name: "central_log",
     real: "central_log",
+    view: None,
     key: &["id"],
     fields: &[
         Field::both("id", Kind::Uuid, Write::Key),
@@ -109,6 +113,149 @@ pub(super) const CENTRAL_LOG: Table = Table {
         delete: false,
         ..ADMINS
     }),
+};
+
+const NAME: Kind = Kind::Text(1_024);
+
+const VALUE: Kind = Kind::Json(256 << 10);
+
+/// For administrators, the last first.
+const LATEST: Get = Get {
+    who: Who::Admin,
+    rows: &[],
+    limit: 1_000,
+    order: Some("-time"),
+};
+
+/// Errors of clients' programs.
+pub(super) const CLIENT_ERROR_LOG: Table = Table {
+    name: "client_error_log",
+    real: "client_error_log",
+    view: None,
+    key: &["id"],
+    fields: &[
+        Field::read("id", Kind::Uuid),
+        Field::read("time", Kind::Time),
+        Field::read("event", NAME),
+        Field::read("error", Kind::Text(256 << 10)),
+        Field::read("account_id", Kind::Uuid),
+        Field::read("project_id", Kind::Uuid),
+        Field::read("expire", Kind::Time),
+    ],
+    get: Some(LATEST),
+    set: None,
+};
+
+/// Errors of browsers.
+pub(super) const WEBAPP_ERRORS: Table = Table {
+    name: "webapp_errors",
+    real: "webapp_errors",
+    view: None,
+    key: &["id"],
+    fields: &[
+        Field::read("id", Kind::Uuid),
+        Field::read("time", Kind::Time),
+        Field::read("name", NAME),
+        Field::read("value", VALUE),
+        Field::read("account_id", Kind::Uuid),
+        Field::read("project_id", Kind::Uuid),
+        Field::read("expire", Kind::Time),
+    ],
+    get: Some(LATEST),
+    set: None,
+};
+
+/// What people did, where the site wants to know it.
+pub(super) const USER_TRACKING: Table = Table {
+    name: "user_tracking",
+    real: "user_tracking",
+    view: None,
+    key: &["id"],
+    fields: &[
+        Field::read("id", Kind::Uuid),
+        Field::read("account_id", Kind::Uuid),
+        Field::read("time", Kind::Time),
+        Field::read("event", NAME),
+        Field::read("value", VALUE),
+        Field::read("expire", Kind::Time),
+    ],
+    get: Some(LATEST),
+    set: None,
+};
+
+/// From where people came.
+pub(super) const ANALYTICS: Table = Table {
+    name: "analytics",
+    real: "analytics",
+    view: None,
+    key: &["token"],
+    fields: &[
+        Field::read("token", Kind::Uuid),
+        Field::read("data", VALUE),
+        Field::read("data_time", Kind::Time),
+        Field::read("account_id", Kind::Uuid),
+        Field::read("account_id_time", Kind::Time),
+        Field::read("expire", Kind::Time),
+    ],
+    get: Some(Get {
+        order: Some("-data_time"),
+        ..LATEST
+    }),
+    set: None,
+};
+
+/// Who opened which file.
+pub(super) const FILE_ACCESS_LOG: Table = Table {
+    name: "file_access_log",
+    real: "file_access_log",
+    view: None,
+    key: &["id"],
+    fields: &[
+        Field::read("id", Kind::Uuid),
+        Field::read("project_id", Kind::Uuid),
+        Field::read("account_id", Kind::Uuid),
+        Field::read("filename", Kind::Text(4_096)),
+        Field::read("time", Kind::Time),
+        Field::read("expire", Kind::Time),
+    ],
+    get: Some(LATEST),
+    set: None,
+};
+
+/// How the site looks under other names.
+pub(super) const WHITELABELING: Table = Table {
+    name: "whitelabeling",
+    real: "whitelabeling",
+    view: None,
+    key: &["id"],
+    fields: &[
+        Field::both("id", Kind::Text(254), Write::Key),
+        Field::both("theme", VALUE, Write::Value),
+        Field::both("settings", VALUE, Write::Value),
+    ],
+    get: Some(Get {
+        order: Some("id"),
+        ..LATEST
+    }),
+    set: Some(ADMINS),
+};
+
+/// Other ways of signing in. Their secrets are written here and never read.
+pub(super) const PASSPORT_SETTINGS: Table = Table {
+    name: "passport_settings",
+    real: "passport_settings",
+    view: None,
+    key: &["strategy"],
+    fields: &[
+        Field::both("strategy", Kind::Text(80), Write::Key),
+        Field::hidden("conf", VALUE),
+        Field::both("info", VALUE, Write::Value),
+    ],
+    get: Some(Get {
+        order: Some("strategy"),
+        ..LATEST
+    }),
+    set: Some(ADMINS),
 };
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use dialtone_hub::store::Store;
 use dialtone_testkit::world::World as Broker;
 use serde_json::{Value as Json, json};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::{Site, on_both};
 
@@ -33,9 +34,7 @@ impl Hub {
         let feeds = Feeds::open_on(site.store.clone(), authority, bounds);
         let (feeds, stop) = (feeds.await.unwrap(), CancellationToken::new());
         let (running, stopping) = (feeds.clone(), stop.clone());
-        drop(tokio::task::spawn(
-            async move { running.run(&stopping).await },
-        ));
+        TaskTracker::new().spawn(async move { running.run(&stopping).await });
         Self { feeds, stop }
     }
 
@@ -183,7 +182,12 @@ async fn what_was_missed_and_is_not_kept_is_read_anew(site: Site) {
     // Of another database, or of this one before it was restored.
     let mut feed = hub.follow(ada, projects(), Some(1_000_000)).await.unwrap();
     assert_eq!(rows(&mut feed).await[0]["project_id"], json!(project));
-    let mut feed = hub.follow(ada, projects(), Some(feed.seq())).await.unwrap();
+    let seq = feed.seq();
+    // What others do is not told, not even that there is something.
+    let bob = site.account("bob", &[]).await;
+    let bobs = json!(site.project(bob).await);
+    title(&site, bob, &bobs, "Secret").await;
+    let mut feed = hub.follow(ada, projects(), Some(seq)).await.unwrap();
     assert_eq!(updates(&mut feed).await, json!([]), "nothing was missed");
 }
 
@@ -271,6 +275,7 @@ async fn feeds_are_answers_to_a_request() {
     let last: Json = answers.next().await.unwrap().json().unwrap();
     assert_eq!(last["code"], "unavailable", "{last}");
     assert_eq!(hub.feeds.count(), 0);
-    drop((client, own));
+    client.close().await;
+    own.close().await;
     broker.stop().await;
 }

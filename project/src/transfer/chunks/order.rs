@@ -83,12 +83,11 @@ impl Order {
         let Some((bytes, _)) = &self.done else {
             return Wait::Long;
         };
-        match bytes {
-            Some(bytes) if self.written >= *bytes => Wait::Over,
-            Some(_) => Wait::Short,
-            None if self.early.is_empty() && (1..FULL_LEN).contains(&self.last_len) => Wait::Over,
-            None => Wait::Short,
-        }
+        let is_whole = match bytes {
+            Some(bytes) => self.written >= *bytes,
+            None => self.early.is_empty() && (1..FULL_LEN).contains(&self.last_len),
+        };
+        if is_whole { Wait::Over } else { Wait::Short }
     }
 
     /// What the sender said at the end, if all came before it.
@@ -181,8 +180,8 @@ mod tests {
         assert!(order.push(bytes(1, 1)).is_err());
         order.pop().unwrap();
         assert!(order.push(bytes(1, 1)).is_err());
-        let late = (3..40).map(|seq| order.push(bytes(seq, 1)));
-        let error = late.filter_map(Result::err).next().unwrap();
+        let mut late = (3..40).map(|seq| order.push(bytes(seq, 1)));
+        let error = late.find_map(Result::err).unwrap();
         assert!(error.text.contains("lost data: chunk 2"), "{error}");
     }
 }

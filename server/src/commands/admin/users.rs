@@ -4,6 +4,7 @@ use std::io::Write as _;
 
 use dialtone_broker::auth::file::hash_password;
 use dialtone_hub::accounts::{self, Error};
+use dialtone_hub::auth::strength;
 use dialtone_hub::email::EmailAddress;
 use dialtone_hub::store::accounts::{self as stored, ADMIN, Account, New, Search};
 use serde_json::json;
@@ -15,9 +16,6 @@ use crate::args::{UserAdd, UserNamed, Users};
 use crate::exit::{Failure, Outcome};
 use crate::print::{Output, harmless, note};
 
-/// Shortest password, in characters.
-const PASSWORD_LEN_MIN: usize = 8;
-
 /// Longest name, in characters.
 const NAME_LEN_MAX: usize = 254;
 
@@ -28,7 +26,8 @@ pub(super) async fn run(site: &Site<'_>, command: Users) -> Outcome {
         Users::Add(args) => return add(site, args).await,
         Users::Passwd(who) => {
             let account = find(site, &who).await?;
-            let hash = new_password()?;
+            let address = account.email_address.as_deref().unwrap_or_default();
+            let hash = new_password(&[address, &account.first_name, &account.last_name])?;
             let done = accounts::set_password(site.store, account.id, &hash, None).await;
             done.map_err(refused)?;
             (account, "has a new password and is signed out everywhere")
@@ -102,14 +101,12 @@ fn say(account: &Account, text: &str) {
     note(format_args!("{} {text}", harmless(&who)));
 }
 
-fn new_password() -> Result<String, Failure> {
+/// Asks for a password that signing up would take as well, from somebody of whom this is known.
+fn new_password(personal: &[&str]) -> Result<String, Failure> {
     let password = passwd::secret("password")?;
-    if password.chars().count() < PASSWORD_LEN_MIN {
-        return Err(Failure::usage(format_args!(
-            "a password has at least {PASSWORD_LEN_MIN} characters"
-        )));
-    }
-    Ok(hash_password(&password).map_err(anyhow::Error::from)?)
+    let password = password.trim();
+    strength::check(password, personal).map_err(Failure::usage)?;
+    Ok(hash_password(password).map_err(anyhow::Error::from)?)
 }
 
 async fn add(site: &Site<'_>, args: UserAdd) -> Outcome {
@@ -121,9 +118,10 @@ async fn add(site: &Site<'_>, args: UserAdd) -> Outcome {
             )));
         }
     }
+    let hash = new_password(&[address.as_str(), &args.first_name, &args.last_name])?;
     let new = New {
         email_address: Some(address.into()),
-        password_hash: Some(new_password()?),
+        password_hash: Some(hash),
         groups: if args.admin {
             vec![ADMIN.to_owned()]
         } else {
