@@ -292,7 +292,7 @@ fn the_parts_of_a_site_meet_over_the_network() {
     let stream = [
         "stream",
         "add",
-        "notes",
+        &format!("accounts/{}/notes", ada.id),
         "--url",
         &site.ws,
         "--token",
@@ -370,7 +370,15 @@ fn a_broker_by_itself_asks_hubs() {
     let project = project.as_str().unwrap();
     let shared = format!("project.{project}.>");
     let sub = |person: &Person, pattern: &str| {
-        home.start(&["sub", "--url", &ws, "--token", &person.session, pattern])
+        home.start(&[
+            "sub",
+            "--json",
+            "--url",
+            &ws,
+            "--token",
+            &person.session,
+            pattern,
+        ])
     };
     // Who is a member is asked, and so is who is none.
     let members = sub(&ada, &shared);
