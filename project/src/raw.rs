@@ -36,7 +36,7 @@ use crate::home::Home;
 use crate::transfer::hex;
 
 /// The header in which the proxy shows the token.
-pub const TOKEN_HEADER: &str = "x-dialtone-project-token";
+pub use dialtone_proxy::targets::TOKEN_HEADER;
 
 /// How long a client may take for the head of a request.
 const HEAD_MAX: Duration = Duration::from_secs(30);

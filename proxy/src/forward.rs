@@ -26,6 +26,7 @@ use crate::record::Record;
 use crate::serve::Client;
 use crate::site::Site;
 use crate::target::{self, Route, Service, Target, Want};
+use crate::targets::TOKEN_HEADER;
 use crate::upgrade;
 use crate::upstream::{self, Answer as Received, ConnectError, Connection};
 
@@ -185,10 +186,11 @@ impl Exchange<'_> {
             return Err(Refusal::NotFound);
         };
         let config = &self.site.config;
-        let addr = self.site.places.find(target.project, service).await?;
+        let found = self.site.places.find(target.project, service).await?;
+        let addr = found.addr;
         let client = (upgrade == Upgrade::WebSocket).then(|| hyper::upgrade::on(&mut incoming));
         let prefix = stripped.then_some(target.scope.as_str());
-        let outgoing = self.outgoing(
+        let mut outgoing = self.outgoing(
             incoming,
             host,
             seen.clone(),
@@ -197,6 +199,9 @@ impl Exchange<'_> {
             Some(ended.clone()),
             service,
         )?;
+        if let Some(token) = found.token {
+            outgoing.head.headers.insert(TOKEN_HEADER, token);
+        }
         let progress = Arc::clone(&outgoing.progress);
         let sent = self.send(addr, outgoing).await;
         record.entry.received = progress.bytes();

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ahash::RandomState;
+use http::HeaderValue;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
@@ -14,7 +15,14 @@ use crate::project::ProjectId;
 use crate::target::Service;
 use crate::targets::{Place, Targets};
 
-type Known = HashMap<ProjectId, HashMap<Service, (SocketAddr, Instant)>, RandomState>;
+type Known = HashMap<ProjectId, HashMap<Service, (Found, Instant)>, RandomState>;
+
+/// Where a server is, and what it wants to be shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Found {
+    pub(crate) addr: SocketAddr,
+    pub(crate) token: Option<HeaderValue>,
+}
 
 /// Everything that is remembered.
 pub(crate) struct Places {
@@ -40,30 +48,31 @@ impl Places {
         &self,
         project: ProjectId,
         service: &Service,
-    ) -> Result<SocketAddr, Refusal> {
-        if let Some(addr) = self.remembered(project, service) {
-            return Ok(addr);
+    ) -> Result<Found, Refusal> {
+        if let Some(found) = self.remembered(project, service) {
+            return Ok(found);
         }
         let place = self.targets.place(project, service).await;
-        match place.map_err(|error| Refusal::Unavailable(error.to_string()))? {
-            Place::At(addr) => {
-                self.keep(project, service, addr);
-                Ok(addr)
-            }
-            Place::Starting { retry } => Err(Refusal::Starting(retry)),
-            Place::NotRunning => Err(Refusal::NotRunning),
-            Place::NoService => Err(Refusal::NoService(service.clone())),
-            Place::Unknown => Err(Refusal::Denied),
-        }
+        let (addr, token) = match place.map_err(|error| Refusal::Unavailable(error.to_string()))? {
+            Place::At(addr) => (addr, None),
+            Place::Guarded { addr, token } => (addr, Some(token)),
+            Place::Starting { retry } => return Err(Refusal::Starting(retry)),
+            Place::NotRunning => return Err(Refusal::NotRunning),
+            Place::NoService => return Err(Refusal::NoService(service.clone())),
+            Place::Unknown => return Err(Refusal::Denied),
+        };
+        let found = Found { addr, token };
+        self.keep(project, service, found.clone());
+        Ok(found)
     }
 
-    fn remembered(&self, project: ProjectId, service: &Service) -> Option<SocketAddr> {
+    fn remembered(&self, project: ProjectId, service: &Service) -> Option<Found> {
         let known = self.known.lock();
-        let (addr, until) = known.get(&project)?.get(service)?;
-        (*until > Instant::now()).then_some(*addr)
+        let (found, until) = known.get(&project)?.get(service)?;
+        (*until > Instant::now()).then(|| found.clone())
     }
 
-    fn keep(&self, project: ProjectId, service: &Service, addr: SocketAddr) {
+    fn keep(&self, project: ProjectId, service: &Service, found: Found) {
         let now = Instant::now();
         let mut known = self.known.lock();
         if known.len() >= self.max
@@ -82,7 +91,7 @@ impl Places {
         }
         let services = known.entry(project).or_default();
         if services.len() < self.max {
-            services.insert(service.clone(), (addr, now + self.ttl));
+            services.insert(service.clone(), (found, now + self.ttl));
         }
     }
 
@@ -128,7 +137,7 @@ mod tests {
         let places = Places::new(Arc::new(Moving::default()), Duration::from_secs(30), 2);
         let id: ProjectId = "7f2c6d1e-0b5a-4c39-9d5e-1a2b3c4d5e6f".parse().unwrap();
         let web = Service::Port(80);
-        let port = async || places.find(id, &web).await.unwrap().port();
+        let port = async || places.find(id, &web).await.unwrap().addr.port();
         assert_eq!((port().await, port().await), (0, 0));
         places.forget(Some(id));
         assert_eq!(port().await, 1);

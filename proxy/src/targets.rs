@@ -3,17 +3,28 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use http::{HeaderName, HeaderValue};
 use thiserror::Error;
 
 use crate::access::Answer;
 use crate::project::ProjectId;
 use crate::target::Service;
 
+/// By which a server knows that the proxy asks. Clients' own are removed.
+pub const TOKEN_HEADER: HeaderName = HeaderName::from_static("x-dialtone-project-token");
+
 /// Where a server is, or why there is none.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Place {
     /// It listens here, and speaks HTTP without encryption.
     At(SocketAddr),
+    /// The same, and it answers those alone who show it this in [`TOKEN_HEADER`].
+    Guarded {
+        /// Where it listens.
+        addr: SocketAddr,
+        /// What the proxy shows, and nobody behind it.
+        token: HeaderValue,
+    },
     /// The project or the server is being started because of this question.
     Starting {
         /// When to ask again.

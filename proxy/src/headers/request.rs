@@ -12,7 +12,8 @@ use crate::access::Credentials;
 use crate::error::Refusal;
 
 /// Headers by which services of ours prove who they are; never a client's to send on.
-const OURS: [HeaderName; 2] = [
+const OURS: [HeaderName; 3] = [
+    crate::targets::TOKEN_HEADER,
     HeaderName::from_static("x-dialtone-project-secret"),
     HeaderName::from_static("x-dialtone-identity"),
 ];
@@ -300,6 +301,7 @@ mod tests {
             ("authorization", "Basic abc"),
             ("cookie", "api_key=k; x=1"),
             ("x-dialtone-project-secret", "s"),
+            ("x-dialtone-project-token", "t"),
         ]);
         let credentials = take_credentials(&mut passed, &Names::default());
         assert_eq!(credentials.key.as_deref(), Some("sk-1"));

@@ -259,13 +259,14 @@ async fn run(
     drop(ready.send(Ok(said)));
     let known = CancellationToken::new();
     let broker = controlled.as_ref().and_then(Controlled::broker);
+    let passing = front.as_ref().map(front::Running::handle);
     let on_broker = async {
         // Nobody says where to join, where there is nothing to be answered.
         let joins = tokens.drain.run_until_cancelled(joins).await;
         if let Some(Ok(join)) = joins
             && joins_any
         {
-            tell(&join.brokers, broker.as_deref(), front.as_ref());
+            tell(&join.brokers, broker.as_deref(), passing.as_ref());
             known.cancel();
             answer(join, &serving, &health, &tokens.drain).await;
         }
@@ -303,12 +304,12 @@ async fn run(
 }
 
 /// Tells everybody where the broker is.
-fn tell(urls: &[String], processes: Option<&Processes>, front: Option<&front::Running>) {
+fn tell(urls: &[String], processes: Option<&Processes>, proxy: Option<&dialtone_proxy::Handle>) {
     if let (Some(processes), Some(url)) = (processes, front::for_projects(urls)) {
         processes.set_broker_url(url);
     }
-    if let Some(front) = front {
-        front.set_brokers(front::for_browsers(urls));
+    if let Some(proxy) = proxy {
+        proxy.set_brokers(front::for_browsers(urls));
     }
 }
 
@@ -505,13 +506,14 @@ async fn hear_workers(serving: &Serving, client: &Client, ending: &CancellationT
         return;
     };
     let ttl = transition::Limits::default().ttl;
+    let runtime = Handle::current();
     let started = Office::start(
         client,
         serving.store.clone(),
         serving.settings.clone(),
         ttl,
         projects.workers_news(),
-        &Handle::current(),
+        &runtime,
     );
     match started.await {
         Ok(office) => {

@@ -123,9 +123,9 @@ impl Front {
 }
 
 impl Running {
-    /// The brokers to which web sockets at `/conat/` go.
-    pub(super) fn set_brokers(&self, brokers: Vec<SocketAddr>) {
-        self.handle.set_brokers(brokers);
+    /// For who tells it where brokers are.
+    pub(super) fn handle(&self) -> Handle {
+        self.handle.clone()
     }
 
     /// Ends in good order, and waits for it.

@@ -137,6 +137,7 @@ pub(super) fn config(s: &Settings, tls: Option<&ServerTls>, shards: Vec<Handle>)
         base: base(s).to_owned(),
         shards,
         brokers: s.brokers.value.clone(),
+        pages: s.pages.value,
         names: Names {
             cookies: s.cookies.value.clone(),
             keys: s.keys.value.clone(),

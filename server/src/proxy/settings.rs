@@ -87,6 +87,8 @@ settings! {
         "How long requests and WebSockets may go on after the proxy was told to stop.";
     brokers: Vec<SocketAddr>, "brokers", |_: &Proxy| Vec::new(), "127.0.0.1:4480",
         "Brokers behind {base}/conat/, by IP:PORT of their ws listeners, used in turn. Empty: none.";
+    pages: Option<SocketAddr>, "pages", |_: &Proxy| None, "127.0.0.1:5000",
+        "The server of everything that is neither a project's nor a broker's, by IP:PORT, such as a hub; it gets all cookies. Empty: none.";
     sign_in: Option<String>, "sign_in", |_: &Proxy| None, "/sign-in",
         "Where browsers without credentials are sent. Empty: they are shown a page that says so.";
     trust_forwarded: bool, "trust_forwarded", |_: &Proxy| false, "true",

@@ -7,10 +7,12 @@ use dialtone_hub::control::{Address, Error, Phase};
 use dialtone_hub::id::ProjectId as HubProject;
 use dialtone_project::remote::{Remote, RemoteError};
 use dialtone_project::subjects::Place as Subjects;
+use dialtone_project::token_of;
 use dialtone_proxy::ProjectId;
 use dialtone_proxy::access::Answer;
 use dialtone_proxy::target::Service;
 use dialtone_proxy::targets::{Place, Targets, TargetsError};
+use http::HeaderValue;
 use serde_json::json;
 
 use super::Asked;
@@ -76,7 +78,14 @@ async fn find(
 
 fn raw(address: &Address) -> Place {
     match address.ports.get(RAW) {
-        Some(port) => Place::At(SocketAddr::new(address.ip, *port)),
+        Some(port) => {
+            let addr = SocketAddr::new(address.ip, *port);
+            // It is made of digits and letters.
+            match HeaderValue::from_str(&token_of(&address.secret_token)) {
+                Ok(token) => Place::Guarded { addr, token },
+                Err(_unusable) => Place::At(addr),
+            }
+        }
         None => Place::NoService,
     }
 }
