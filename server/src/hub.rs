@@ -4,6 +4,7 @@
 //! ```text
 //!   services   which parts this process runs, from the flags                       pure
 //!   plan       everything that a hub needs, from flags and environment
+//!   prepare    what a hub is made of
 //!   embedded   the hub in a thread of its own: open the database, serve, join, drain, end
 //!   projects   project control, with projects as processes of this machine
 //!   front      the one address: the proxy in front of the hub's web server
@@ -21,6 +22,8 @@ pub(crate) use plan::{Plan, mode_name, setting_variables};
 mod projects;
 
 mod front;
+
+mod prepare;
 
 mod embedded;
 pub(crate) use embedded::{Embedded, Facts, HUB_USER, Join};

@@ -8,6 +8,7 @@ use dialtone_hub::id::AccountId;
 use dialtone_hub::store::Store;
 use hyper::StatusCode;
 use serde_json::{Value as Json, json};
+use tokio_util::task::TaskTracker;
 
 /// Calls as one account.
 #[derive(Debug, Clone, Copy)]
@@ -69,10 +70,11 @@ impl Calls<'_> {
 
 /// What `work` gives if it does so soon; otherwise it goes on by itself, and `None` is given.
 pub(crate) async fn soon<T: Send + 'static>(
+    tracker: &TaskTracker,
     within: Duration,
     work: impl Future<Output = T> + Send + 'static,
 ) -> Option<T> {
-    let task = tokio::spawn(work);
+    let task = tracker.spawn(work);
     match tokio::time::timeout(within, task).await {
         Ok(Ok(done)) => Some(done),
         Ok(Err(_panicked)) => None,

@@ -189,7 +189,7 @@ mod tests {
         assert_eq!(check_token("one", &token), Ok(()));
         assert_eq!(check_token("two", &token), Err(Wrong::Token));
         assert_eq!(check_token("one", ""), Err(Wrong::Token));
-        assert_eq!(check_token("one", &token[1..]), Err(Wrong::Token));
+        assert_eq!(check_token("one", token.split_at(20).0), Err(Wrong::Token));
         assert!(!token.contains("one"));
     }
 }

@@ -258,7 +258,7 @@ impl Site {
             }
             calls.call(&format!("projects.{act}"), options).await
         };
-        calls::soon(SOON, work)
+        calls::soon(self.orders(), SOON, work)
             .await
             .unwrap_or(Ok(Json::Null))
             .map(drop)

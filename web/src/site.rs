@@ -13,6 +13,7 @@ use hyper::body::Incoming;
 use hyper::header::{ALLOW, HeaderMap, HeaderValue};
 use hyper::{Method, Request, StatusCode};
 use maud::html;
+use tokio_util::task::TaskTracker;
 
 use crate::calls::Calls;
 use crate::form::Form;
@@ -29,6 +30,8 @@ struct Inner {
     base: String,
     door: EntryPages,
     api: Arc<Api<Store>>,
+    /// Orders that go on when nobody waits for them any more.
+    orders: TaskTracker,
 }
 
 /// Somebody who is signed in.
@@ -124,7 +127,12 @@ impl Site {
     /// Who comes in does so by this door, and what is done is done by these functions.
     pub fn new(base: &str, door: EntryPages, api: Arc<Api<Store>>) -> Self {
         let base = base.trim_end_matches('/').to_owned();
-        Self(Arc::new(Inner { base, door, api }))
+        Self(Arc::new(Inner {
+            base,
+            door,
+            api,
+            orders: TaskTracker::new(),
+        }))
     }
 
     async fn at(
@@ -187,7 +195,14 @@ impl Site {
             Place::Forgotten => return self.ask_for_reset(&form, &origin).await,
             Place::Reset(token) => return self.reset(&token, &form, &origin).await,
             Place::Verify => return self.verify(&form, &origin).await,
-            _ => {}
+            Place::Home
+            | Place::Style(_)
+            | Place::SignOut
+            | Place::Projects
+            | Place::Project(_)
+            | Place::Act(..)
+            | Place::Account
+            | Place::AccountAct(_) => {}
         }
         let Some(visitor) = self.visitor(&headers).await? else {
             return Ok(self.sign_in_first(&place));
@@ -199,7 +214,15 @@ impl Site {
             Place::Projects => self.create_project(&visitor, &form).await,
             Place::Act(id, act) => self.act(&visitor, id, &act, &form).await,
             Place::AccountAct(act) => self.account_act(&visitor, &act, &form, from).await,
-            _ => Err(not_allowed(true, false)),
+            Place::Home
+            | Place::Style(_)
+            | Place::SignIn
+            | Place::SignUp
+            | Place::Forgotten
+            | Place::Reset(_)
+            | Place::Verify
+            | Place::Project(_)
+            | Place::Account => Err(not_allowed(true, false)),
         }
     }
 
@@ -213,6 +236,10 @@ impl Site {
 
     pub(crate) fn api(&self) -> &Arc<Api<Store>> {
         &self.0.api
+    }
+
+    pub(crate) fn orders(&self) -> &TaskTracker {
+        &self.0.orders
     }
 
     pub(crate) fn calls(&self, visitor: &Visitor) -> Calls<'_> {
@@ -279,10 +306,11 @@ impl Site {
     }
 
     fn sign_in_first(&self, place: &Place) -> Answer {
-        match place {
-            // Where to go on afterwards; nothing but a project of ours.
-            Place::Project(id) => self.go(&format!("/auth/sign-in?project={id}")),
-            _ => self.go("/auth/sign-in"),
+        // Where to go on afterwards; nothing but a project of ours.
+        if let Place::Project(id) = place {
+            self.go(&format!("/auth/sign-in?project={id}"))
+        } else {
+            self.go("/auth/sign-in")
         }
     }
 

@@ -61,7 +61,7 @@ pub(super) fn read(text: &str, id: &str) -> Result<Said, serde_json::Error> {
 mod tests {
     use super::*;
 
-    fn said(channel: &str, kind: &str, parent: &str, content: Json) -> Said {
+    fn said(channel: &str, kind: &str, parent: &str, content: &Json) -> Said {
         let message = json!({
             "channel": channel, "header": {"msg_type": kind},
             "parent_header": {"msg_id": parent}, "content": content,
@@ -101,7 +101,7 @@ mod tests {
             ),
         ] {
             assert_eq!(
-                said(channel, kind, parent, content),
+                said(channel, kind, parent, &content),
                 expected,
                 "{channel} {kind} {parent}"
             );

@@ -28,9 +28,11 @@ use crate::email::EmailAddress;
 use crate::store::passports::Stored;
 
 /// Names that mean something else in the same place of an address.
-const RESERVED: [&str; 9] = [
+const RESERVED: [&str; 11] = [
+    "first-admin",
     "sign-in",
     "sign-up",
+    "sign-out",
     "try",
     "verify",
     "password-reset",

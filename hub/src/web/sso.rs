@@ -32,7 +32,10 @@ use crate::sso::{self, Answer, Refused, Sso, Strategy, Wish};
 const PREFIX: &str = "/auth/";
 
 /// Paths below it that are others' business.
-const OTHERS: [&str; 5] = [
+const OTHERS: [&str; 8] = [
+    "first-admin",
+    "sign-up",
+    "sign-out",
     "verify",
     "password-reset",
     "password_reset",

@@ -1,6 +1,6 @@
 //! A body in chunks (RFC 9112 §7.1), from bytes as they come. Pure.
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf as _, Bytes, BytesMut};
 use http::HeaderMap;
 
 use super::head;

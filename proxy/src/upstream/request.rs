@@ -23,6 +23,8 @@ pub(super) struct Sending {
     parts: [Bytes; PARTS],
     upload: Upload,
     body: Body,
+    /// What was to come of the body at the beginning.
+    whole_body: Body,
     /// Bytes that the socket has taken.
     written: u64,
     /// Whether anything of the upload was asked for.
@@ -67,6 +69,7 @@ impl Sending {
             parts,
             upload,
             body,
+            whole_body: body,
             written: 0,
             is_begun: false,
         }
@@ -74,13 +77,8 @@ impl Sending {
 
     /// The same once more, if nothing of its body is gone. `idempotent`: the server may get it twice.
     pub(super) fn again(self, idempotent: bool) -> Option<Self> {
-        let body = match self.body {
-            _ if self.upload.is_empty() => Body::Whole,
-            Body::Failed => Body::Chunked,
-            body => body,
-        };
         (!self.is_begun && (idempotent || self.written == 0))
-            .then(|| Self::with_head(self.head, self.upload, body))
+            .then(|| Self::with_head(self.head, self.upload, self.whole_body))
     }
 
     /// Whether nothing is left to be sent.

@@ -5,7 +5,6 @@
 //! joins it ([`Embedded::join`]). It ends the other way round: what it answers on the broker ends first
 //! ([`Embedded::drain`]), then the broker, then the hub ([`Embedded::stop`]).
 
-use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -14,43 +13,28 @@ use anyhow::Context as _;
 use dialtone_broker::auth::Authenticate;
 use dialtone_client::{Client, Options};
 use dialtone_control::processes::Processes;
-use dialtone_control::service::Projects;
 use dialtone_control::transition;
 use dialtone_control::worker::Office;
-use dialtone_hub::api::Bounds;
 use dialtone_hub::auth::cookie::Names;
-use dialtone_hub::auth::password::{self, Hasher};
 use dialtone_hub::auth::token;
 use dialtone_hub::background::{self, Migration};
 use dialtone_hub::bookmarks::Bookmarks;
-use dialtone_hub::control::{Control, NotConfigured};
-use dialtone_hub::entry::Entry;
-use dialtone_hub::entry::first_admin::Invitation;
-use dialtone_hub::functions::{self, Extras, Parts};
 use dialtone_hub::gate::Gate;
 use dialtone_hub::health::Health;
 use dialtone_hub::identity::HUB_PASSWORD;
-use dialtone_hub::query::{FeedBounds, Feeds};
-use dialtone_hub::settings::Live;
-use dialtone_hub::sso::Sso;
 use dialtone_hub::store::Store;
-use dialtone_hub::web::{EntryPages, FIRST_ADMIN_PREFIX, FirstAdminPages, SsoPages};
-use dialtone_hub::{Hub, joined, settings, singleton};
+use dialtone_hub::{joined, settings, singleton};
 use tokio::runtime::Handle;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use super::front::{self, Front};
+use super::prepare::{Ready, Serving, prepare};
 use super::projects::Controlled;
 use super::{Door, Plan};
-use crate::args::Mode;
-use crate::config::Environment;
 use crate::exit::{Exit, Failure};
 use crate::lifecycle::{Asked, Signals};
 use crate::shards;
-
-/// Letters and digits of the site's own secret, when it is made up: 256 bits and more.
-const PASSWORD_LEN: usize = 43;
 
 /// The name with which a hub signs in by the site's own secret.
 pub(crate) const HUB_USER: &str = "hub";
@@ -108,29 +92,6 @@ struct Tokens {
     stop: CancellationToken,
     /// Cancelled when everything has ended.
     ended: CancellationToken,
-}
-
-/// What is answered on the broker.
-struct Serving {
-    store: Store,
-    services: joined::Services,
-    /// Whether the functions are answered, besides what the proxy asks.
-    serves: bool,
-    controlled: Option<Controlled>,
-    /// Where workers are answered, if projects are theirs to run.
-    office: Option<Arc<Projects>>,
-    settings: Live,
-    front: Option<Front>,
-    /// Who may use the connection to the broker.
-    clients: watch::Sender<Option<Client>>,
-}
-
-/// What the thread says when it is ready.
-struct Ready {
-    facts: Facts,
-    gate: Gate,
-    health: Arc<Health>,
-    names: Names,
 }
 
 impl Embedded {
@@ -295,7 +256,7 @@ async fn run(
         tokens.drained.cancel();
         ended
     };
-    let (_, ended, _) = tokio::join!(
+    let ((), ended, ()) = tokio::join!(
         hub.run(tokens.stop.clone()),
         serving_all,
         feeds.run(&tokens.stop)
@@ -310,160 +271,6 @@ fn tell(urls: &[String], processes: Option<&Processes>, proxy: Option<&dialtone_
     }
     if let Some(proxy) = proxy {
         proxy.set_brokers(front::for_browsers(urls));
-    }
-}
-
-type Prepared = (Hub, Ready, Serving);
-
-/// `None` if it was stopped before the database answered.
-async fn prepare(plan: Plan, stop: &CancellationToken) -> Result<Option<Prepared>, Failure> {
-    let failed = crate::commands::store_failure;
-    let opened = Store::open_when_ready(plan.database, stop).await;
-    let Some(store) = opened.map_err(failed)? else {
-        return Ok(None);
-    };
-    settings::set_from_environment(&store, plan.settings)
-        .await
-        .map_err(failed)?;
-    crate::commands::begin_site(&store, plan.sso_config, &Environment).await?;
-    let made_up = token::random_text(PASSWORD_LEN);
-    let password = settings::get_or_set(&store, HUB_PASSWORD, &made_up).await;
-    let password = password.map_err(anyhow::Error::from)?;
-    let database = store.location().to_string();
-    let mut config = plan.config;
-    let listen = config.listen;
-    if plan.services.proxy {
-        // The proxy is in front of it, and says who asks.
-        config.listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    }
-    let hub = Hub::bind(store.clone(), config, Vec::new()).await;
-    let mut hub = hub.map_err(|error| not_bound(error, plan.address_hint))?;
-    let handle = hub.handle();
-    let gate = Gate::open(store.clone(), handle.settings.clone(), plan.names.clone()).await;
-    let gate = gate.map_err(failed)?;
-    let parts = Parts {
-        store: store.clone(),
-        authority: Arc::clone(gate.authority()),
-        settings: handle.settings.clone(),
-        hasher: Hasher::new(password::Config::default()).context("cannot hash passwords")?,
-    };
-    let controlled = if plan.services.api || plan.services.web || plan.services.proxy {
-        let settings = handle.settings.clone();
-        let opened = plan
-            .projects
-            .open(store.clone(), settings, plan.services.api);
-        Some(opened.await?)
-    } else {
-        None
-    };
-    let control: Arc<dyn Control> = match &controlled {
-        Some(controlled) => Arc::<Projects>::clone(&controlled.projects),
-        None => Arc::new(NotConfigured::default()),
-    };
-    let (clients, client) = watch::channel(None);
-    let front = if plan.services.proxy {
-        let asked = front::Asked {
-            gate: gate.clone(),
-            runtime: Handle::current(),
-            control: Arc::clone(&control),
-            client,
-        };
-        let pages = hub.local_addr();
-        let front = Front::bind(listen, pages, &plan.names, asked, plan.address_hint)?;
-        Some(front)
-    } else {
-        None
-    };
-    let addr = front.as_ref().map_or_else(|| hub.local_addr(), Front::addr);
-    let http = format!("http://{addr}");
-    let broker = handle.settings.get().get("conat_server").to_owned();
-    let site = site(handle.settings.get().get("dns"), &http);
-    let extras = Extras {
-        letters: Some(handle.letters.clone()),
-        site: site.clone(),
-        control: Some(control),
-        ..Extras::default()
-    };
-    let api = Arc::new(functions::api_with(
-        parts.clone(),
-        extras,
-        Bounds::default(),
-    ));
-    let mut first_admin = None;
-    if plan.services.web {
-        let entry = Entry {
-            store: store.clone(),
-            settings: handle.settings.clone(),
-            hasher: parts.hasher.clone(),
-            letters: handle.letters,
-            site,
-        };
-        let sso = SsoPages::new(Sso::new(entry.clone()), plan.names.clone());
-        hub = hub.with_pages(Arc::new(sso));
-        let pages = EntryPages::new(entry, gate.clone(), plan.names.clone());
-        hub = hub.with_pages(Arc::new(pages.clone()));
-        let people = dialtone_web::Site::new("/", pages.clone(), Arc::clone(&api));
-        if plan.invites_admin
-            && let Some((invitation, secret)) =
-                Invitation::if_needed(&store).await.map_err(failed)?
-        {
-            first_admin = Some(format!("{http}{FIRST_ADMIN_PREFIX}{secret}"));
-            let page = FirstAdminPages::new(pages, Arc::new(invitation));
-            hub = hub.with_pages(Arc::new(page));
-        }
-        hub = hub.with_pages(Arc::new(people));
-    }
-    let facts = Facts {
-        http,
-        database,
-        first_admin,
-        password,
-        broker,
-    };
-    let ready = Ready {
-        facts,
-        gate,
-        health: handle.health,
-        names: plan.names,
-    };
-    let authority = Arc::clone(&parts.authority);
-    let feeds = Feeds::open_on(store.clone(), authority, FeedBounds::default()).await;
-    let services = joined::Services {
-        feeds: feeds.map_err(failed)?,
-        api,
-        gate: ready.gate.clone(),
-    };
-    let office = (plan.mode == Mode::Kucalc && plan.services.api).then_some(&controlled);
-    let office = office.and_then(Option::as_ref);
-    let serving = Serving {
-        store,
-        services,
-        serves: plan.services.api,
-        office: office.map(|controlled| Arc::clone(&controlled.projects)),
-        controlled,
-        settings: handle.settings,
-        front,
-        clients,
-    };
-    Ok(Some((hub, ready, serving)))
-}
-
-fn not_bound(error: dialtone_hub::hub::Error, hint: &str) -> Failure {
-    let about_address = matches!(error, dialtone_hub::hub::Error::Listen { .. });
-    let failure = Failure::from(anyhow::Error::from(error));
-    if about_address {
-        failure.hint(hint)
-    } else {
-        failure
-    }
-}
-
-/// Where people find the site.
-fn site(dns: &str, http: &str) -> String {
-    if dns.is_empty() {
-        http.to_owned()
-    } else {
-        format!("https://{dns}")
     }
 }
 

@@ -31,6 +31,9 @@ use files::SiteFiles;
 mod targets;
 use targets::SiteTargets;
 
+/// Most changes of rights that wait to be passed on; when there are more, everybody is asked about again.
+const CHANGES_MAX: usize = 1024;
+
 /// What the front asks.
 #[derive(Debug, Clone)]
 pub(super) struct Asked {
@@ -138,7 +141,7 @@ impl Running {
 
 /// Tells the proxy what changes: whose rights, and where projects are.
 async fn follow(proxy: Handle, asked: Asked, stop: CancellationToken) {
-    let (changes, rights) = tokio::sync::mpsc::unbounded_channel();
+    let (changes, rights) = broadcast::channel(CHANGES_MAX);
     let told = move |affected: Affected| {
         // Nobody listens any more when the proxy has ended.
         drop(changes.send(whose(affected)));
@@ -156,23 +159,27 @@ async fn follow(proxy: Handle, asked: Asked, stop: CancellationToken) {
     telling.abort();
 }
 
-async fn pass_on_rights(proxy: &Handle, mut rights: tokio::sync::mpsc::UnboundedReceiver<Whose>) {
-    while let Some(whose) = rights.recv().await {
-        proxy.access_changed(whose).await;
+async fn pass_on_rights(proxy: &Handle, mut rights: broadcast::Receiver<Whose>) {
+    while let Some(whose) = next(&mut rights).await {
+        proxy.access_changed(whose.unwrap_or(Whose::All)).await;
     }
-    std::future::pending().await
 }
 
 async fn pass_on_places(
     proxy: &Handle,
     mut events: broadcast::Receiver<dialtone_hub::control::Event>,
 ) {
-    loop {
-        match events.recv().await {
-            Ok(event) => proxy.target_changed(proxy_id(event.project_id)),
-            Err(broadcast::error::RecvError::Lagged(_)) => proxy.target_changed(None),
-            Err(broadcast::error::RecvError::Closed) => std::future::pending().await,
-        }
+    while let Some(event) = next(&mut events).await {
+        proxy.target_changed(event.and_then(|event| proxy_id(event.project_id)));
+    }
+}
+
+/// What comes next; nothing in it if some were missed.
+async fn next<T: Clone>(from: &mut broadcast::Receiver<T>) -> Option<Option<T>> {
+    match from.recv().await {
+        Ok(value) => Some(Some(value)),
+        Err(broadcast::error::RecvError::Lagged(_)) => Some(None),
+        Err(broadcast::error::RecvError::Closed) => None,
     }
 }
 

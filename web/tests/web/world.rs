@@ -33,6 +33,7 @@ pub(crate) struct World {
 }
 
 impl World {
+    #[expect(clippy::disallowed_methods, reason = "the task ends with the test")]
     pub(crate) async fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("hub.db");

@@ -226,7 +226,10 @@ async fn the_site_has_its_secret(site: Site) {
         .unwrap();
     assert_eq!(identity.caller, Caller::Hub);
     identifier.still(identity).await.unwrap();
-    gone(unset.still(identity).await);
+    settings::set(&site.store, "conat_password", "another secret")
+        .await
+        .unwrap();
+    gone(identifier.still(identity).await);
 }
 
 async fn a_bad_credential_is_not_passed_over(site: Site) {

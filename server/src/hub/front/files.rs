@@ -69,10 +69,13 @@ async fn open(remote: Remote, path: String, runtime: Handle) -> Result<Opened, F
 }
 
 fn refused(error: RemoteError) -> FileError {
-    match error {
-        RemoteError::Refused { code, .. } if code == "EISDIR" => FileError::Folder,
-        RemoteError::Refused { .. } => FileError::NotFound,
-        other => FileError::Io(io::Error::other(other)),
+    let RemoteError::Refused { code, .. } = &error else {
+        return FileError::Io(io::Error::other(error));
+    };
+    if code == "EISDIR" {
+        FileError::Folder
+    } else {
+        FileError::NotFound
     }
 }
 
