@@ -1,9 +1,12 @@
 //! Many projects at once, and hubs that are killed meanwhile: each ends in the state last asked for, none runs twice, and
 //! nothing is left behind.
 
+use std::sync::Arc;
+
+use dialtone_control::service::Projects;
 use dialtone_hub::control::{Control as _, Error, Phase, Verb};
 use dialtone_hub::id::ProjectId;
-use futures_util::stream::{FuturesUnordered, StreamExt as _};
+use tokio::task::JoinSet;
 
 use crate::site::{Asks, HubProcess, Site};
 
@@ -35,11 +38,15 @@ impl Dice {
     }
 }
 
-async fn ask(asks: &Asks, id: ProjectId, verb: Verb) -> (ProjectId, Result<Phase, Error>) {
+async fn ask(
+    projects: Arc<Projects>,
+    id: ProjectId,
+    verb: Verb,
+) -> (ProjectId, Result<Phase, Error>) {
     let done = match verb {
-        Verb::Start => asks.projects.start(id).await,
-        Verb::Stop => asks.projects.stop(id).await,
-        Verb::Restart => asks.projects.restart(id).await,
+        Verb::Start => projects.start(id).await,
+        Verb::Stop => projects.stop(id).await,
+        Verb::Restart => projects.restart(id).await,
     };
     (id, done.map(|state| state.phase))
 }
@@ -52,12 +59,14 @@ async fn wave(
     orders: &[(ProjectId, Verb)],
     dice: &mut Dice,
 ) {
-    let mut answers: FuturesUnordered<_> = orders
+    // Tasks of their own: one that has the lock of the database goes on while a hub is waited for that needs it.
+    let mut answers: JoinSet<_> = orders
         .iter()
-        .map(|(id, verb)| ask(asks, *id, *verb))
+        .map(|(id, verb)| ask(Arc::clone(&asks.projects), *id, *verb))
         .collect();
     let mut answered = 0;
-    while let Some((id, answer)) = answers.next().await {
+    while let Some(joined) = answers.join_next().await {
+        let (id, answer) = joined.unwrap();
         match answer {
             Ok(_) | Err(Error::Superseded { .. }) => {}
             Err(error) => panic!("{id}: {error}"),
