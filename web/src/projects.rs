@@ -177,7 +177,7 @@ impl Site {
         let content = html! {
             (wrong(told))
             p { (project.state()) }
-            p.actions {
+            div.actions {
                 @if project.is_running() {
                     (project.order(base, token, "stop", "Stop", true))
                     (project.order(base, token, "restart", "Restart", true))

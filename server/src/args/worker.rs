@@ -30,7 +30,7 @@ pub(crate) struct Worker {
     /// The name under which what runs here is found again [default: the name of this machine]
     #[arg(long, value_name = "NAME")]
     pub(crate) host: Option<String>,
-    /// Where homes are; must contain `[project_id]` [env: PROJECTS] [default: projects/[project_id] in the data folder]
+    /// Where homes are; must contain `[project_id]` [env: PROJECTS] [default: below projects in the data folder]
     #[arg(long, value_name = "PATH")]
     pub(crate) homes: Option<String>,
     /// Folder for what must outlive a restart [env: DIALTONE_DATA] [default: ~/.local/share/dialtone]
