@@ -107,7 +107,7 @@ impl Gateway {
     ///
     /// ```no_run
     /// # use dialtone_conat::gateway::{Gateway, Peer};
-    /// # fn own_page() -> http::Response<http_body_util::Full<bytes::Bytes>> { unimplemented!() }
+    /// # fn own_page() -> http::Response<http_body_util::Full<bytes::Bytes>> { http::Response::default() }
     /// fn answer<B>(gateway: &Gateway, request: http::Request<B>, peer: Peer) -> http::Response<http_body_util::Full<bytes::Bytes>> {
     ///     if gateway.is_at(request.uri().path()) {
     ///         return gateway.handle(request, peer);

@@ -46,12 +46,15 @@ use serde::Serialize;
 use thiserror::Error;
 
 mod client;
+mod data;
 mod link;
+pub use data::{Data, Options};
+
 mod pump;
 mod server;
 
 pub use client::{ConnectError, connect};
-pub use pump::{Data, Inbound, Options, Socket, Writer};
+pub use pump::{Inbound, Socket, Writer};
 pub use server::Server;
 
 pub(crate) use pump::answer;

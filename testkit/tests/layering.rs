@@ -186,6 +186,7 @@ fn some_crates_are_for_some_layers_only() {
                 "conat",
                 "proxy",
                 "project",
+                "web",
                 "benches/load",
                 "server",
                 "testkit",

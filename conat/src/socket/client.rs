@@ -8,7 +8,8 @@ use thiserror::Error;
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
-use super::pump::{self, Options, Socket};
+use super::data::Options;
+use super::pump::{self, Socket};
 use super::{COMMAND, NOTHING, decode, random_id};
 
 /// Most messages that wait for the task of the socket.

@@ -8,7 +8,8 @@ use serde_json::json;
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
-use super::pump::{self, Options, Socket, answer};
+use super::data::Options;
+use super::pump::{self, Socket, answer};
 use super::{COMMAND, NOTHING, client_subject, encode, headers};
 
 /// How long is waited until a client listens before it is told that it is connected.

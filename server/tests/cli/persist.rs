@@ -223,7 +223,7 @@ fn quotas_are_read_again_by_both_kinds_of_node() {
     let quotas = |bytes: &str| format!("[{PROJECT}]\nbytes = \"{bytes}\"\n");
     let home = Home::new();
     let file = home.write("quotas.toml", &quotas("10"));
-    let up = home.up(&["--persist-quotas-file", &file]);
+    let up = home.up(&["--persist-quotas-file", &file, "--log-level", "info"]);
     let alone = Site::new(&["--persist-quotas-file", "quotas.toml"]);
     alone.home.write("quotas.toml", &quotas("10"));
     let node = alone.node("p1");
