@@ -106,7 +106,7 @@ fn reload(sources: &Sources, node: &Handle) {
     match read {
         Ok(quotas) => {
             node.set_quotas(quotas);
-            tracing::info!("reloaded: quotas");
+            note("reloaded: quotas");
         }
         Err(error) => tracing::error!("{:#}", error.context("the quotas stay as they were")),
     }
