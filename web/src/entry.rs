@@ -100,7 +100,7 @@ impl Site {
         }
     }
 
-    fn welcome(&self, signed_in: &SignedIn, form: &Form, from: From) -> Answer {
+    pub(crate) fn welcome(&self, signed_in: &SignedIn, form: &Form, from: From) -> Answer {
         let answer = match form.get("project").parse::<ProjectId>() {
             Ok(project) => self.go(&format!("/projects/{project}")),
             Err(_none) => self.go("/projects"),
@@ -257,7 +257,7 @@ fn on_to(filled: &Form) -> Markup {
 }
 
 /// What somebody is told who does not come in.
-fn said(refused: &Refused) -> String {
+pub(crate) fn said(refused: &Refused) -> String {
     let text = if status(refused).is_server_error() {
         tracing::warn!(
             error = refused as &dyn std::error::Error,

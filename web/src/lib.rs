@@ -4,7 +4,7 @@
 //!   request ──▶ site     which page (a path and a method)
 //!                │
 //!                ├──▶ guard     is it a page that a person opened, a form that this site gave out (pure)
-//!                ├──▶ entry     signing up, in and out, a new password, one's address
+//!                ├──▶ entry     signing up, in and out, a new password, one's address; first_admin
 //!                ├──▶ projects  the list, and one project: start, stop, open
 //!                └──▶ account   keys, sessions
 //!                       │
@@ -20,6 +20,7 @@ pub mod guard;
 mod account;
 mod calls;
 mod entry;
+mod first_admin;
 mod form;
 mod page;
 mod projects;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use dialtone_hub::api::Api;
 use dialtone_hub::entry::Entry;
+use dialtone_hub::entry::first_admin::Invitation;
 use dialtone_hub::id::{AccountId, ProjectId};
 use dialtone_hub::store::Store;
 use dialtone_hub::web::{EntryPages, From, Pages, status};
@@ -30,6 +31,8 @@ struct Inner {
     base: String,
     door: EntryPages,
     api: Arc<Api<Store>>,
+    /// How the first administrator is made, if there is none.
+    invitation: Option<Arc<Invitation>>,
     /// Orders that go on when nobody waits for them any more.
     orders: TaskTracker,
 }
@@ -57,6 +60,8 @@ pub(crate) enum Place {
     /// Setting it, with the token of a letter.
     Reset(String),
     Verify,
+    /// Making the first administrator, with the secret of the link.
+    FirstAdmin(String),
     Projects,
     Project(ProjectId),
     /// Something is to be done to a project.
@@ -78,6 +83,7 @@ impl Place {
             ["auth", "password-reset"] => Self::Forgotten,
             ["auth", "password-reset", token] => Self::Reset(token.to_owned()),
             ["auth", "verify"] => Self::Verify,
+            ["auth", "first-admin", token] => Self::FirstAdmin(token.to_owned()),
             ["projects"] => Self::Projects,
             ["projects", id] => Self::Project(id.parse().ok()?),
             ["projects", id, act] => Self::Act(id.parse().ok()?, act.to_owned()),
@@ -96,6 +102,7 @@ impl Place {
             | Self::Forgotten
             | Self::Reset(_)
             | Self::Verify
+            | Self::FirstAdmin(_)
             | Self::Projects => (true, true),
             Self::SignOut | Self::Act(..) | Self::AccountAct(_) => (false, true),
         }
@@ -125,12 +132,18 @@ impl Site {
     /// The site that begins at `base`, which is `/` or a path.
     ///
     /// Who comes in does so by this door, and what is done is done by these functions.
-    pub fn new(base: &str, door: EntryPages, api: Arc<Api<Store>>) -> Self {
+    pub fn new(
+        base: &str,
+        door: EntryPages,
+        api: Arc<Api<Store>>,
+        invitation: Option<Arc<Invitation>>,
+    ) -> Self {
         let base = base.trim_end_matches('/').to_owned();
         Self(Arc::new(Inner {
             base,
             door,
             api,
+            invitation,
             orders: TaskTracker::new(),
         }))
     }
@@ -171,6 +184,7 @@ impl Site {
             (Place::Forgotten, _) => Ok(self.forgotten_page()),
             (Place::Reset(_), _) => Ok(self.reset_page(None)),
             (Place::Verify, _) => Ok(self.verify_page(&query)),
+            (Place::FirstAdmin(token), _) => Ok(self.first_admin_page(&token)),
             (Place::Projects, Some(visitor)) => self.projects_page(&visitor, None).await,
             (Place::Project(id), Some(visitor)) => self.project_page(&visitor, id, None).await,
             (Place::Account, Some(visitor)) => self.account_page(&visitor, None, from).await,
@@ -195,6 +209,9 @@ impl Site {
             Place::Forgotten => return self.ask_for_reset(&form, &origin).await,
             Place::Reset(token) => return self.reset(&token, &form, &origin).await,
             Place::Verify => return self.verify(&form, &origin).await,
+            Place::FirstAdmin(token) => {
+                return self.first_admin(&token, &form, origin, from).await;
+            }
             Place::Home
             | Place::Style(_)
             | Place::SignOut
@@ -221,6 +238,7 @@ impl Site {
             | Place::Forgotten
             | Place::Reset(_)
             | Place::Verify
+            | Place::FirstAdmin(_)
             | Place::Project(_)
             | Place::Account => Err(not_allowed(true, false)),
         }
@@ -236,6 +254,10 @@ impl Site {
 
     pub(crate) fn api(&self) -> &Arc<Api<Store>> {
         &self.0.api
+    }
+
+    pub(crate) fn invitation(&self) -> Option<&Arc<Invitation>> {
+        self.0.invitation.as_ref()
     }
 
     pub(crate) fn orders(&self) -> &TaskTracker {

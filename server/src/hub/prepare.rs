@@ -251,15 +251,18 @@ async fn with_pages(
     let invited = Invitation::if_needed(&entry.store);
     let invited = invited.await.map_err(crate::commands::store_failure)?;
     let pages = EntryPages::new(entry, gate.clone(), plan.names.clone());
-    let people = dialtone_web::Site::new("/", pages.clone(), Arc::clone(api));
+    let mut invitation = None;
+    if let Some((invited, secret)) = invited.filter(|_| plan.invites_admin) {
+        first_admin = Some(format!("{http}{FIRST_ADMIN_PREFIX}{secret}"));
+        let invited = Arc::new(invited);
+        let page = FirstAdminPages::new(pages.clone(), Arc::clone(&invited));
+        hub = hub.with_pages(Arc::new(page));
+        invitation = Some(invited);
+    }
+    let people = dialtone_web::Site::new("/", pages.clone(), Arc::clone(api), invitation);
     hub = hub.with_pages(Arc::new(people));
     hub = hub.with_pages(Arc::new(sso));
-    hub = hub.with_pages(Arc::new(pages.clone()));
-    if let Some((invitation, secret)) = invited.filter(|_| plan.invites_admin) {
-        first_admin = Some(format!("{http}{FIRST_ADMIN_PREFIX}{secret}"));
-        let page = FirstAdminPages::new(pages, Arc::new(invitation));
-        hub = hub.with_pages(Arc::new(page));
-    }
+    hub = hub.with_pages(Arc::new(pages));
     Ok((hub, first_admin))
 }
 

@@ -182,3 +182,26 @@ async fn the_link_of_a_letter_alone_verifies_nothing() {
     assert_eq!(done.code, 401);
     done.has("This link is not valid any more.");
 }
+
+#[tokio::test]
+async fn the_first_administrator_is_made_once() {
+    let world = World::new().await;
+    let mut browser = world.browser();
+    let link = format!("/auth/first-admin/{}", world.secret);
+    let other = format!("/auth/first-admin/{}", world.secret.to_lowercase());
+    let none = browser.get(&other).await;
+    assert_eq!(none.code, 404);
+    none.has("This link was used, or is none.");
+    browser.get(&link).await.has("Make the account");
+    let mut fields = person("root@example.org");
+    fields[1].1 = "short";
+    let weak = browser.post(&link, &fields).await;
+    assert_eq!(weak.code, 400);
+    weak.has("value=\"&lt;Lovelace&gt;\"");
+    fields[1].1 = PASSWORD;
+    assert_eq!(browser.post(&other, &fields).await.code, 404);
+    assert_eq!(browser.post(&link, &fields).await.place(), "/projects");
+    assert_eq!(browser.get("/projects").await.code, 200, "and signed in");
+    assert_eq!(world.browser().get(&link).await.code, 404);
+    assert_eq!(world.browser().post(&link, &fields).await.code, 404);
+}

@@ -8,6 +8,7 @@ use dialtone_hub::api::Bounds;
 use dialtone_hub::auth::cookie::Names;
 use dialtone_hub::auth::password::{self, Hasher};
 use dialtone_hub::entry::Entry;
+use dialtone_hub::entry::first_admin::Invitation;
 use dialtone_hub::functions::{self, Parts};
 use dialtone_hub::gate::Gate;
 use dialtone_hub::health::{self, Health};
@@ -29,6 +30,8 @@ pub(crate) struct World {
     addr: SocketAddr,
     folder: TempDir,
     sender: Sender,
+    /// The secret of the link that makes the first administrator.
+    pub(crate) secret: String,
     _task: AbortOnDropHandle<()>,
 }
 
@@ -62,10 +65,12 @@ impl World {
             site: "https://hub.example".to_owned(),
         };
         let door = EntryPages::new(entry, gate, Names::new("/"));
+        let (invitation, secret) = Invitation::if_needed(&store).await.unwrap().unwrap();
         let site = Site::new(
             "/",
             door,
             Arc::new(functions::api(parts, Bounds::default())),
+            Some(Arc::new(invitation)),
         );
         let web = Web::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let addr = web.local_addr();
@@ -76,6 +81,7 @@ impl World {
             addr,
             folder,
             sender,
+            secret,
             _task: AbortOnDropHandle::new(task),
         }
     }
