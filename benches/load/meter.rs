@@ -86,7 +86,10 @@ impl Meter {
         };
         let client = nanos_to_secs(own_cpu_ns()?.saturating_sub(self.client_ns));
         let machine = nanos_to_secs(machine_cpu_ns()?.saturating_sub(self.machine_ns));
-        let known = client + server.map_or(0.0, |server| server.cpu_secs);
+        // What is measured may be this very process.
+        let is_own = self.pids.contains(&std::process::id());
+        let apart = server.filter(|_| !is_own);
+        let known = client + apart.map_or(0.0, |server| server.cpu_secs);
         Ok(Usage {
             secs,
             server,

@@ -47,6 +47,11 @@ struct Reader {
 }
 
 pub(super) fn run(target: &Target, scenario: ReadAll) -> Result<Report, LoadError> {
+    if target.scheme.format() == Format::SocketIo {
+        return Err(LoadError::Unsupported(
+            "a stream is read over ws, wss, quic or nats, not over Socket.IO".to_owned(),
+        ));
+    }
     fill(target, scenario)?;
     let mut reactor = Reactor::connect(target, scenario.readers.max(1))?;
     let inboxes: Vec<String> = (0..reactor.len())

@@ -97,14 +97,19 @@ impl Counts {
 }
 
 impl Asker {
-    fn tell(self, count: u32) {
-        let (peer, frame) = match self {
+    /// Who is told, and what.
+    pub(crate) fn answer(self, count: u32) -> (Arc<Peer>, Frame<'static>) {
+        match self {
             Self::Publisher(peer, request) => {
                 let outcome = Ok(count);
                 (peer, Frame::Published(Published { request, outcome }))
             }
             Self::Node(peer, token) => (peer, Frame::Link(Link::Counted(Counted { token, count }))),
-        };
+        }
+    }
+
+    fn tell(self, count: u32) {
+        let (peer, frame) = self.answer(count);
         if peer.outbox.push_frame(&frame).claimed {
             peer.outbox.flush();
         }

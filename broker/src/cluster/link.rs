@@ -348,7 +348,9 @@ impl LinkConn {
                 let token = chance::number();
                 self.say_frame(&Frame::Ping(Ping { token }));
                 let outbox = &self.peer.outbox;
-                self.awaits_pong = Some(Asked::new(token, now, outbox.written(), outbox.pending()));
+                // In this order what is written meanwhile counts twice, which is patience, and never not at all.
+                let pending = outbox.pending();
+                self.awaits_pong = Some(Asked::new(token, now, outbox.written(), pending));
             }
         }
         if now >= self.next_check {

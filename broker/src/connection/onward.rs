@@ -299,13 +299,8 @@ impl Effects {
 
     /// Tells the count at once.
     pub(crate) fn tell(&mut self, asker: Asker, count: u32) {
-        match asker {
-            Asker::Publisher(peer, request) => self.acknowledge(&peer, request, Ok(count)),
-            Asker::Node(peer, token) => {
-                let counted = dialtone_protocol::frame::link::Counted { token, count };
-                self.push_frame(&peer, &Frame::Link(Link::Counted(counted)));
-            }
-        }
+        let (peer, frame) = asker.answer(count);
+        self.push_frame(&peer, &frame);
     }
 
     pub(crate) fn acknowledge(

@@ -65,8 +65,10 @@ impl Usage {
     /// The owner may have something else from now on. What it has elsewhere is asked for soon, since nobody has wanted
     /// to know it as long as there was no quota.
     fn set_quota(&self, quota: Quota) {
-        *self.quota.write() = quota;
-        self.written.store(true, Ordering::Relaxed);
+        let before = std::mem::replace(&mut *self.quota.write(), quota);
+        if before != quota {
+            self.written.store(true, Ordering::Relaxed);
+        }
     }
 
     fn set(&self, count: Count) {
@@ -246,6 +248,9 @@ pub(crate) async fn run(shared: Arc<Shared>) {
             () = shared.stopping.cancelled() => return,
         }
         for owner in shared.usages.take_written() {
+            if shared.stopping.is_cancelled() {
+                return;
+            }
             let Some(usage) = shared.usages.get(&owner) else {
                 continue;
             };

@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use rustix::io::Errno;
 
 use super::frame::{FIXED_LEN, Fixed, Kind};
 use super::position::SegmentId;
@@ -35,7 +36,8 @@ pub(crate) struct Unreadable {
     pub(crate) placed: Placed,
     /// What is wrong, with file and offset.
     pub(crate) text: String,
-    /// The segment is gone. Whoever looks again finds the frame at another place.
+    /// It says nothing about what is stored: the segment is gone, and whoever looks again finds the frame at another
+    /// place; or there was no room for another open file.
     pub(crate) is_gone: bool,
 }
 
@@ -207,6 +209,28 @@ fn unreadable(placed: Placed, error: &io::Error) -> Unreadable {
     Unreadable {
         placed,
         text: problem_at(placed, &format!("it cannot be read: {error}")),
-        is_gone: error.kind() == io::ErrorKind::NotFound,
+        is_gone: is_passing(error),
+    }
+}
+
+/// Whether an error says nothing about what is stored: the segment is gone, or there is no room for another open file.
+fn is_passing(error: &io::Error) -> bool {
+    let lacks_room = Errno::from_io_error(error)
+        .is_some_and(|errno| [Errno::MFILE, Errno::NFILE, Errno::NOMEM].contains(&errno));
+    lacks_room || error.kind() == io::ErrorKind::NotFound
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_without_free_descriptors_has_no_damaged_records() {
+        for errno in [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::NOENT] {
+            assert!(is_passing(&errno.into()), "{errno}");
+        }
+        for errno in [Errno::IO, Errno::ACCESS] {
+            assert!(!is_passing(&errno.into()), "{errno}");
+        }
     }
 }

@@ -86,7 +86,7 @@ impl Ledger {
         }
     }
 
-    /// Panics unless everything in the log was worked on, when the workers have ended.
+    /// Panics unless everything that was in the log when the writers had ended was delivered.
     pub(super) fn check_worked(&self, log: &[StoredRecord]) {
         for record in log {
             let was_delivered = self.delivered.contains_key(&record.seq);

@@ -51,7 +51,7 @@ pub(super) fn start(runtime: &Runtime, url: &str, shared: &Arc<Shared>) -> Vec<J
 }
 
 async fn work(consumer: &Consumer, shared: &Shared) {
-    while !shared.budget.is_closed() || is_left(consumer).await {
+    while !shared.outcomes.is_closed() || is_left(consumer).await {
         let jobs = match consumer.fetch(BATCH, WAIT).await {
             Ok(jobs) => jobs,
             Err(error) => {

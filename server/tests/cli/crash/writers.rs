@@ -36,7 +36,7 @@ const GIVEN_UP: f64 = 0.3;
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) ledger: Mutex<Ledger>,
-    /// One for each outcome.
+    /// One for each outcome; closed when all writers have ended and the log was read, which is when workers may end.
     pub(super) outcomes: Semaphore,
     /// One for each write that may still begin; closed at the end.
     pub(super) budget: Semaphore,
