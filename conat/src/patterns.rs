@@ -1,12 +1,15 @@
 //! The patterns that Socket.IO clients of a node subscribe to, so that what several of them are told is encoded once.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use hashbrown::HashMap;
 use parking_lot::Mutex;
 
 use crate::json::put_text;
+
+/// The number of the next pattern: packets are kept by it for all tables of the process.
+static NEXT: AtomicU64 = AtomicU64::new(1);
 
 /// Patterns with those who subscribe to them.
 #[derive(Debug, Default)]
@@ -17,7 +20,6 @@ pub struct Patterns {
 #[derive(Debug, Default)]
 struct Table {
     patterns: HashMap<String, Entry>,
-    next: u64,
 }
 
 #[derive(Debug)]
@@ -61,16 +63,14 @@ impl Patterns {
     /// A subscription begins.
     pub(crate) fn enter(&self, text: &str, group: &str) -> Arc<Pattern> {
         let mut guard = self.table.lock();
-        let Table { patterns, next } = &mut *guard;
-        let entry = patterns.entry_ref(text).or_insert_with(|| {
-            *next += 1;
+        let entry = guard.patterns.entry_ref(text).or_insert_with(|| {
             let mut event = Vec::with_capacity(text.len() + 2);
             put_text(&mut event, text);
             Entry {
                 pattern: Arc::new(Pattern {
                     text: text.into(),
                     event: event.into(),
-                    number: *next,
+                    number: NEXT.fetch_add(1, Relaxed),
                     is_shared: AtomicBool::new(false),
                 }),
                 groups: HashMap::new(),

@@ -2,7 +2,7 @@
 //!
 //! | | request | result | error |
 //! |---|---|---|---|
-//! | [`Convention::Named`] | `{name, args}`, or any value | the value | `{error: "Error: …"}` |
+//! | [`Convention::Named`] | `{name, args}` | the value | `{error: "Error: …"}` |
 //! | [`Convention::Listed`] | `[name, args]` | the value | nothing, with the header `error: "Error: …"` |
 //!
 //! In the first one `"ping"` is answered with `"pong"`, by which clients wait for a service.
@@ -101,7 +101,10 @@ where
             continue;
         }
         let outcome = match Call::parse(&request, convention) {
-            Ok(call) => perform(call).await,
+            Ok(call) => match stop.run_until_cancelled(perform(call)).await {
+                Some(outcome) => outcome,
+                None => return Ok(()),
+            },
             Err(error) => Err(error),
         };
         reply(&request, convention, outcome).await;

@@ -46,6 +46,8 @@ enum Error {
     Nothing(String),
     #[error("{0:?} is neither a file nor a folder")]
     Kind(String),
+    #[error("{}: a folder is in the way", .0.display())]
+    Way(PathBuf),
     #[error("folders are nested deeper than {DEPTH_MAX} at {0:?}")]
     Deep(PathBuf),
     #[error("a pattern of what is not copied is wrong: {0}")]
@@ -95,6 +97,8 @@ struct Copy {
     owner: Option<u32>,
     pace: Option<Pace>,
     cancelled: Arc<AtomicBool>,
+    /// The folder that is copied to, by its place: it may lie within what is copied.
+    top: Option<(u64, u64)>,
 }
 
 /// Slows a copy down to so many bytes a second.
@@ -192,6 +196,7 @@ impl Copy {
                 copied: 0,
             }),
             cancelled,
+            top: None,
         })
     }
 
@@ -223,6 +228,11 @@ impl Copy {
                     target: self.make_folders(&target, &to)?,
                     path: PathBuf::new(),
                 };
+                let top = rustix::fs::fstat(&pair.target).map_err(at(&to))?;
+                self.top = Some((top.st_dev, top.st_ino));
+                if self.top == Some((stat.st_dev, stat.st_ino)) {
+                    return Ok(());
+                }
                 self.folder(&pair, stat.st_dev, 0)
             }
             FileType::RegularFile => self.single(&source, &from, &target, &to),
@@ -316,7 +326,8 @@ impl Copy {
                 continue;
             };
             let is_folder = kind(&stat) == FileType::Directory;
-            if self.exclude.matches(&path, is_folder) {
+            let is_target = is_folder && self.top == Some((stat.st_dev, stat.st_ino));
+            if is_target || self.exclude.matches(&path, is_folder) {
                 continue;
             }
             self.entry(pair, &name, &path, &stat, device, depth)?;
@@ -478,6 +489,9 @@ impl Copy {
             return renameat(&pair.target, name, &pair.target, &kept).map_err(at(path));
         }
         match stat_in(&pair.target, name).map_err(at(path))? {
+            Some(there) if kind(&there) == FileType::Directory && !self.delete_missing => {
+                Err(Error::Way(path.to_owned()))
+            }
             Some(there) => self.remove(&pair.target, name, &there, path, 0),
             None => Ok(()),
         }

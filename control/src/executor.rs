@@ -238,7 +238,8 @@ impl Executor {
             .map(|(id, run)| (run.id, (id, run)))
             .collect();
         watched.retain(|run_id, watch| {
-            let stays = current.contains_key(run_id);
+            // What is not watched any more, and still recorded, is looked at anew.
+            let stays = current.contains_key(run_id) && !watch.is_cancelled();
             if !stays {
                 watch.cancel();
             }
@@ -254,7 +255,7 @@ impl Executor {
             let this = self.clone();
             tasks.spawn(async move {
                 tokio::select! {
-                    () = this.watch_one(id, &run) => {}
+                    () = this.watch_one(id, &run) => watch.cancel(),
                     () = watch.cancelled() => {}
                 }
             });

@@ -223,6 +223,9 @@ impl Transition<'_> {
         self.kept(asked);
         self.task.run = Some(run);
         if last.number != ours.number {
+            drop(gate);
+            // It ends by itself, and must not be taken for something that lives meanwhile.
+            drop(self.end().await?);
             return Ok(Input::Replaced(last));
         }
         Ok(match self.keeping(limit, None, gate.open(secret)).await? {

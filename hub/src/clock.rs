@@ -7,6 +7,8 @@ use dialtone_client::{
     Client, Encoding, Message, Service, ServiceError, ServiceOptions, SubscribeError,
 };
 
+use serde_json::{Value, json};
+
 use crate::time::Time;
 
 /// Where the time is asked for.
@@ -30,9 +32,35 @@ pub async fn serve(client: &Client) -> Result<Service, SubscribeError> {
 }
 
 fn tell(message: &Message) -> Result<Answer, ServiceError> {
-    let now = Time::now().millis();
+    let said = answer(&message.decode().unwrap_or_default());
     Ok(match message.encoding() {
-        Encoding::Json => Answer::json(&now)?,
-        Encoding::MessagePack | Encoding::Other(_) => Answer::msgpack(&now)?,
+        Encoding::Json => Answer::json(&said)?,
+        Encoding::MessagePack | Encoding::Other(_) => Answer::msgpack(&said)?,
     })
+}
+
+/// As listeners for existing clients answer, with whom requests are shared.
+fn answer(asked: &Value) -> Value {
+    let name = asked.get("name").and_then(Value::as_str);
+    match (asked.as_str(), name) {
+        (Some("ping"), _) => json!("pong"),
+        (_, Some(name)) if name != "time" => {
+            json!({ "error": format!("Error: {name} not defined") })
+        }
+        _ => json!(Time::now().millis()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn existing_clients_are_answered_in_their_convention() {
+        assert_eq!(answer(&json!("ping")), "pong");
+        let none = answer(&json!({"name": "dance"}));
+        assert_eq!(none, json!({"error": "Error: dance not defined"}));
+        assert!(answer(&json!({"name": "time", "args": []})).is_number());
+        assert!(answer(&Value::Null).is_number());
+    }
 }

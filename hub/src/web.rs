@@ -112,7 +112,15 @@ impl From {
             let value = headers.get_all(name).iter().next_back()?.to_str().ok()?;
             Some(value.rsplit(',').next().unwrap_or(value).trim().to_owned())
         };
-        let forwarded = last("x-forwarded-for").and_then(|text| text.parse().ok());
+        // Proxies of this machine, one behind the other, are not who asks.
+        let forwarded = headers
+            .get_all("x-forwarded-for")
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|text| text.split(','))
+            .filter_map(|text| text.trim().parse::<IpAddr>().ok())
+            .map(|ip| ip.to_canonical())
+            .rfind(|ip| !ip.is_loopback());
         Self {
             ip: forwarded.unwrap_or(ip),
             encrypted: last("x-forwarded-proto").is_some_and(|text| text == "https"),

@@ -107,8 +107,11 @@ impl Servers {
         };
         let mut place = place.lock().await;
         if let Some(running) = place.take() {
-            self.processes.end(running.pid).await;
-            running.ended.cancelled().await;
+            // Once it has ended, its number may be another's.
+            if !running.ended.is_cancelled() {
+                self.processes.end(running.pid).await;
+                running.ended.cancelled().await;
+            }
         }
         Ok(())
     }

@@ -37,6 +37,8 @@ pub struct Config {
     pub allowed_origins: Vec<String>,
     /// Whether `Forwarded` and `X-Forwarded-*` of requests are believed: a trusted proxy stands in front.
     pub trust_forwarded: bool,
+    /// The same for requests that come from this machine alone.
+    pub trust_local: bool,
     /// Where browsers without credentials are sent; `None` shows them a page.
     pub sign_in: Option<String>,
     /// How long an answer of [`Access`](crate::Access) is used. Live connections are asked about again as often.
@@ -64,6 +66,7 @@ impl Default for Config {
             names: Names::default(),
             allowed_origins: Vec::new(),
             trust_forwarded: false,
+            trust_local: false,
             sign_in: None,
             access_ttl: Duration::from_mins(1),
             refusal_ttl: Duration::from_secs(10),

@@ -305,7 +305,8 @@ impl Exchange<'_> {
             address: self.client.address.ip(),
             encrypted: self.client.encrypted,
             host,
-            trusted: config.trust_forwarded,
+            trusted: config.trust_forwarded
+                || (config.trust_local && self.client.address.ip().to_canonical().is_loopback()),
         };
         request::prepare(&mut head.headers, from, prefix, upgrade);
         head.version = Version::HTTP_11;

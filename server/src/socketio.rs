@@ -139,18 +139,19 @@ impl SocketIo {
             let Some(inside) = inside else { return };
             let served = async {
                 let client = inside.connect().await?;
-                let served = tokio::try_join!(
+                let (served, told) = tokio::join!(
                     sys.serve(client.clone(), answering.clone()),
                     tell_time(client.clone(), tells_time, answering),
                 );
                 client.close().await;
-                served?;
-                anyhow::Ok(())
+                if let Err(error) = told {
+                    let error = anyhow::Error::from(error);
+                    tracing::error!("existing clients are not told the time: {error:#}");
+                }
+                anyhow::Ok(served?)
             };
             if let Err(error) = served.await {
-                tracing::error!(
-                    "existing clients and administrators cannot ask this node: {error:#}"
-                );
+                tracing::error!("administrators cannot ask this node: {error:#}");
             }
         };
         let served = self.listeners.into_iter().map(|(listener, gateway)| {

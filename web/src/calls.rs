@@ -8,6 +8,7 @@ use dialtone_hub::id::AccountId;
 use dialtone_hub::store::Store;
 use hyper::StatusCode;
 use serde_json::{Value as Json, json};
+use tokio::task::JoinError;
 use tokio_util::task::TaskTracker;
 
 /// Calls as one account.
@@ -69,16 +70,18 @@ impl Calls<'_> {
 }
 
 /// What `work` gives if it does so soon; otherwise it goes on by itself, and `None` is given.
+///
+/// # Errors
+/// If it panicked.
 pub(crate) async fn soon<T: Send + 'static>(
     tracker: &TaskTracker,
     within: Duration,
     work: impl Future<Output = T> + Send + 'static,
-) -> Option<T> {
+) -> Result<Option<T>, JoinError> {
     let task = tracker.spawn(work);
     match tokio::time::timeout(within, task).await {
-        Ok(Ok(done)) => Some(done),
-        Ok(Err(_panicked)) => None,
-        Err(_later) => None,
+        Ok(done) => done.map(Some),
+        Err(_later) => Ok(None),
     }
 }
 

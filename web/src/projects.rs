@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use dialtone_hub::api::Error;
+use dialtone_hub::api::{Code, Error};
 use dialtone_hub::id::ProjectId;
 use hyper::StatusCode;
 use jiff::Timestamp;
@@ -258,10 +258,11 @@ impl Site {
             }
             calls.call(&format!("projects.{act}"), options).await
         };
-        calls::soon(self.orders(), SOON, work)
-            .await
-            .unwrap_or(Ok(Json::Null))
-            .map(drop)
+        match calls::soon(self.orders(), SOON, work).await {
+            Ok(None) => Ok(()),
+            Ok(Some(done)) => done.map(drop),
+            Err(error) => Err(Error::new(Code::Internal, error.to_string())),
+        }
     }
 }
 

@@ -23,8 +23,9 @@ const LEN_MAX: usize = 1 << 20;
 /// Payloads that are longer stand beside their packets, in bytes, and are shared rather than copied.
 const APART_LEN_MIN: usize = 4 << 10;
 
-/// A hash looks at so many bytes of a message at most; all of them are compared.
-const HASHED_LEN: usize = 192;
+/// A hash looks at so many bytes of a message at most; all of them are compared. Few that are longer are kept, so that
+/// not many can have the same hash.
+const HASHED_LEN: usize = APART_LEN_MIN;
 
 /// The largest buffer that is kept to be written into again, in bytes.
 const SPARE_LEN_MAX: usize = 64 << 10;

@@ -143,12 +143,18 @@ pub(super) struct Pump {
     unacknowledged_since: Option<Instant>,
     tasks: FuturesUnordered<BoxFuture<'static, Done>>,
     asking: bool,
+    /// When the other end said something.
+    heard: Instant,
 }
 
 /// What a question to the other end has come to.
 enum Done {
     Alive,
     Dead,
+    /// A ping was not answered.
+    Silent,
+    /// What is missing was not told; what is sent again makes this end ask again.
+    Unanswered,
     /// Messages that were missing.
     Recovered(Vec<Data>),
 }
@@ -225,6 +231,7 @@ pub(super) fn open(
         unacknowledged_since: None,
         tasks: FuturesUnordered::new(),
         asking: false,
+        heard: Instant::now(),
     };
     (socket, pump)
 }
@@ -265,6 +272,7 @@ impl Pump {
     }
 
     async fn on_message(&mut self, message: Message) -> Result<(), End> {
+        self.heard = Instant::now();
         let headers = headers(&message);
         if let Some(command) = headers.text(COMMAND) {
             return self.on_command(command, &message).await;
@@ -345,7 +353,7 @@ impl Pump {
                 .timeout(limit)
                 .request();
             let Ok(answered) = asked.await else {
-                return Done::Dead;
+                return Done::Unanswered;
             };
             if super::headers(&answered).get("error").is_some() {
                 return Done::Dead;
@@ -360,7 +368,13 @@ impl Pump {
     async fn on_done(&mut self, done: Done) -> Result<(), End> {
         match done {
             Done::Alive => Ok(()),
-            Done::Dead => Err(End::Lost),
+            // The ping or its answer was lost with a connection, and the other end has another one.
+            Done::Silent if self.heard.elapsed() < self.options.keep_alive_timeout => Ok(()),
+            Done::Dead | Done::Silent => Err(End::Lost),
+            Done::Unanswered => {
+                self.asking = false;
+                Ok(())
+            }
             Done::Recovered(messages) => {
                 self.asking = false;
                 for data in messages {
@@ -492,7 +506,7 @@ impl Pump {
             if asked.await.is_ok() {
                 Done::Alive
             } else {
-                Done::Dead
+                Done::Silent
             }
         }));
     }

@@ -101,7 +101,9 @@ impl State {
 }
 
 fn cost(record: &StoredRecord) -> usize {
-    RECORD_COST + record.payload.len()
+    let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+    let headers = record.headers.as_ref().map_or(0, |headers| headers.len());
+    RECORD_COST + record.payload.len() + headers + text(&record.key) + text(&record.id)
 }
 
 /// A write whose outcome is not known.

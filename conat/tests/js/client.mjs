@@ -22,6 +22,7 @@ export class Client extends EventEmitter {
   subscriptions = new Map();
   denied = new Map();
   infos = [];
+  isSynced = false;
 
   constructor({ address = defaultAddress, systemAccountPassword, inboxPrefix = INBOX, ...options } = {}) {
     super();
@@ -52,6 +53,7 @@ export class Client extends EventEmitter {
     });
     this.socket.on("disconnect", (reason) => {
       this.info = undefined;
+      this.isSynced = false;
       this.emit("disconnected", reason);
     });
   }
@@ -89,6 +91,7 @@ export class Client extends EventEmitter {
         }
         if (extra.length > 0) await this.#ask("unsubscribe", extra.map((subject) => ({ subject })));
       }
+      this.isSynced = true;
       this.emit("synced");
     } catch {
       // The connection is gone; the next one begins anew.

@@ -113,7 +113,7 @@ await run({
     // The server has heard of the end before it answers this.
     await client.interest("core.three");
     assert.equal((await other.publish("core.three", 6)).count, 0);
-    for await (const { data } of await client.requestMany("core.echo", 1, { maxWait: 10 }).catch(() => [])) assert.fail(data);
+    await rejects(client.requestMany("core.echo", 1, { maxWait: 10 }), 503, "request -- no subscribers matching 'core.echo'");
     assert.deepEqual(await client.cluster(), [address]);
     await close(client, other);
   },

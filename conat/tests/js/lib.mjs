@@ -150,7 +150,7 @@ export async function run(parts) {
       await part();
       console.log(`ok ${name}`);
     } catch (error) {
-      console.log(`failed ${name}`);
+      console.log(`failed ${name}: ${error}`.replaceAll("\n", " "));
       console.error(error);
       process.exitCode = 1;
     }

@@ -1,6 +1,6 @@
 // Sockets over subjects as the predecessor's clients have them, both ends: messages in order and each once, requests
 // both ways, keepalive. Written from docs/conat.md.
-import { EventEmitter } from "node:events";
+import { EventEmitter, once } from "node:events";
 import { ConatError, pack } from "./client.mjs";
 import { random } from "./lib.mjs";
 
@@ -53,8 +53,18 @@ class End extends EventEmitter {
     while (this.kept.size > 0) await new Promise((resolve) => this.once("acknowledged", resolve));
   }
 
-  /// A message of the other end.
+  /// A message of the other end. What cannot be answered because the connection is gone is said again by the other end.
   async hear(message) {
+    try {
+      await this.#heard(message);
+    } catch (error) {
+      const isGone = [408, 503].includes(error.code) || /^(socket has been disconnected|operation has timed out)$/.test(error.message);
+      if (!isGone) throw error;
+      this.emit("unanswered", error);
+    }
+  }
+
+  async #heard(message) {
     const command = message.headers?.[COMMAND];
     if (command === "socket") return await this.#control(message);
     if (command === "ping") return await message.respond(null);
@@ -129,6 +139,8 @@ export class SocketClient extends End {
       this.state = "connecting";
       try {
         await this.client.signedIn();
+        // Answers arrive when the inbox is subscribed to again.
+        if (!this.client.isSynced) await once(this.client, "synced");
         const server = this.loadBalancer ? await this.loadBalancer(this.subject) : (await this.client.request(`${this.subject}.server.status`, null)).data.id;
         this.server = server;
         this.peer = `${this.subject}.server.${server}.${this.id}`;
@@ -153,12 +165,15 @@ export class SocketClient extends End {
 
   async #ping() {
     clearTimeout(this.timer);
+    // Of the connection on which it was asked: another one has its own pings.
+    const { info } = this.client;
     try {
       await this.command("ping", null, {}, { timeout: 30_000 });
     } catch {
-      return this.lost("no answer to a ping");
+      if (info === this.client.info) this.lost("no answer to a ping");
+      return;
     }
-    if (this.state === "ready") this.timer = setTimeout(() => this.#ping(), this.keepAlive);
+    if (this.state === "ready" && info === this.client.info) this.timer = setTimeout(() => this.#ping(), this.keepAlive);
   }
 
   lost(why) {

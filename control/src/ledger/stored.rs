@@ -347,10 +347,22 @@ impl Ledger for Stored {
             let limit = i64::try_from(limit.min(CLAIM_MAX)).unwrap_or(0);
             let mut on = self.store.write().await?;
             let claimed = copies::claim(&mut on, &self.host, &self.holder, self.ttl, limit).await?;
+            for one in &claimed {
+                rows::settle(&mut on, one.copy.target_project_id, &self.host).await?;
+            }
             on.commit().await?;
             let mut tasks = Vec::with_capacity(claimed.len());
             for one in claimed {
-                tasks.push(self.copy_task(one).await?);
+                let id = one.id;
+                match self.copy_task(one).await {
+                    Ok(task) => tasks.push(task),
+                    // The claim ends by itself, and then it is tried again.
+                    Err(error) => tracing::warn!(
+                        copy = %id,
+                        error = &error as &dyn std::error::Error,
+                        "files cannot be copied now"
+                    ),
+                }
             }
             Ok(tasks)
         })

@@ -23,10 +23,10 @@ const SCRIPT: &str = r#"
 read -r token || exit 125
 umask 077
 cd "$HOME" || exit 126
-rm -rf .smc && mkdir .smc && printf %s "$DIALTONE_RUN_ID" > .smc/run-id || exit 126
+command -p rm -rf .smc && command -p mkdir .smc && printf %s "$DIALTONE_RUN_ID" > .smc/run-id || exit 126
 printf %s "$token" > .smc/secret-token || exit 126
 unset token
-exec setsid "$@" </dev/null >.smc/project.log 2>&1
+exec "$@" </dev/null >.smc/project.log 2>&1
 "#;
 
 /// Open files of a process.
@@ -122,7 +122,12 @@ fn bounds(processes: &Processes, spec: &Spec) -> Vec<String> {
     let most = rustix::process::getrlimit(Resource::Nofile).maximum;
     // Nobody but root can have more than this process has.
     let files = most.map_or(FILES_MAX, |most| most.min(FILES_MAX));
-    let mut bounds = vec!["prlimit".to_owned(), "--core=0:0".to_owned()];
+    // Not by the search path of the project: what stands in its home must not come first.
+    let tool = |name: &str| {
+        let found = super::find_tool(name);
+        found.map_or_else(|| name.to_owned(), |path| path.display().to_string())
+    };
+    let mut bounds = vec![tool("setsid"), tool("prlimit"), "--core=0:0".to_owned()];
     bounds.push(format!("--nofile={files}:{files}"));
     if spec.uid.is_some() && !held_by_group("pids") {
         // Counted by user, and so a bound of the project only where it has its own.

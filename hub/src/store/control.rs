@@ -539,3 +539,15 @@ async fn ids(on: &mut Reader, statement: Statement) -> Result<Vec<ProjectId>, Er
     let rows = on.rows(statement).await?;
     rows.iter().map(|row| row.get("project_id")).collect()
 }
+
+/// This machine has the project's files from now on, unless another one has them.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn settle(on: &mut Transaction, id: ProjectId, host: &str) -> Result<(), Error> {
+    let put = Sql::same(
+        "INSERT INTO project_control (project_id, host) VALUES ($1, $2)
+         ON CONFLICT (project_id) DO UPDATE SET host = coalesce(project_control.host, excluded.host)",
+    );
+    on.execute(put.bind(id).bind(host)).await.map(drop)
+}

@@ -235,7 +235,10 @@ impl Session {
 
     /// Ends the program and everything that it has started.
     pub(crate) async fn close(&self) {
-        self.processes.end(self.pid).await;
+        // Once it has ended, its number may be another's; what it left behind was ended then.
+        if self.still_runs().is_ok() {
+            self.processes.end(self.pid).await;
+        }
     }
 
     fn still_runs(&self) -> Result<(), Error> {

@@ -8,7 +8,9 @@ use http::header::{
 use super::{cookies, remove_hop_by_hop};
 
 /// Headers with which a project could speak for the whole site.
-const SITE_WIDE: [HeaderName; 5] = [
+const SITE_WIDE: [HeaderName; 6] = [
+    // With that of our pages, a page of a project could hold a window of ours and read in it.
+    HeaderName::from_static("cross-origin-opener-policy"),
     HeaderName::from_static("alt-svc"),
     HeaderName::from_static("clear-site-data"),
     HeaderName::from_static("strict-transport-security"),
@@ -141,6 +143,7 @@ mod tests {
             ("clear-site-data", "\"cookies\""),
             ("strict-transport-security", "max-age=1"),
             ("service-worker-allowed", "/"),
+            ("cross-origin-opener-policy", "same-origin"),
             ("connection", "x-hop"),
             ("x-hop", "1"),
             ("x-kept", "1"),

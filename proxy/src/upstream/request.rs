@@ -116,8 +116,9 @@ impl Sending {
             if !self.parts[0].is_empty() {
                 return Poll::Pending;
             }
+            let frame = ready!(Pin::new(&mut self.upload).poll_frame(cx));
             self.is_begun = true;
-            match ready!(Pin::new(&mut self.upload).poll_frame(cx)) {
+            match frame {
                 Some(Ok(frame)) => {
                     if let Ok(data) = frame.into_data() {
                         self.put(data)?;

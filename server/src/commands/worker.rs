@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::args::{LogArgs, Worker as Args};
 use crate::assemble;
 use crate::config::{Environment, Strings};
-use crate::connect::{URL_DEFAULT, connect};
+use crate::connect::{self, URL_DEFAULT, connect};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::lifecycle::{self, Ended, Signals};
 use crate::print::note;
@@ -106,8 +106,24 @@ fn config(args: &Args, strings: &dyn Strings) -> Result<Config, Failure> {
     config.uids = args.users.map(|(first, last)| first..=last);
     config.names = config.uids.is_some();
     config.cgroups.clone_from(&args.cgroup);
+    let urls = connect::options(&args.connect, strings)?.urls;
+    if args.address.is_loopback() && urls.iter().any(|url| is_elsewhere(url)) {
+        return Err(Failure::usage(
+            "--address says where the proxy reaches projects of this machine, and is missing: the broker is on another one",
+        ));
+    }
     config.address = args.address;
     Ok(config)
+}
+
+/// Whether a broker is on another machine.
+fn is_elsewhere(url: &str) -> bool {
+    let endpoint = url.parse::<dialtone_transport::Endpoint>();
+    let host = endpoint
+        .as_ref()
+        .ok()
+        .and_then(|endpoint| endpoint.host_port());
+    host.is_some_and(|(host, _port)| !crate::config::is_loopback(host))
 }
 
 fn command(args: &Args) -> Result<Vec<String>, Failure> {
@@ -122,5 +138,12 @@ fn command(args: &Args) -> Result<Vec<String>, Failure> {
             path.display()
         ))
     })?;
-    Ok(vec![own, "project".to_owned()])
+    // Where the proxy looks for its servers, they have to listen.
+    let address = args.address.to_string();
+    Ok(vec![
+        own,
+        "project".to_owned(),
+        "--host".to_owned(),
+        address,
+    ])
 }

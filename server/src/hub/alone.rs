@@ -41,7 +41,11 @@ pub(crate) async fn run(
             let started = persist::Embedded::over_network(dial, config, keep);
             let started = tokio::select! {
                 started = started => started?,
-                _ = signals.next() => return Err(Failure::silent(Exit::Interrupted)),
+                () = super::embedded::asked_to_stop(&mut signals) => {
+                    // What it says at its end is of no use to who does not want it.
+                    drop(hub.stop().await);
+                    return Err(Failure::silent(Exit::Interrupted));
+                }
             };
             node = Some(started);
         }

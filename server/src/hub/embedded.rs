@@ -94,6 +94,13 @@ struct Tokens {
     ended: CancellationToken,
 }
 
+impl Tokens {
+    fn end(&self) {
+        self.drain.cancel();
+        self.stop.cancel();
+    }
+}
+
 impl Embedded {
     /// Starts it, and waits until its database answers, however long that takes, or a signal comes.
     pub(crate) async fn start(plan: Plan, signals: &mut Signals) -> Result<Self, Failure> {
@@ -116,7 +123,11 @@ impl Embedded {
             said = &mut is_ready => said,
             () = asked_to_stop(signals) => {
                 tokens.stop.cancel();
-                drop(is_ready.await);
+                // Whoever asks twice does not wait for the database.
+                tokio::select! {
+                    said = &mut is_ready => drop(said),
+                    () = asked_to_stop(signals) => {}
+                }
                 return Err(Failure::silent(Exit::Interrupted));
             }
         };
@@ -176,14 +187,13 @@ impl Embedded {
 
     /// Stops in good order, and waits for it.
     pub(crate) async fn stop(self) -> anyhow::Result<()> {
-        self.tokens.drain.cancel();
-        self.tokens.stop.cancel();
+        self.tokens.end();
         let joined = tokio::task::spawn_blocking(move || self.thread.join()).await?;
         joined.map_err(|_panic| anyhow::anyhow!("the hub panicked"))?
     }
 }
 
-async fn asked_to_stop(signals: &mut Signals) {
+pub(super) async fn asked_to_stop(signals: &mut Signals) {
     while signals.next().await == Asked::Reload {}
 }
 
@@ -239,16 +249,14 @@ async fn run(
             () = tokens.stop.cancelled() => {}
         }
     };
-    let controlling = async {
-        let Some(controlled) = controlled else { return };
-        // Whoever starts a project must be able to tell it where the broker is.
-        let waiting = tokens.drain.run_until_cancelled(known.cancelled());
-        if broker.is_none() || waiting.await.is_some() {
-            controlled.service.run(tokens.drain.clone()).await;
-        }
-    };
+    let needs_broker = broker.is_some();
+    let controlling = control(controlled, needs_broker.then_some(&known), &tokens.drain);
     let serving_all = async {
-        tokio::join!(on_broker, controlling);
+        let working = async { tokio::join!(on_broker, controlling) };
+        tokio::select! {
+            ((), ()) = working => {}
+            () = fallen(front.as_ref()) => tokens.end(),
+        }
         let ended = match front {
             Some(front) => front.stop().await,
             None => Ok(()),
@@ -262,6 +270,31 @@ async fn run(
         feeds.run(&tokens.stop)
     );
     ended
+}
+
+/// Runs projects, if this hub does; from when the broker is `known`, if they have to be told where that is.
+async fn control(
+    controlled: Option<Controlled>,
+    known: Option<&CancellationToken>,
+    drain: &CancellationToken,
+) {
+    let Some(controlled) = controlled else { return };
+    let is_known = match known {
+        Some(known) => drain.run_until_cancelled(known.cancelled()).await.is_some(),
+        None => true,
+    };
+    if is_known {
+        controlled.service.run(drain.clone()).await;
+    }
+}
+
+/// Is over when the proxy has ended by itself.
+async fn fallen(front: Option<&front::Running>) {
+    match front {
+        Some(front) => front.ended().cancelled().await,
+        None => std::future::pending().await,
+    }
+    tracing::error!("the proxy has ended, and the hub with it");
 }
 
 /// Tells everybody where the broker is.
@@ -314,23 +347,30 @@ async fn hear_workers(serving: &Serving, client: &Client, ending: &CancellationT
     };
     let ttl = transition::Limits::default().ttl;
     let runtime = Handle::current();
-    let started = Office::start(
-        client,
-        serving.store.clone(),
-        serving.settings.clone(),
-        ttl,
-        projects.workers_news(),
-        &runtime,
-    );
-    match started.await {
-        Ok(office) => {
-            ending.cancelled().await;
-            office.stop().await;
+    while !ending.is_cancelled() {
+        let started = Office::start(
+            client,
+            serving.store.clone(),
+            serving.settings.clone(),
+            ttl,
+            projects.workers_news(),
+            &runtime,
+        );
+        match started.await {
+            Ok(office) => {
+                ending.cancelled().await;
+                office.stop().await;
+            }
+            Err(error) => {
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "workers cannot be answered; it is tried again"
+                );
+                ending
+                    .run_until_cancelled(tokio::time::sleep(REFUSED_RETRY))
+                    .await;
+            }
         }
-        Err(error) => tracing::error!(
-            error = &error as &dyn std::error::Error,
-            "workers cannot be answered"
-        ),
     }
 }
 

@@ -6,6 +6,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use dialtone_client::Client;
@@ -30,6 +31,9 @@ use files::SiteFiles;
 
 mod targets;
 use targets::SiteTargets;
+
+/// How long requests may go on when the site ends.
+const DRAIN_GRACE: Duration = Duration::from_secs(1);
 
 /// Most changes of rights that wait to be passed on; when there are more, everybody is asked about again.
 const CHANGES_MAX: usize = 1024;
@@ -58,6 +62,7 @@ pub(super) struct Front {
 pub(super) struct Running {
     handle: Handle,
     stop: CancellationToken,
+    ended: CancellationToken,
     thread: JoinHandle<anyhow::Result<()>>,
 }
 
@@ -76,6 +81,10 @@ impl Front {
                 tls: None,
             }],
             pages: Some(pages),
+            // A proxy of this machine in front says who asks.
+            trust_local: true,
+            // Within what the process has for its whole end; web sockets end when they are cut.
+            drain_grace: DRAIN_GRACE,
             names: dialtone_proxy::headers::request::Names {
                 cookies: names.all(),
                 ..dialtone_proxy::headers::request::Names::default()
@@ -107,10 +116,13 @@ impl Front {
         let stop = CancellationToken::new();
         let runtime = shards::current_thread().context("cannot start the runtime of the proxy")?;
         let ending = stop.clone();
+        let ended = CancellationToken::new();
+        let guard = ended.clone().drop_guard();
         let following = follow(handle.clone(), asked, stop.clone());
         let thread = std::thread::Builder::new()
             .name("proxy".to_owned())
             .spawn(move || {
+                let _guard = guard;
                 let outcome = runtime
                     .block_on(async { tokio::join!(proxy.run(ending.clone()), following).0 });
                 runtime.shutdown_background();
@@ -120,12 +132,18 @@ impl Front {
         Ok(Running {
             handle,
             stop,
+            ended,
             thread,
         })
     }
 }
 
 impl Running {
+    /// Is there when it has ended, for whatever reason.
+    pub(super) fn ended(&self) -> CancellationToken {
+        self.ended.clone()
+    }
+
     /// For who tells it where brokers are.
     pub(super) fn handle(&self) -> Handle {
         self.handle.clone()

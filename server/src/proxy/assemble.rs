@@ -144,6 +144,7 @@ pub(super) fn config(s: &Settings, tls: Option<&ServerTls>, shards: Vec<Handle>)
         },
         allowed_origins: s.allowed_origins.value.clone(),
         trust_forwarded: s.trust_forwarded.value,
+        trust_local: false,
         sign_in: s.sign_in.value.clone(),
         access_ttl: s.access_ttl.value.get(),
         refusal_ttl: s.refusal_ttl.value.get(),

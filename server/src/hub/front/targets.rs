@@ -8,6 +8,7 @@ use dialtone_hub::id::ProjectId as HubProject;
 use dialtone_project::remote::{Remote, RemoteError};
 use dialtone_project::subjects::Place as Subjects;
 use dialtone_project::token_of;
+use dialtone_protocol::Code;
 use dialtone_proxy::ProjectId;
 use dialtone_proxy::access::Answer;
 use dialtone_proxy::target::Service;
@@ -131,12 +132,14 @@ async fn named(
             tracing::info!(%project, name, reason = text, "a server of a project cannot be started");
             Ok(Place::NoService)
         }
-        // It goes on starting.
-        Err(RemoteError::Request(error)) => {
-            tracing::debug!(%project, name, %error, "a server of a project is not there yet");
+        // It goes on starting, or the project is not connected yet.
+        Err(RemoteError::Request(error))
+            if [Code::Timeout, Code::NoSubscribers].contains(&error.code()) =>
+        {
+            tracing::info!(%project, name, %error, "a server of a project is not there yet");
             Ok(Place::Starting { retry: RETRY })
         }
-        Err(error) => Err(TargetsError(error.to_string())),
+        Err(error) => Err(TargetsError(format!("{:#}", anyhow::Error::from(error)))),
     }
 }
 
