@@ -5,6 +5,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use dialtone_client::persist::StreamName;
 use dialtone_client::persist::wire::{Fault, FaultKind, Request};
@@ -21,13 +22,62 @@ use crate::stream::Stream;
 #[derive(Default)]
 pub(crate) struct Registry {
     streams: Mutex<HashMap<StreamName, Entry, ahash::RandomState>>,
+    /// How often a task began to ask where its stream is.
+    asked: AtomicU64,
     /// A task let go of its stream.
     left: Notify,
 }
 
 enum Entry {
     Open(Arc<Stream>),
-    Owned(VecDeque<Job>),
+    Owned(Owned),
+}
+
+/// A stream that a task has for itself.
+struct Owned {
+    /// Requests that wait for the task.
+    queue: VecDeque<Job>,
+    place: Asked,
+}
+
+/// Where a task that has a stream for itself has learned that the stream is here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    /// Before it had it.
+    Before,
+    /// It asks, or has asked, as the so-many-th.
+    At(u64),
+    /// It was told that the stream cannot be had, and has nothing.
+    InVain,
+}
+
+impl Asked {
+    /// Whether the task may have the stream though it is lost since `count` were asked.
+    fn may_have(self, count: u64) -> bool {
+        match self {
+            Self::Before => true,
+            Self::At(number) => number <= count,
+            Self::InVain => false,
+        }
+    }
+}
+
+impl Owned {
+    /// A task begins that has learned nothing of the stream.
+    fn asking(registry: &Registry, queue: VecDeque<Job>) -> Entry {
+        Entry::Owned(Self {
+            queue,
+            place: registry.next(),
+        })
+    }
+
+    /// A task takes over a stream that is open.
+    fn open(queue: VecDeque<Job>) -> Entry {
+        Entry::Owned(Self {
+            queue,
+            place: Asked::Before,
+        })
+    }
 }
 
 /// What the task that has a stream knows of it.
@@ -64,7 +114,7 @@ impl Registry {
         };
         let is_it = matches!(&*entry, Entry::Open(open) if Arc::ptr_eq(open, stream));
         if is_it {
-            *entry = Entry::Owned(VecDeque::new());
+            *entry = Owned::open(VecDeque::new());
         }
         is_it
     }
@@ -85,7 +135,7 @@ impl Registry {
                 // This table has one, and so has everybody who uses it at the moment.
                 Entry::Open(stream) if Arc::strong_count(stream) == 1 && stream.is_idle(before) => {
                     seized.push(Arc::clone(stream));
-                    *entry = Entry::Owned(VecDeque::new());
+                    *entry = Owned::open(VecDeque::new());
                 }
                 Entry::Open(_) | Entry::Owned(_) => {}
             }
@@ -93,18 +143,31 @@ impl Registry {
         seized
     }
 
-    /// The streams for which `holds` is false: those that are open, and whether a task has one.
+    fn next(&self) -> Asked {
+        Asked::At(self.asked.fetch_add(1, Ordering::SeqCst) + 1)
+    }
+
+    /// Writes down what the task that has a stream knows of its place, and tells who waits for it.
+    fn note(&self, name: &StreamName, place: Asked) {
+        if let Some(Entry::Owned(owned)) = self.streams.lock().get_mut(name) {
+            owned.place = place;
+        }
+        self.left.notify_waiters();
+    }
+
+    /// The streams for which `holds` is false: those that are open, and whether a task may have one that was among the
+    /// first `count` to ask where its stream is.
     #[expect(
         clippy::iter_over_hash_type,
         reason = "all of them are closed, in whatever order"
     )]
-    fn lost(&self, holds: impl Fn(&StreamName) -> bool) -> (Vec<StreamName>, bool) {
+    fn lost(&self, holds: impl Fn(&StreamName) -> bool, count: u64) -> (Vec<StreamName>, bool) {
         let (mut open, mut owned) = (Vec::new(), false);
         for (name, entry) in &*self.streams.lock() {
             match entry {
                 _ if holds(name) => {}
                 Entry::Open(_) => open.push(name.clone()),
-                Entry::Owned(_) => owned = true,
+                Entry::Owned(task) => owned |= task.place.may_have(count),
             }
         }
         (open, owned)
@@ -125,9 +188,9 @@ impl Registry {
 pub(crate) fn route(shared: &Arc<Shared>, name: StreamName, job: Job) {
     let mut streams = shared.registry.streams.lock();
     let slot = match streams.get_mut(&name) {
-        Some(Entry::Owned(queue)) => {
-            if queue.len() < shared.config.loading_max {
-                queue.push_back(job);
+        Some(Entry::Owned(owned)) => {
+            if owned.queue.len() < shared.config.loading_max {
+                owned.queue.push_back(job);
                 return;
             }
             drop(streams);
@@ -144,7 +207,12 @@ pub(crate) fn route(shared: &Arc<Shared>, name: StreamName, job: Job) {
         Some(Entry::Open(stream)) => Slot::Open(Arc::clone(stream)),
         None => Slot::Unknown,
     };
-    streams.insert(name.clone(), Entry::Owned(VecDeque::from([job])));
+    let queue = VecDeque::from([job]);
+    let owned = match slot {
+        Slot::Open(_) => Owned::open(queue),
+        Slot::Unknown | Slot::Absent | Slot::Faulty(_) => Owned::asking(&shared.registry, queue),
+    };
+    streams.insert(name.clone(), owned);
     drop(streams);
     let task = own(Arc::clone(shared), name, slot);
     drop(shared.tracker.spawn(task));
@@ -156,7 +224,8 @@ pub(crate) fn wake(shared: &Arc<Shared>, name: StreamName) {
     if streams.contains_key(&name) {
         return;
     }
-    streams.insert(name.clone(), Entry::Owned(VecDeque::new()));
+    let owned = Owned::asking(&shared.registry, VecDeque::new());
+    streams.insert(name.clone(), owned);
     drop(streams);
     let task = own(Arc::clone(shared), name, Slot::Unknown);
     drop(shared.tracker.spawn(task));
@@ -165,55 +234,92 @@ pub(crate) fn wake(shared: &Arc<Shared>, name: StreamName) {
 /// Has a stream for itself until nobody waits for it any more.
 async fn own(shared: Arc<Shared>, name: StreamName, mut slot: Slot) {
     if matches!(slot, Slot::Unknown) {
-        slot = match open::open(&shared, &name).await {
-            Ok(Some(stream)) => Slot::Open(stream),
-            Ok(None) => Slot::Absent,
-            Err(fault) => Slot::Faulty(fault),
-        };
+        slot = find(&shared, &name).await;
     }
-    while let Some(queue) = next_or_leave(&shared, &name, &slot) {
-        for job in queue {
-            slot = serve(&shared, &name, slot, job).await;
+    loop {
+        match next_or_leave(&shared, &name, &slot) {
+            Next::Serve(queue) => {
+                let is_outdated = match slot {
+                    Slot::Unknown => true,
+                    Slot::Absent => !shared.placement.holds(&name),
+                    Slot::Open(_) | Slot::Faulty(_) => false,
+                };
+                if is_outdated {
+                    slot = find(&shared, &name).await;
+                }
+                for job in queue {
+                    slot = serve(&shared, &name, slot, job).await;
+                }
+            }
+            Next::Close(stream) => {
+                shared.close(&stream).await;
+                shared.registry.note(&name, shared.registry.next());
+                slot = Slot::Unknown;
+            }
+            Next::Leave => return,
         }
     }
 }
 
-/// What waits; or, when nothing does, the end of having the stream.
-fn next_or_leave(shared: &Arc<Shared>, name: &StreamName, slot: &Slot) -> Option<VecDeque<Job>> {
-    let mut streams = shared.registry.streams.lock();
-    if let Some(Entry::Owned(queue)) = streams.get_mut(name)
-        && !queue.is_empty()
-    {
-        return Some(std::mem::take(queue));
+/// Opens a stream, if it is here.
+async fn find(shared: &Arc<Shared>, name: &StreamName) -> Slot {
+    match open::open(shared, name).await {
+        Ok(Some(stream)) => Slot::Open(stream),
+        Ok(None) => Slot::Absent,
+        Err(fault) => {
+            shared.registry.note(name, Asked::InVain);
+            Slot::Faulty(fault)
+        }
     }
-    match slot {
-        // Asked under the lock: whoever looks for lost streams later finds this one.
-        Slot::Open(stream) if !stream.is_broken() && shared.placement.holds(name) => {
-            streams.insert(name.clone(), Entry::Open(Arc::clone(stream)));
-        }
-        Slot::Open(stream) => {
-            streams.remove(name);
-            drop(streams);
-            stream.backend.unload(stream.id);
-            shared.placement.left(name);
-        }
-        Slot::Absent | Slot::Faulty(_) | Slot::Unknown => {
-            streams.remove(name);
-            drop(streams);
-            shared.placement.left(name);
-        }
+}
+
+/// What the task that has a stream does next.
+enum Next {
+    /// Work on what waits.
+    Serve(VecDeque<Job>),
+    /// Close the stream, which is broken or lost: however many requests come, they must not keep what another node
+    /// waits for.
+    Close(Arc<Stream>),
+    /// Nothing waits, and the stream is its own no more.
+    Leave,
+}
+
+fn next_or_leave(shared: &Arc<Shared>, name: &StreamName, slot: &Slot) -> Next {
+    let mut streams = shared.registry.streams.lock();
+    // Asked under the lock: whoever looks for lost streams later finds this one.
+    if let Slot::Open(stream) = slot
+        && (stream.is_broken() || !shared.placement.holds(name))
+    {
+        return Next::Close(Arc::clone(stream));
+    }
+    if let Some(Entry::Owned(owned)) = streams.get_mut(name)
+        && !owned.queue.is_empty()
+    {
+        return Next::Serve(std::mem::take(&mut owned.queue));
+    }
+    if let Slot::Open(stream) = slot {
+        streams.insert(name.clone(), Entry::Open(Arc::clone(stream)));
+    } else {
+        streams.remove(name);
+        drop(streams);
+        shared.placement.left(name);
     }
     shared.registry.left.notify_waiters();
-    None
+    Next::Leave
 }
 
 /// Closes what this node does not hold any more; see [`Handle::release_lost`](crate::Handle::release_lost).
 pub(crate) async fn release_lost(shared: &Arc<Shared>) {
+    // Whoever asks from here on is told that the stream is elsewhere. To wait for them too would be to wait for as long
+    // as somebody asks.
+    let asked = shared.registry.asked.load(Ordering::SeqCst);
     loop {
         let left = shared.registry.left.notified();
         tokio::pin!(left);
         left.as_mut().enable();
-        let (open, owned) = shared.registry.lost(|name| shared.placement.holds(name));
+        let (open, owned) = shared
+            .registry
+            .lost(|name| shared.placement.holds(name), asked);
         futures_util::future::join_all(open.iter().map(|name| shared.release(name))).await;
         if open.is_empty() {
             if !owned {
@@ -272,9 +378,12 @@ async fn serve(shared: &Arc<Shared>, name: &StreamName, slot: Slot, job: Job) ->
 /// Ends having a stream that was seized; if somebody waits for it, it is opened again.
 pub(crate) fn let_go(shared: &Arc<Shared>, name: &StreamName) {
     let mut streams = shared.registry.streams.lock();
-    let waits = matches!(streams.get(name), Some(Entry::Owned(queue)) if !queue.is_empty());
-    if waits {
+    if let Some(Entry::Owned(owned)) = streams.get_mut(name)
+        && !owned.queue.is_empty()
+    {
+        owned.place = shared.registry.next();
         drop(streams);
+        shared.registry.left.notify_waiters();
         let task = own(Arc::clone(shared), name.clone(), Slot::Unknown);
         drop(shared.tracker.spawn(task));
     } else {

@@ -212,10 +212,17 @@ impl Shared {
         if !self.registry.seize(&stream) {
             return;
         }
-        let text = format!("another node takes the stream {name} over");
+        self.close(&stream).await;
+        registry::let_go(self, &stream.name);
+    }
+
+    /// Ends a stream that one has for oneself, after what is being stored is, and takes it out of memory.
+    pub(crate) async fn close(&self, stream: &Stream) {
+        let text = format!("another node takes the stream {} over", stream.name);
         stream.close(&Fault::new(FaultKind::Unavailable, text).retry_after(100));
         stream.settled().await;
-        self.unload(&stream);
+        stream.backend.unload(stream.id);
+        counters::add(&self.counters.unloads, 1);
     }
 
     /// An epoch that no stream had before on this node: the time and a counter, below 2⁵³.

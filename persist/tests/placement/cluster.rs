@@ -11,6 +11,7 @@ use dialtone_client::persist::wire::{
     Select,
 };
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 
 use super::site::{Site, ask};
 
@@ -31,6 +32,8 @@ struct Done {
 struct History {
     clock: AtomicU64,
     done: Mutex<BTreeMap<usize, Vec<Done>>>,
+    /// Told of each write that was acknowledged.
+    wrote: Notify,
     over: AtomicBool,
 }
 
@@ -54,6 +57,7 @@ impl History {
     async fn progress(&self, more: usize) {
         let before = self.written();
         loop {
+            let wrote = self.wrote.notified();
             let now = self.written();
             if before
                 .iter()
@@ -62,7 +66,7 @@ impl History {
             {
                 return;
             }
-            tokio::task::yield_now().await;
+            wrote.await;
         }
     }
 }
@@ -98,6 +102,7 @@ async fn write(client: Client, history: Arc<History>, stream: usize, writer: usi
             payload: Some(payload),
         };
         history.done.lock().entry(stream).or_default().push(done);
+        history.wrote.notify_one();
         let get = Get {
             stream: name(stream),
             select: Select::Last,

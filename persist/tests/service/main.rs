@@ -9,6 +9,7 @@
 mod consuming;
 mod expiring;
 mod reading;
+mod releasing;
 mod scene;
 mod streams;
 mod watching;
