@@ -12,7 +12,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::ptr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use std::task::{Context, Poll, Wake, Waker, ready};
 use std::time::Duration;
 
@@ -23,8 +23,8 @@ use tokio::time::Instant;
 /// packet on loopback, and a few elsewhere.
 pub(super) const AT_ONCE_LEN_MAX: usize = 4 << 10;
 
-/// How long a writer must not have sent by itself to do so again. Waking a thread takes about as long, and a thread that
-/// was woken meanwhile gathers what comes.
+/// How long nothing must have been written from another thread for the next writer to send by itself. Waking a thread
+/// takes about as long, and a thread that was woken meanwhile gathers what comes.
 const PAUSE: Duration = Duration::from_micros(50);
 
 type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -49,8 +49,10 @@ pub(super) struct Driver {
     thread: AtomicU64,
     /// A wake-up was held back.
     held: AtomicBool,
-    /// When a writer has last sent by itself, in nanoseconds since `epoch`.
-    sent_at: AtomicU64,
+    /// Its own thread wanted to run the task while somebody else did, and is to be woken then.
+    missed: AtomicBool,
+    /// When another thread has last written, in nanoseconds since `epoch`.
+    written_at: AtomicU64,
     epoch: Instant,
 }
 
@@ -65,7 +67,8 @@ impl Driver {
             home: Mutex::new(None),
             thread: AtomicU64::new(0),
             held: AtomicBool::new(false),
-            sent_at: AtomicU64::new(0),
+            missed: AtomicBool::new(false),
+            written_at: AtomicU64::new(0),
             epoch: Instant::now(),
         });
         SPAWNED.set(Some(Arc::clone(&driver)));
@@ -79,13 +82,14 @@ impl Driver {
         (begun, SPAWNED.take())
     }
 
-    /// Whether this thread is to send what it writes: the task lives on another one, and nobody has just done so.
+    /// Whether this thread is to send what it is about to write: the task lives on another one, and nobody but its own
+    /// thread has written for a while.
     pub(super) fn is_to_be_run_here(&self) -> bool {
         if self.thread.load(Ordering::Relaxed) == THREAD.with(|thread| *thread) {
             return false;
         }
         let now = u64::try_from(self.epoch.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        let before = self.sent_at.swap(now, Ordering::Relaxed);
+        let before = self.written_at.swap(now, Ordering::Relaxed);
         u128::from(now.saturating_sub(before)) >= PAUSE.as_nanos()
     }
 
@@ -105,10 +109,25 @@ impl Driver {
             // It is having its turn, and may be past what was written.
             return self.wake_home();
         };
-        if self.poll_task(&mut task).is_ready() {
-            // Its runtime is to know as well.
-            drop(task);
+        let is_over = self.poll_task(&mut task).is_ready();
+        drop(task);
+        // With the one in `take_turn_at_home`: either that finds the task free, or this sees that it was not.
+        fence(Ordering::SeqCst);
+        if self.missed.swap(false, Ordering::Relaxed) || is_over {
             self.wake_home();
+        }
+    }
+
+    /// The turn of the task's own thread, which has others to run and does not wait for a writer that has the task.
+    fn take_turn_at_home(self: &Arc<Self>) -> Poll<()> {
+        if let Some(mut task) = self.task.try_lock() {
+            return self.poll_task(&mut task);
+        }
+        self.missed.store(true, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+        match self.task.try_lock() {
+            Some(mut task) => self.poll_task(&mut task),
+            None => Poll::Pending,
         }
     }
 
@@ -158,7 +177,7 @@ impl Future for Home {
                 *home = Some(cx.waker().clone());
             }
         }
-        driver.poll_task(&mut driver.task.lock())
+        driver.take_turn_at_home()
     }
 }
 
@@ -207,6 +226,8 @@ mod tests {
     struct Noted {
         run_on: Vec<ThreadId>,
         waker: Option<Waker>,
+        /// What is done during the next turn.
+        meanwhile: Option<Box<dyn FnOnce() + Send>>,
     }
 
     impl Future for Noting {
@@ -216,6 +237,11 @@ mod tests {
             let mut noted = self.0.lock();
             noted.run_on.push(thread::current().id());
             noted.waker = Some(cx.waker().clone());
+            let meanwhile = noted.meanwhile.take();
+            drop(noted);
+            if let Some(meanwhile) = meanwhile {
+                meanwhile();
+            }
             Poll::Pending
         }
     }
@@ -301,6 +327,33 @@ mod tests {
         task.driver.run_behind(|| task.wake());
         drop(turn);
         assert_eq!((task.run_here(), task.woken_at_home()), (0, 1));
+    }
+
+    #[test]
+    fn its_own_thread_waits_for_no_writer_and_is_woken_when_that_has_had_its_turn() {
+        let Elsewhere {
+            driver,
+            mut home,
+            noted,
+            ..
+        } = Elsewhere::new();
+        let waker = noted.lock().waker.take().unwrap();
+        let woken: Arc<Woken> = Arc::default();
+        let at_home = Waker::from(Arc::clone(&woken));
+        let ended: Arc<Mutex<Option<Home>>> = Arc::default();
+        let keep = Arc::clone(&ended);
+        noted.lock().meanwhile = Some(Box::new(move || {
+            let run = thread::spawn(move || {
+                let run = Pin::new(&mut home).poll(&mut Context::from_waker(&at_home));
+                *keep.lock() = Some(home);
+                run
+            });
+            assert_eq!(run.join().unwrap(), Poll::Pending);
+        }));
+        driver.run_behind(|| waker.wake());
+        assert_eq!(noted.lock().run_on.len(), 2, "nobody runs it twice at once");
+        assert_eq!(woken.0.load(Ordering::Relaxed), 1);
+        assert!(ended.lock().is_some(), "the task lives");
     }
 
     #[test]
