@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::conn::{Conn, SCRATCH_LEN, timespec};
 use crate::error::LoadError;
@@ -12,6 +13,9 @@ use crate::target::{Scheme, Target};
 
 /// Most events that are taken at once.
 const EVENTS_MAX: usize = 128;
+
+/// Waits shorter than this are not left to epoll.
+const BRIEF: Duration = Duration::from_millis(5);
 
 /// Connections that are read and written by one thread.
 #[derive(Debug)]
@@ -156,6 +160,7 @@ impl Reactor {
         on: &mut impl FnMut(usize, &[u8]),
     ) -> Result<(), (usize, LoadError)> {
         let timeout = self.prepare(timeout)?;
+        let timeout = self.wait_briefly(timeout).map_err(|error| (0, error))?;
         let mut events = [const { MaybeUninit::<Event>::uninit() }; EVENTS_MAX];
         let events = match epoll::wait(&self.epoll, &mut events[..], Some(&timeout)) {
             Ok((events, _)) => events,
@@ -179,11 +184,21 @@ impl Reactor {
         Ok(())
     }
 
+    /// Waits by `poll` where epoll, which counts whole milliseconds and rounds up, would wait far too long; how long
+    /// epoll is to wait then.
+    fn wait_briefly(&self, timeout: Duration) -> Result<Timespec, LoadError> {
+        if timeout >= BRIEF || timeout.is_zero() {
+            return Ok(timespec(timeout));
+        }
+        let mut ready = [PollFd::new(&self.epoll, PollFlags::IN)];
+        match poll(&mut ready, Some(&timespec(timeout))) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(timespec(Duration::ZERO)),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
     /// Handles timers, registers changed interests, and says how long to wait.
-    fn prepare(
-        &mut self,
-        timeout: Duration,
-    ) -> Result<rustix::event::Timespec, (usize, LoadError)> {
+    fn prepare(&mut self, timeout: Duration) -> Result<Duration, (usize, LoadError)> {
         let mut end = None;
         for index in 0..self.slots.len() {
             if self.timers {
@@ -198,7 +213,7 @@ impl Reactor {
             }
         }
         let due = end.map(|end| end.saturating_duration_since(Instant::now()));
-        Ok(timespec(due.unwrap_or(timeout).min(timeout)))
+        Ok(due.unwrap_or(timeout).min(timeout))
     }
 
     /// Says goodbye on all connections.

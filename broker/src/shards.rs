@@ -10,6 +10,11 @@ use tokio::runtime::Handle;
 /// served most cheaply by one thread.
 const SLACK: usize = 1;
 
+/// The same for links to other nodes. What arrives on a QUIC link comes through the listener's socket, and each packet
+/// wakes a second thread where the link lives on another shard than that. Small clusters stay on one; the links of large
+/// ones are spread, so that no shard has all of them.
+const LINK_SLACK: usize = 4;
+
 /// The runtimes that connections are spread over, each of one thread.
 #[derive(Debug)]
 pub(crate) struct Shards {
@@ -43,12 +48,21 @@ impl Shards {
 
     /// A place for a connection that was accepted on the shard `here`.
     pub(crate) fn place(&self, here: usize) -> (Handle, Option<Seat>) {
+        self.place_within(here, SLACK)
+    }
+
+    /// A place for a link to another node that was accepted on the shard `here`.
+    pub(crate) fn place_link(&self, here: usize) -> (Handle, Option<Seat>) {
+        self.place_within(here, LINK_SLACK)
+    }
+
+    fn place_within(&self, here: usize, slack: usize) -> (Handle, Option<Seat>) {
         let count = |shard: &(Handle, Arc<AtomicUsize>)| shard.1.load(Ordering::Relaxed);
         let Some(emptiest) = self.shards.iter().min_by_key(|shard| count(shard)) else {
             return (Handle::current(), None);
         };
         let chosen = match self.shards.get(here) {
-            Some(local) if count(local) <= count(emptiest) + SLACK => local,
+            Some(local) if count(local) <= count(emptiest) + slack => local,
             Some(_) | None => emptiest,
         };
         chosen.1.fetch_add(1, Ordering::Relaxed);
@@ -97,5 +111,10 @@ mod tests {
         );
         drop(seats);
         assert_eq!(counts(), [0, 0, 0]);
+        let links: Vec<_> = (0..5).map(|_| shards.place_link(0).1).collect();
+        assert_eq!(counts(), [5, 0, 0], "the links of a small cluster");
+        let client = shards.place(0).1;
+        assert_eq!(counts(), [5, 1, 0], "clients go where there is room");
+        drop((links, client));
     }
 }

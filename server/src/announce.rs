@@ -112,6 +112,13 @@ impl Announce {
         for url in urls {
             tracing::info!(url, "listening");
         }
+        let cluster = ready
+            .broker
+            .as_ref()
+            .and_then(|broker| broker.cluster.as_ref());
+        for url in cluster.iter().flat_map(|cluster| &cluster.urls) {
+            tracing::info!(url, "listening for other nodes");
+        }
         if let Some(url) = ready
             .broker
             .as_ref()

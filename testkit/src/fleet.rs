@@ -31,6 +31,7 @@ const LOOKS_MAX: usize = 30_000;
 pub struct Fleet {
     hub: Hub,
     nodes: Vec<Node>,
+    runs: u64,
 }
 
 /// One of them.
@@ -105,7 +106,13 @@ impl Fleet {
     ///
     /// # Panics
     /// When the configuration is not valid, which is the test's mistake.
-    pub async fn start_with(&mut self, config: Config) {
+    pub async fn start_with(&mut self, mut config: Config) {
+        // The clock of the machine, which nodes count their runs by, may say the same to two runs here: simulated time
+        // passes in no time.
+        self.runs += 1;
+        if let Some(part) = &mut config.cluster {
+            part.incarnation.get_or_insert(self.runs);
+        }
         let broker = Broker::bind(config, Arc::new(Open::new()))
             .await
             .expect("the test's configuration is valid");

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dialtone_broker::auth::open::Open;
-use dialtone_broker::cluster::status::Status;
+use dialtone_broker::cluster::status::{MemberStatus, Status};
 use dialtone_broker::cluster::{self, Secret, Trust, server_name};
 use dialtone_broker::{Broker, Config, Handle, Listen};
 use dialtone_client::{Client, Options};
@@ -166,6 +166,30 @@ async fn a_secret_links_nodes_over_websocket() {
         let other = Node::start("n2", url, seeds, by_secret(secret)).await;
         check_pair(&one, &other).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_listens_everywhere_is_reached_where_it_is_seen_whatever_it_says_later() {
+    let secret = "a secret of many bytes";
+    let one = Node::start("n1", "quic://0.0.0.0:0", vec![], by_secret(secret)).await;
+    let everywhere = one.endpoint.to_string();
+    let seen = everywhere.replace("0.0.0.0", "127.0.0.1");
+    let seeds = vec![seen.parse().unwrap()];
+    let other = Node::start("n2", "quic://127.0.0.1:0", seeds, by_secret(secret)).await;
+    let addresses = async |told: &str| {
+        let is_told = |member: &MemberStatus| member.client_addresses == [told];
+        let status = other
+            .until(|status| status.members.iter().any(is_told))
+            .await;
+        let member = status.members.into_iter().find(is_told).unwrap();
+        member.addresses
+    };
+    one.broker
+        .set_addresses(vec!["ws://0.0.0.0:4480/".to_owned()]);
+    assert_eq!(addresses("ws://127.0.0.1:4480/").await, [seen.as_str()]);
+    one.broker
+        .set_addresses(vec!["ws://n1.example:4480/".to_owned()]);
+    assert_eq!(addresses("ws://n1.example:4480/").await, [seen.as_str()]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

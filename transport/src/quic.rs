@@ -6,7 +6,10 @@
 
 mod congestion;
 mod crypto;
+mod driver;
 mod recv;
+#[cfg(unix)]
+mod runtime;
 mod send;
 
 use std::io;
@@ -17,19 +20,25 @@ use std::time::Duration;
 use aws_lc_rs::hmac;
 use parking_lot::Mutex;
 use quinn::crypto::rustls::QuicClientConfig;
-use quinn::{EndpointConfig, IdleTimeout, TokioRuntime, TransportConfig, VarInt};
+use quinn::{EndpointConfig, IdleTimeout, TransportConfig, VarInt};
 use rustls::pki_types::CertificateDer;
 use socket2::{Domain, Protocol, Socket, Type};
 
 pub use self::congestion::Congestion;
 use self::crypto::Crypto;
+use self::driver::Driver;
 pub(crate) use self::recv::Receiver;
+#[cfg(unix)]
+use self::runtime::Runtime;
 pub(crate) use self::send::Sender;
 use crate::connection::{CHANNEL_BINDING_LABEL, Connection, Info, Kind};
 use crate::dial::{DialOptions, resolve};
 use crate::endpoint::Endpoint;
 use crate::error::{DialError, Error, HandshakeError};
 use crate::tls::{ServerTls, TlsError};
+
+#[cfg(not(unix))]
+use quinn::TokioRuntime as Runtime;
 
 /// Packets on loopback, in bytes of UDP payload: each packet has its price, and quinn hands ten at once to the kernel,
 /// which takes 65 507 bytes at most. Other paths begin with what all of them carry and are probed by quinn.
@@ -164,7 +173,7 @@ impl Server {
             endpoint_config(&self.reset_key),
             Some(self.elsewhere.clone()),
             socket,
-            Arc::new(TokioRuntime),
+            Arc::new(Runtime),
         )
     }
 
@@ -202,7 +211,8 @@ pub(crate) async fn establish(
     server: &Server,
     listener: Option<SocketAddr>,
 ) -> Result<Connection, HandshakeError> {
-    let connection = server.accept(incoming)?.await?;
+    let (connecting, driver) = Driver::of(|| server.accept(incoming));
+    let connection = connecting?.await?;
     let local = listener.map(|addr| {
         SocketAddr::new(
             connection.local_ip().unwrap_or_else(|| addr.ip()),
@@ -218,7 +228,7 @@ pub(crate) async fn establish(
     Ok(Connection::quic(
         info,
         receiver,
-        Sender::accepting(connection, slot),
+        Sender::accepting(connection, slot, driver),
     ))
 }
 
@@ -263,11 +273,12 @@ async fn dial_addr(
         endpoint_config(&rand::random()),
         None,
         socket,
-        Arc::new(TokioRuntime),
+        Arc::new(Runtime),
     )
     .map_err(failed)?;
     let name = options.server_name.as_deref().unwrap_or(host);
-    let connection = quinn.connect_with(config.clone(), addr, name)?.await?;
+    let (connecting, driver) = Driver::of(|| quinn.connect_with(config.clone(), addr, name));
+    let connection = connecting?.await?;
     let (send, recv) = connection.open_bi().await?;
     let mut info = Info {
         local: quinn.local_addr().ok(),
@@ -281,7 +292,7 @@ async fn dial_addr(
     Ok(Connection::quic(
         info,
         receiver,
-        Sender::opened(connection, send),
+        Sender::opened(connection, send, driver),
     ))
 }
 

@@ -452,7 +452,7 @@ pub(crate) async fn refuse_after(writer: &mut Writer, first: Vec<Link>, refused:
 }
 
 /// Replaces hosts of all zeros, which mean "wherever you see me", by what was seen.
-fn seen_from_here(addresses: &mut [String], host: Option<&str>) {
+pub(super) fn seen_from_here(addresses: &mut [String], host: Option<&str>) {
     let Some(host) = host else { return };
     let host = if host.contains(':') {
         format!("[{host}]")

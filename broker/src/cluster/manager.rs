@@ -198,7 +198,7 @@ async fn accept(listener: Listener, shard: usize, shared: Arc<Shared>, cluster: 
         };
         match accepted {
             Ok(incoming) => {
-                let (runtime, seat) = shared.shards.place(shard);
+                let (runtime, seat) = shared.shards.place_link(shard);
                 let task = establish(incoming, Arc::clone(&shared), Arc::clone(&cluster), permit);
                 let seated = async move {
                     task.await;

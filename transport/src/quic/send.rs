@@ -3,11 +3,13 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
 use quinn::{ConnectionError, SendDatagramError, SendStream, VarInt, WriteError};
 
+use super::driver::{AT_ONCE_LEN_MAX, Driver};
 use super::{SharedSlot, ended};
 use crate::batch::Batch;
 use crate::error::Error;
@@ -29,6 +31,8 @@ type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send + Sync>>;
 /// The writing end.
 pub(crate) struct Sender {
     connection: quinn::Connection,
+    /// Sends what is written; unknown where quinn's own runtime has it.
+    driver: Option<Arc<Driver>>,
     interactive: Interactive,
     bulk: Unidirectional,
     control: Unidirectional,
@@ -55,18 +59,31 @@ enum Closing {
 }
 
 impl Sender {
-    pub(super) fn accepting(connection: quinn::Connection, slot: SharedSlot) -> Self {
-        Self::new(connection, Interactive::Accepting(slot))
+    pub(super) fn accepting(
+        connection: quinn::Connection,
+        slot: SharedSlot,
+        driver: Option<Arc<Driver>>,
+    ) -> Self {
+        Self::new(connection, Interactive::Accepting(slot), driver)
     }
 
-    pub(super) fn opened(connection: quinn::Connection, stream: SendStream) -> Self {
+    pub(super) fn opened(
+        connection: quinn::Connection,
+        stream: SendStream,
+        driver: Option<Arc<Driver>>,
+    ) -> Self {
         prioritise(&stream, INTERACTIVE_PRIORITY);
-        Self::new(connection, Interactive::Open(stream))
+        Self::new(connection, Interactive::Open(stream), driver)
     }
 
-    const fn new(connection: quinn::Connection, interactive: Interactive) -> Self {
+    const fn new(
+        connection: quinn::Connection,
+        interactive: Interactive,
+        driver: Option<Arc<Driver>>,
+    ) -> Self {
         Self {
             connection,
+            driver,
             interactive,
             bulk: Unidirectional::Unopened,
             control: Unidirectional::Unopened,
@@ -83,6 +100,22 @@ impl Sender {
         if batch.is_empty() {
             return Poll::Ready(Ok(()));
         }
+        let at_once = self
+            .driver
+            .as_ref()
+            .filter(|driver| batch.len() <= AT_ONCE_LEN_MAX && driver.is_to_be_run_here());
+        match at_once.map(Arc::clone) {
+            Some(driver) => driver.run_behind(|| self.poll_write(cx, lane, batch)),
+            None => self.poll_write(cx, lane, batch),
+        }
+    }
+
+    fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        lane: Lane,
+        batch: &mut Batch,
+    ) -> Poll<Result<(), Error>> {
         let stream = match lane {
             Lane::Interactive => ready!(self.poll_interactive(cx))?,
             Lane::Bulk => ready!(self.bulk.poll(cx, &self.connection))?,

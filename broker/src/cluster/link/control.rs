@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use dialtone_protocol::frame::link::{
     Count, Counted, DESTINATION_GROUPS_MAX, DESTINATION_SETS, DESTINATION_SETS_MAX, Destination,
-    LINK_BATCH_MAX,
+    LINK_BATCH_MAX, NodeInfo,
 };
 use dialtone_protocol::frame::{Close, Link, Pong};
 use dialtone_protocol::{Code, Frame, Violation};
@@ -14,6 +14,7 @@ use dialtone_protocol::{Code, Frame, Violation};
 use super::{Ending, LinkConn, apply};
 use crate::cluster::counts::Asker;
 use crate::cluster::end::Role;
+use crate::cluster::handshake::seen_from_here;
 use crate::cluster::interest::Cursor;
 use crate::cluster::mirror::Verdict;
 use crate::connection::effects::Effects;
@@ -49,6 +50,17 @@ impl LinkConn {
         }
     }
 
+    /// What the other node says of itself means the host that it is seen at, as in its hello.
+    fn on_members(&self, mut told: Vec<NodeInfo>) {
+        let host = self.peer.about.remote.map(|remote| remote.ip().to_string());
+        let end = self.link();
+        for info in told.iter_mut().filter(|info| *info.name == *end.node) {
+            seen_from_here(&mut info.addresses, host.as_deref());
+            seen_from_here(&mut info.client_addresses, host.as_deref());
+        }
+        self.cluster.on_members(told);
+    }
+
     fn on_pong(&mut self, token: u64, now: Instant) {
         if let Some(asked) = self.awaits_pong
             && asked.token == token
@@ -65,7 +77,7 @@ impl LinkConn {
             Link::Members(told) => {
                 check_batch(told.len())?;
                 if self.link().role.is_member() {
-                    self.cluster.on_members(told);
+                    self.on_members(told);
                 }
                 Ok(())
             }
