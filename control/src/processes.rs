@@ -37,6 +37,9 @@ mod home;
 
 mod users;
 
+mod disk;
+use disk::Disk;
+
 mod launch;
 
 mod ready;
@@ -115,6 +118,9 @@ pub enum Unusable {
     /// The range has users of the system in it, or none at all.
     #[error("users of projects must be from {UID_MIN} on, not {0}")]
     Uids(u32),
+    /// It cannot be told what has run since the machine was started.
+    #[error("the boot of the machine is not known: /proc/sys/kernel/random/boot_id")]
+    Boot(#[source] io::Error),
     /// Something that it takes is not on this machine.
     #[error("{0} is not installed")]
     Missing(&'static str),
@@ -128,6 +134,8 @@ const UID_MIN: u32 = 2000;
 pub struct Processes {
     config: Config,
     cgroups: Option<Cgroups>,
+    /// How projects are held to their room on the disk.
+    disk: Disk,
     boot: String,
     /// The list of users is changed by one at a time.
     names: Mutex<()>,
@@ -162,18 +170,21 @@ impl Processes {
             }
         }
         let cgroups = config.cgroups.clone().and_then(Cgroups::open);
+        let disk = Disk::find(&config);
         let limits = cgroups.as_ref().map(Cgroups::controllers);
         tracing::info!(
             users = config.uids.is_some(),
             cgroups = cgroups.is_some(),
             controllers = limits.map(|limits| limits.join(" ")),
+            disk_quotas = %disk,
             "projects are processes of this machine"
         );
         Ok(Self {
             cgroups,
+            disk,
             broker_url: RwLock::new(config.broker_url.clone()),
             config,
-            boot: procfs::boot_id(),
+            boot: procfs::boot_id().map_err(Unusable::Boot)?,
             names: Mutex::new(()),
         })
     }
@@ -230,7 +241,7 @@ impl Runner for Processes {
         Box::pin(async move {
             let place = run.and_then(|run| self.place(run));
             if let (Some(place), Some(run)) = (&place, run)
-                && place.open().is_some()
+                && place.lives()?
             {
                 let (home, address) = (self.config.home(id), self.config.address);
                 let ready = ready::read(&home, address, run.id).is_some();
@@ -244,6 +255,7 @@ impl Runner for Processes {
             let run_id = run.map(|run| run.id);
             blocking(move || {
                 let left = end::members(cgroups.as_ref(), place.as_ref(), run_id, uid);
+                let left = left.map_err(|error| said("its processes cannot be seen", &error))?;
                 Ok(if left.is_empty() {
                     Observed::Absent
                 } else {
@@ -265,6 +277,7 @@ impl Runner for Processes {
             let own = home.clone();
             blocking(move || home::ensure(&own, uid).map_err(|error| said("its home", &error)))
                 .await?;
+            self.disk.bound(uid, spec.quota.disk_quota).await?;
             launch::prepare(self, spec, &home)
         })
     }
@@ -278,7 +291,8 @@ impl Runner for Processes {
     fn exited<'a>(&'a self, id: ProjectId, run: &'a Run) -> Answer<'a, String> {
         Box::pin(async move {
             let place = self.place(run);
-            if let Some(process) = place.as_ref().and_then(Place::open) {
+            let process = place.as_ref().map_or(Ok(None), Place::open);
+            if let Some(process) = process.map_err(|error| said("its process", &error))? {
                 process
                     .ended()
                     .await

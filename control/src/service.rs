@@ -272,10 +272,19 @@ impl Projects {
             }
             on.commit().await?;
         }
-        if start {
+        if start && self.wants_start(id).await? {
             self.order(id, Verb::Start, None).await?;
         }
         Ok(())
+    }
+
+    /// Whether a start has anything to do. Most who use a project find that it runs, and must not wait for a turn to write.
+    async fn wants_start(&self, id: ProjectId) -> Result<bool, Error> {
+        let record = self.record(id).await?;
+        if record.deleted {
+            return Err(Error::Missing(id));
+        }
+        Ok(order::decide(&record, Verb::Start) == Decision::New)
     }
 
     /// Whether a use is to be noted.

@@ -7,14 +7,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dialtone_hub::control::{Phase, Verb};
+use dialtone_hub::id::ProjectId;
 use dialtone_hub::time::Time;
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::ledger::{Error, Ledger, Task};
 use crate::machine::{Action, Input, Machine, Observed, Order, Outcome};
-use crate::run::Reached;
+use crate::run::{Reached, Run};
 use crate::runner::{Runner, Spec};
+
+/// How long after a look at something that starts has failed it is looked again.
+const WATCH_AGAIN: Duration = Duration::from_secs(1);
 
 /// How long the steps of an order may take.
 #[derive(Debug, Clone)]
@@ -249,7 +253,7 @@ impl Transition<'_> {
             tokio::select! {
                 biased;
                 reached = runner.reached(id, first) => reached,
-                exited = runner.exited(id, first) => Err(exited.unwrap_or_else(|error| error)),
+                how = over(runner, id, first) => Err(how),
             }
         };
         Ok(match self.keeping(limit, Some(ours), reached).await? {
@@ -272,6 +276,19 @@ impl Transition<'_> {
             _ => None,
         };
         self.ledger.finish(&self.task.claim, outcome, reached).await
+    }
+}
+
+/// Waits until what was started is over, and says how that came. That it cannot be seen is no end of it.
+async fn over(runner: &dyn Runner, id: ProjectId, run: &Run) -> String {
+    loop {
+        match runner.exited(id, run).await {
+            Ok(how) => return how,
+            Err(error) => {
+                tracing::warn!(project = %id, error, "a project that starts cannot be watched; trying again");
+            }
+        }
+        tokio::time::sleep(WATCH_AGAIN).await;
     }
 }
 

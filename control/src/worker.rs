@@ -117,11 +117,8 @@ pub struct Office {
 
 #[derive(Debug)]
 struct Desk {
-    store: Store,
-    settings: Live,
-    ttl: Duration,
-    /// Nobody waits at this one: workers hear of news over the broker.
-    silent: Arc<Notify>,
+    /// The ledger of which each worker gets its own view.
+    ledger: Stored,
 }
 
 impl Office {
@@ -137,12 +134,11 @@ impl Office {
         news: Arc<Notify>,
         runtime: &tokio::runtime::Handle,
     ) -> Result<Self, SubscribeError> {
-        let desk = Arc::new(Desk {
-            store,
-            settings,
-            ttl,
-            silent: Arc::default(),
-        });
+        // Nobody waits for its news: workers hear of them over the broker. Nobody claims by its name either.
+        let silent = Arc::default();
+        let (nowhere, nobody) = (String::new(), String::new());
+        let ledger = Stored::new(store, settings, nowhere, nobody, ttl, None, silent);
+        let desk = Arc::new(Desk { ledger });
         let options = ServiceOptions {
             group: GROUP.to_owned(),
             ..ServiceOptions::default()
@@ -191,15 +187,8 @@ impl Desk {
     async fn answer(&self, message: &Message) -> Result<Reply, ServiceError> {
         let request: Request = message.decode()?;
         check(&request)?;
-        let ledger = Stored::new(
-            self.store.clone(),
-            self.settings.clone(),
-            request.host,
-            request.holder,
-            self.ttl,
-            request.uids.map(|(first, last)| first..=last),
-            Arc::clone(&self.silent),
-        );
+        let uids = request.uids.map(|(first, last)| first..=last);
+        let ledger = self.ledger.of_worker(request.host, request.holder, uids);
         match request.ask {
             Ask::Claim { limit } => reply(ledger.claim(limit).await),
             Ask::Hold { claim } => reply(ledger.hold(&claim).await),

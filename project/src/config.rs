@@ -26,6 +26,9 @@ pub struct Config {
     pub raw_is_open: bool,
     /// The whole environment of what is started here.
     pub environment: BTreeMap<String, String>,
+    /// Bytes that the project's files may take, where the file system does not hold it to that: more is not written
+    /// through this program. `None` for any.
+    pub disk_quota: Option<u64>,
     /// A script that is run once when the project is ready.
     pub init: Option<PathBuf>,
     /// A folder for what the project says about itself in files: `.smc` in its home.
@@ -53,6 +56,7 @@ impl Config {
             secret: None,
             raw_is_open: false,
             environment: BTreeMap::new(),
+            disk_quota: None,
             init: None,
             adopts_orphans: false,
             timing: Timing::default(),
@@ -92,6 +96,10 @@ pub struct Timing {
     pub transfer_idle: Duration,
     /// How long what was found out about installed programs is used.
     pub capabilities_kept: Duration,
+    /// How long the program at a terminal may read nothing of what is typed by a request.
+    pub terminal_write: Duration,
+    /// Least time between two measurements of the room that the project's files take.
+    pub measure_pause: Duration,
     /// How long a terminal without viewers is kept after its program has ended.
     pub terminal_kept: Duration,
 }
@@ -107,6 +115,8 @@ impl Default for Timing {
             status_interval: Duration::from_secs(15),
             transfer_idle: Duration::from_mins(2),
             capabilities_kept: Duration::from_mins(1),
+            terminal_write: Duration::from_secs(30),
+            measure_pause: Duration::from_secs(5),
             terminal_kept: Duration::from_hours(1),
         }
     }

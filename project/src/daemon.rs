@@ -99,7 +99,8 @@ impl Project {
     /// When the home is no folder, the address is taken, or processes cannot be looked after.
     pub async fn bind(config: Config) -> Result<(Self, Handle), BindError> {
         let home = Home::open(&config.home)
-            .map_err(|error| BindError::Home(config.home.clone(), error))?;
+            .map_err(|error| BindError::Home(config.home.clone(), error))?
+            .limited(config.disk_quota);
         let processes = Processes::new(config.adopts_orphans, config.timing.end_grace)
             .map_err(BindError::Processes)?;
         let secret = config.secret.clone();
@@ -128,7 +129,7 @@ impl Project {
             tasks.clone(),
         );
         let lives = (tasks.clone(), ended.clone());
-        let servers = Servers::new(&config, home.clone(), processes.clone(), lives);
+        let servers = Servers::new(&config, &secret, home.clone(), processes.clone(), lives);
         let shown_home = home.root().display().to_string();
         let kept = config.timing.capabilities_kept;
         let (ready, is_ready) = watch::channel(None);
@@ -191,6 +192,15 @@ impl Project {
             }
         };
         drop(tasks.spawn(reaper));
+        let pause = api.config.timing.measure_pause;
+        let measuring = Arc::clone(api.home.room()).follow(api.home.root().into(), pause);
+        let measured = ended.clone();
+        drop(tasks.spawn(async move {
+            tokio::select! {
+                () = measuring => {}
+                () = measured.cancelled() => {}
+            }
+        }));
         let connections = Connections {
             api: Arc::clone(&api),
             transfers,

@@ -17,6 +17,8 @@ pub enum Code {
     InvalidArgument,
     /// The file, process, job or server is not there.
     NotFound,
+    /// It is a folder, where a file is asked for.
+    Folder,
     /// The file system, or the project, does not allow it.
     PermissionDenied,
     /// It is there already, or was changed meanwhile.
@@ -25,6 +27,8 @@ pub enum Code {
     Failed,
     /// A bound of the project is reached.
     TooMany,
+    /// The project's files would take more room than they may.
+    DiskQuota,
     /// It took longer than it may.
     Timeout,
     /// What it needs is not installed here.
@@ -41,10 +45,12 @@ impl Code {
             Self::UnknownFunction => "unknown-function",
             Self::InvalidArgument => "invalid-argument",
             Self::NotFound => "not-found",
+            Self::Folder => "is-folder",
             Self::PermissionDenied => "permission-denied",
             Self::Conflict => "conflict",
             Self::Failed => "failed",
             Self::TooMany => "too-many",
+            Self::DiskQuota => "disk-quota",
             Self::Timeout => "timeout",
             Self::NotConfigured => "not-configured",
             Self::Internal => "internal",
@@ -85,9 +91,10 @@ impl Error {
         let code = match error.kind() {
             io::ErrorKind::NotFound => Code::NotFound,
             io::ErrorKind::PermissionDenied => Code::PermissionDenied,
+            io::ErrorKind::QuotaExceeded => Code::DiskQuota,
             io::ErrorKind::AlreadyExists | io::ErrorKind::DirectoryNotEmpty => Code::Conflict,
+            io::ErrorKind::IsADirectory => Code::Folder,
             io::ErrorKind::NotADirectory
-            | io::ErrorKind::IsADirectory
             | io::ErrorKind::InvalidInput
             | io::ErrorKind::InvalidFilename => Code::InvalidArgument,
             _ => Code::Internal,

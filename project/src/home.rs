@@ -3,8 +3,10 @@
 use std::ffi::OsStr;
 use std::io;
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 
 use crate::error::Error;
+use crate::room::Room;
 
 /// Longest path that is taken, in bytes: what Linux takes.
 const PATH_LEN_MAX: usize = 4096;
@@ -14,6 +16,8 @@ const PATH_LEN_MAX: usize = 4096;
 pub(crate) struct Home {
     /// Without symbolic links.
     root: PathBuf,
+    /// How much room is left in it.
+    room: Arc<Room>,
 }
 
 impl Home {
@@ -21,9 +25,21 @@ impl Home {
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
         let root = path.canonicalize()?;
         if root.is_dir() {
-            return Ok(Self { root });
+            let room = Arc::new(Room::new(None));
+            return Ok(Self { root, room });
         }
         Err(io::Error::new(io::ErrorKind::NotADirectory, "not a folder"))
+    }
+
+    /// The same, for so many bytes of files.
+    pub(crate) fn limited(self, limit: Option<u64>) -> Self {
+        let room = Arc::new(Room::new(limit));
+        Self { room, ..self }
+    }
+
+    /// How much room is left.
+    pub(crate) fn room(&self) -> &Arc<Room> {
+        &self.room
     }
 
     pub(crate) fn root(&self) -> &Path {

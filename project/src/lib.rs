@@ -29,6 +29,10 @@ mod transfer;
 
 mod terminal;
 
+mod patient;
+
+mod room;
+
 mod raw;
 mod servers;
 

@@ -33,6 +33,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::Config;
 use crate::home::Home;
+use crate::patient::Patient;
 use crate::transfer::hex;
 
 /// The header in which the proxy shows the token.
@@ -64,6 +65,8 @@ pub(crate) struct Raw {
     listener: TcpListener,
     shared: Arc<Shared>,
     connections: Arc<Semaphore>,
+    /// How long a client may take nothing of an answer.
+    stall_max: Duration,
 }
 
 #[derive(Debug)]
@@ -94,6 +97,7 @@ impl Raw {
             listener,
             shared: Arc::new(shared),
             connections: Arc::new(Semaphore::new(config.limits.raw_connections_max)),
+            stall_max: config.timing.transfer_idle,
         })
     }
 
@@ -112,6 +116,7 @@ impl Raw {
                 continue;
             };
             let (shared, stop) = (Arc::clone(&self.shared), stop.clone());
+            let socket = Patient::new(socket, self.stall_max);
             drop(tasks.spawn(async move {
                 tokio::select! {
                     () = serve(socket, shared) => {}
@@ -136,7 +141,7 @@ impl Raw {
     }
 }
 
-async fn serve(socket: TcpStream, shared: Arc<Shared>) {
+async fn serve(socket: Patient<TcpStream>, shared: Arc<Shared>) {
     let service = service_fn(move |request| {
         let shared = Arc::clone(&shared);
         async move { Ok::<_, Infallible>(answer(&shared, &request).await) }
@@ -260,12 +265,15 @@ impl Shared {
         let Some(token) = &self.token else {
             return true;
         };
-        let shown = headers
-            .get(TOKEN_HEADER)
-            .map(|value| value.as_bytes().to_vec());
-        let shown = shown.or_else(|| authorization(headers));
-        shown.is_some_and(|shown| bool::from(shown.ct_eq(token.as_bytes())))
+        let is_token = |shown: Vec<u8>| bool::from(shown.ct_eq(token.as_bytes()));
+        shows(headers, token) || authorization(headers).is_some_and(is_token)
     }
+}
+
+/// Whether somebody shows the token as the proxy does.
+pub(crate) fn shows(headers: &HeaderMap, token: &str) -> bool {
+    let shown = headers.get(TOKEN_HEADER);
+    shown.is_some_and(|shown| bool::from(shown.as_bytes().ct_eq(token.as_bytes())))
 }
 
 /// A bearer's token, or the name that HTTP's basic authentication gives.

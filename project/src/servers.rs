@@ -1,13 +1,18 @@
-//! Named servers: found on this machine, started when somebody asks, there when their port accepts connections.
+//! Named servers: found on this machine, started when somebody asks, there when they accept connections.
+//!
+//! Each listens at a socket that belongs to the project alone, and is reached through a [gate] with a port and a token.
 
 mod kind;
 pub(crate) use kind::{KINDS, Kind};
 
+mod gate;
+
 mod log;
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::net::{IpAddr, Ipv4Addr};
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,11 +20,12 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use serde_json::{Value as Json, json};
 use tokio::io::AsyncRead;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::process::Command;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::gate::{Behind, Gate};
 use self::kind::Launch;
 use self::log::Log;
 use crate::capabilities::find_program;
@@ -27,12 +33,19 @@ use crate::config::{Config, Limits, Timing};
 use crate::error::{Code, Error};
 use crate::home::Home;
 use crate::processes::{Processes, Tracked};
+use crate::raw;
 
 /// How often it is tried to connect to a server that is being started.
 const KNOCK_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Bytes of a server's log that an error shows.
 const TAIL_LEN: usize = 2048;
+
+/// Longest path of a socket, in bytes: what the system's address has room for, less the end of the text.
+const SOCKET_PATH_LEN_MAX: usize = 107;
+
+/// Its owner alone.
+const CLOSED: u32 = 0o700;
 
 /// See the module.
 #[derive(Debug)]
@@ -42,6 +55,8 @@ pub(crate) struct Servers {
     /// The path of the project below that of the site.
     project_path: String,
     host: IpAddr,
+    /// What those show who come through the proxy; `None` lets everybody in.
+    token: Option<String>,
     folder: PathBuf,
     timing: Timing,
     limits: Limits,
@@ -65,6 +80,7 @@ struct Running {
 impl Servers {
     pub(crate) fn new(
         config: &Config,
+        secret: &str,
         home: Home,
         processes: Processes,
         (tasks, stop): (TaskTracker, CancellationToken),
@@ -74,6 +90,7 @@ impl Servers {
             environment: config.environment.clone(),
             project_path: format!("{}/{}", config.base_path, config.place.project_id()),
             host: config.host,
+            token: (!config.raw_is_open).then(|| raw::token_of(secret)),
             folder: config.state.join("named_servers"),
             timing: config.timing.clone(),
             limits: config.limits.clone(),
@@ -156,13 +173,12 @@ impl Servers {
             );
             Error::new(Code::NotConfigured, text)
         })?;
-        let port = self.free_port(kind).await?;
         let folder = self.folder.join(kind.name);
         let failed = |error: std::io::Error| Error::io("start a server in", &folder, &error);
         std::fs::create_dir_all(&folder).map_err(failed)?;
+        let (gate, port) = self.gate(kind, &folder).await?;
         let launch = kind.launch(&Launch {
-            host: self.host,
-            port,
+            behind: &gate.behind,
             path: kind.path(&self.project_path),
             home: self.home.root(),
             folder: &folder,
@@ -176,6 +192,7 @@ impl Servers {
             .current_dir(self.home.root())
             .env_clear()
             .envs(&self.environment)
+            .envs(launch.environment)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
@@ -195,7 +212,8 @@ impl Servers {
         );
         note(kind, &folder, &running);
         self.attend(kind, child, &log, &running, folder);
-        self.wait_for(kind, &running, &log).await?;
+        self.wait_for(kind, &running, &log, &gate.behind).await?;
+        self.open(gate, running.ended.clone());
         self.ports.lock().insert(kind.name, port);
         // It may have ended just before that.
         if running.ended.is_cancelled() {
@@ -204,8 +222,42 @@ impl Servers {
         Ok(running)
     }
 
-    /// The port that the environment prefers, or any that is free.
-    async fn free_port(&self, kind: &Kind) -> Result<u16, Error> {
+    /// Lets people in as long as the server runs.
+    fn open(&self, gate: Gate, ended: CancellationToken) {
+        let opened = gate.run(self.tasks.clone(), ended);
+        let stop = self.stop.clone();
+        drop(self.tasks.spawn(async move {
+            tokio::select! {
+                () = opened => {}
+                () = stop.cancelled() => {}
+            }
+        }));
+    }
+
+    /// The door of a server, still closed, and its port.
+    async fn gate(&self, kind: &Kind, folder: &Path) -> Result<(Gate, u16), Error> {
+        let (listener, port) = self.listener(kind).await?;
+        let behind = match kind.cookie {
+            Some(cookie) => loopback(cookie).await?,
+            None => {
+                let path = socket_path(folder).map_err(|error| {
+                    Error::io("make a place for the socket of a server in", folder, &error)
+                })?;
+                Behind::Socket(path)
+            }
+        };
+        let gate = Gate {
+            listener,
+            behind,
+            token: self.token.clone(),
+            connections_max: self.limits.raw_connections_max,
+            stall_max: self.timing.transfer_idle,
+        };
+        Ok((gate, port))
+    }
+
+    /// At the port that the environment prefers, or any that is free.
+    async fn listener(&self, kind: &Kind) -> Result<(TcpListener, u16), Error> {
         let variable = format!("COCALC_{}_PORT", kind.name.to_uppercase());
         let preferred = self
             .environment
@@ -215,9 +267,8 @@ impl Servers {
             match TcpListener::bind((self.host, port)).await {
                 Ok(listener) => {
                     let addr = listener.local_addr();
-                    return addr.map(|addr| addr.port()).map_err(|error| {
-                        Error::new(Code::Internal, format!("no port can be had: {error}"))
-                    });
+                    let addr = addr.map_err(|error| no_port(&error))?;
+                    return Ok((listener, addr.port()));
                 }
                 Err(error) => tracing::debug!(port, %error, "a port is not free"),
             }
@@ -268,16 +319,16 @@ impl Servers {
         }));
     }
 
-    /// Waits until the port accepts connections, or ends what does not get there.
+    /// Waits until the server accepts connections, or ends what does not get there.
     async fn wait_for(
         &self,
         kind: &Kind,
         running: &Running,
         log: &Mutex<Log>,
+        behind: &Behind,
     ) -> Result<(), Error> {
-        let addr = SocketAddr::new(reachable(self.host), running.port);
         let knock = async {
-            while TcpStream::connect(addr).await.is_err() {
+            while !behind.answers().await {
                 tokio::time::sleep(KNOCK_INTERVAL).await;
             }
         };
@@ -318,7 +369,7 @@ fn named(name: &str) -> Result<&'static Kind, Error> {
 }
 
 /// Files that tell what runs, as tools of the original read them.
-fn note(kind: &Kind, folder: &std::path::Path, running: &Running) {
+fn note(kind: &Kind, folder: &Path, running: &Running) {
     for (name, number) in [
         ("pid", i64::from(running.pid)),
         ("port", i64::from(running.port)),
@@ -329,11 +380,35 @@ fn note(kind: &Kind, folder: &std::path::Path, running: &Running) {
     }
 }
 
-/// Where a server can be reached that listens at an address.
-fn reachable(host: IpAddr) -> IpAddr {
-    match host {
-        IpAddr::V4(addr) if addr.is_unspecified() => IpAddr::V4(std::net::Ipv4Addr::LOCALHOST),
-        IpAddr::V6(addr) if addr.is_unspecified() => IpAddr::V6(std::net::Ipv6Addr::LOCALHOST),
-        IpAddr::V4(_) | IpAddr::V6(_) => host,
+/// For a server that cannot listen at a socket: a port that is free, and a secret without which nobody gets in.
+async fn loopback(cookie: &'static str) -> Result<Behind, Error> {
+    let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
+    let addr = free.and_then(|listener| listener.local_addr());
+    Ok(Behind::Port {
+        addr: addr.map_err(|error| no_port(&error))?,
+        cookie,
+        secret: format!("{:032x}", rand::random::<u128>()),
+    })
+}
+
+fn no_port(error: &std::io::Error) -> Error {
+    Error::new(Code::Internal, format!("no port can be had: {error}"))
+}
+
+/// Where the socket of a server goes: into its folder, which is closed to others, or where the system keeps what is
+/// temporary if the path of that is too long for a socket.
+fn socket_path(folder: &Path) -> std::io::Result<PathBuf> {
+    std::fs::set_permissions(folder, std::fs::Permissions::from_mode(CLOSED))?;
+    let path = folder.join("socket");
+    if path.as_os_str().len() > SOCKET_PATH_LEN_MAX {
+        let name = format!("dialtone-{:032x}", rand::random::<u128>());
+        let short = std::env::temp_dir().join(name);
+        // Nobody may have made it before, with other rights.
+        std::fs::DirBuilder::new().mode(CLOSED).create(&short)?;
+        return Ok(short.join("socket"));
+    }
+    match std::fs::remove_file(&path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+        _ => Ok(path),
     }
 }

@@ -7,6 +7,7 @@
 //!   prepare    what a hub is made of
 //!   embedded   the hub in a thread of its own: open the database, serve, join, drain, end
 //!   projects   project control, with projects as processes of this machine
+//!   pods       projects as pods of a cluster, where the program was built with that
 //!   front      the one address: the proxy in front of the hub's web server
 //!   door       the broker's provider: asks the hub who is let in and what they may do
 //!   alone      a process with hub, persist or both, and no broker
@@ -20,6 +21,8 @@ mod plan;
 pub(crate) use plan::{Plan, mode_name, setting_variables};
 
 mod projects;
+
+mod pods;
 
 mod front;
 

@@ -38,6 +38,7 @@ const ALLOWED: &[(&str, &[&str], &[&str])] = &[
         &["protocol", "client", "hub"],
         &["transport", "broker", "testkit"],
     ),
+    ("control-kubernetes", &["hub", "control"], &[]),
     (
         "conat",
         &["protocol", "transport", "client"],
@@ -59,6 +60,7 @@ const ALLOWED: &[(&str, &[&str], &[&str])] = &[
             "persist",
             "hub",
             "control",
+            "control-kubernetes",
             "conat",
             "proxy",
             "project",

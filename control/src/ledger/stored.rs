@@ -75,6 +75,22 @@ impl Stored {
         }
     }
 
+    /// The same database for executors on another machine, in a process of another name. All of them stand in one line.
+    #[must_use]
+    pub fn of_worker(
+        &self,
+        host: String,
+        holder: String,
+        uids: Option<std::ops::RangeInclusive<u32>>,
+    ) -> Self {
+        Self {
+            host,
+            holder,
+            uids,
+            ..self.clone()
+        }
+    }
+
     /// A place at the database; nobody ever closes the line.
     async fn turn(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.writing).acquire_owned().await.ok()

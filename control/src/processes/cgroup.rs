@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
+use super::procfs::is_gone;
 use crate::quota::Quota;
 
 /// What the group of all projects must be able to bound, for quotas to hold.
@@ -50,7 +51,9 @@ impl Cgroups {
             let probe = root.join(format!("probe-{}", Uuid::new_v4()));
             fs::create_dir(&probe)?;
             fs::remove_dir(&probe)?;
-            tidy(&root);
+            if let Err(error) = tidy(&root) {
+                tracing::debug!(%error, "groups of runs that never began are left");
+            }
             Ok(enabled)
         };
         match usable() {
@@ -100,14 +103,23 @@ impl Cgroups {
         fs::write(path.join("cgroup.procs"), pid.to_string())
     }
 
-    /// The processes in a group, and in those that they have made in it.
-    pub fn members(path: &Path) -> Vec<u32> {
-        let own = fs::read_to_string(path.join("cgroup.procs")).unwrap_or_default();
+    /// The processes in a group, and in those that they have made in it; none in one that is gone.
+    ///
+    /// # Errors
+    /// When not all of them can be seen.
+    pub fn members(path: &Path) -> io::Result<Vec<u32>> {
+        let own = match fs::read_to_string(path.join("cgroup.procs")) {
+            // Those of a group that has threads of a process are in the group above it.
+            Err(error) if is_gone(&error) || error.kind() == io::ErrorKind::Unsupported => {
+                return Ok(Vec::new());
+            }
+            read => read?,
+        };
         let mut members: Vec<u32> = own.lines().filter_map(|line| line.parse().ok()).collect();
-        for below in below(path) {
-            members.extend(Self::members(&below));
+        for below in below(path)? {
+            members.extend(Self::members(&below)?);
         }
-        members
+        Ok(members)
     }
 
     /// Kills everything in a group.
@@ -126,7 +138,7 @@ impl Cgroups {
     /// # Errors
     /// When something is.
     pub fn remove(path: &Path) -> io::Result<()> {
-        for below in below(path) {
+        for below in below(path)? {
             Self::remove(&below)?;
         }
         match fs::remove_dir(path) {
@@ -146,25 +158,32 @@ impl Cgroups {
 }
 
 /// Removes empty groups of runs that never began. Those of runs that are being made are younger.
-fn tidy(root: &Path) {
-    for path in below(root) {
+fn tidy(root: &Path) -> io::Result<()> {
+    for path in below(root)? {
         let made = fs::metadata(&path).and_then(|data| data.modified()).ok();
         let age = made.and_then(|made| made.elapsed().ok());
-        if age.is_some_and(|age| age > TIDY_AGE) && Cgroups::members(&path).is_empty() {
+        if age.is_some_and(|age| age > TIDY_AGE) && Cgroups::members(&path)?.is_empty() {
             // One that is used again meanwhile cannot be removed, and stays.
             drop(Cgroups::remove(&path));
         }
     }
+    Ok(())
 }
 
-fn below(path: &Path) -> Vec<PathBuf> {
-    let Ok(entries) = fs::read_dir(path) else {
-        return Vec::new();
+/// The groups in a group; none in one that is gone.
+fn below(path: &Path) -> io::Result<Vec<PathBuf>> {
+    let entries = match fs::read_dir(path) {
+        Err(error) if is_gone(&error) => return Ok(Vec::new()),
+        read => read?,
     };
-    let folders = entries
-        .filter_map(Result::ok)
-        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
-    folders.map(|entry| entry.path()).collect()
+    let mut folders = Vec::new();
+    for entry in entries {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            folders.push(entry.path());
+        }
+    }
+    Ok(folders)
 }
 
 /// The files of a group with what belongs into them.

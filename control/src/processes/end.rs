@@ -6,6 +6,7 @@
 //! environment, all of it before the project is asked to end.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::io;
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -20,43 +21,63 @@ use super::{blocking, said};
 /// Between looks whether everything has ended.
 const POLL: Duration = Duration::from_millis(10);
 
+/// How often it is tried to see what is there, when this process or the machine has no room for a look, and with what
+/// pauses.
+const LOOKS_MAX: usize = 30;
+const LOOK_PAUSE: Duration = Duration::from_millis(100);
+
 /// How often new processes are looked for before all are killed: each look stops those that it finds.
 const STOPS_MAX: usize = 50;
 
 /// All processes that belong to a run, or to the user of a project.
+///
+/// # Errors
+/// When not all of them can be seen.
 pub(super) fn members(
     cgroups: Option<&Cgroups>,
     place: Option<&Place>,
     run_id: Option<Uuid>,
     uid: Option<u32>,
-) -> Vec<Stat> {
+) -> io::Result<Vec<Stat>> {
     let group = place.and_then(|place| place.cgroup.as_deref());
-    let grouped = group.filter(|_| cgroups.is_some()).map(Cgroups::members);
+    let group = group.filter(|_| cgroups.is_some());
+    let grouped = group.map(Cgroups::members).transpose()?;
     if let (None, Some(grouped)) = (uid, &grouped) {
-        let stats = grouped.iter().filter_map(|pid| procfs::stat(*pid));
-        return stats.filter(|stat| !stat.over).collect();
+        let stats = grouped.iter().map(|pid| procfs::stat(*pid));
+        let stats = stats.collect::<io::Result<Vec<Option<Stat>>>>()?;
+        return Ok(stats
+            .into_iter()
+            .flatten()
+            .filter(|stat| !stat.over)
+            .collect());
     }
     if uid.is_none() && run_id.is_none() {
-        return Vec::new();
+        return Ok(Vec::new());
     }
     let grouped: HashSet<u32> = grouped.into_iter().flatten().collect();
-    let all = procfs::all();
-    let leader = place.filter(|place| place.open().is_some());
-    let mark = run_id.map(|id| format!("{RUN_ID}={id}"));
-    let belongs = |stat: &Stat| {
-        grouped.contains(&stat.pid)
-            || leader.is_some_and(|leader| stat.session == leader.pid || stat.pid == leader.pid)
-            || uid.is_some_and(|uid| procfs::uid(stat.pid) == Some(uid))
-            || mark
-                .as_ref()
-                .is_some_and(|mark| procfs::has_variable(stat.pid, mark))
+    let all = procfs::all()?;
+    let leader = match place {
+        Some(place) => place.open()?.map(|_lives| place.pid),
+        None => None,
     };
-    let roots: HashSet<u32> = all
-        .iter()
-        .filter(|stat| belongs(stat))
-        .map(|stat| stat.pid)
-        .collect();
-    with_children(&all, &roots)
+    let mark = run_id.map(|id| format!("{RUN_ID}={id}"));
+    let belongs = |stat: &Stat| -> io::Result<bool> {
+        let known = grouped.contains(&stat.pid)
+            || leader.is_some_and(|leader| stat.session == leader || stat.pid == leader);
+        Ok(known
+            || uid.is_some() && procfs::uid(stat.pid)? == uid
+            || match &mark {
+                Some(mark) => procfs::has_variable(stat.pid, mark)?,
+                None => false,
+            })
+    };
+    let mut roots = HashSet::new();
+    for stat in &all {
+        if belongs(stat)? {
+            roots.insert(stat.pid);
+        }
+    }
+    Ok(with_children(&all, &roots))
 }
 
 /// Those, and all that are below them.
@@ -93,11 +114,12 @@ pub(super) async fn end(
         move || members(cgroups.as_ref(), place.as_ref(), run_id, uid)
     };
     // Before the first process ends, through which others are found.
-    let known = {
-        let look = look.clone();
-        blocking(move || Ok(look())).await?
+    let known = patiently(look.clone()).await?;
+    let first = {
+        let place = place.clone();
+        patiently(move || place.as_ref().map_or(Ok(None), Place::open)).await?
     };
-    if let Some(process) = place.as_ref().and_then(Place::open) {
+    if let Some(process) = first {
         process
             .signal(Signal::TERM)
             .map_err(|error| said("its process", &error))?;
@@ -107,13 +129,13 @@ pub(super) async fn end(
     let group = place.and_then(|place| place.cgroup);
     loop {
         let (look, group, known) = (look.clone(), group.clone(), known.clone());
-        let left = blocking(move || {
+        let left = patiently(move || {
             if let Some(group) = &group
                 && let Err(error) = Cgroups::kill(group)
             {
                 tracing::debug!(%error, "a control group cannot kill; its processes are killed one by one");
             }
-            Ok(kill(&look, &known))
+            kill(&look, &known)
         })
         .await?;
         if left == 0 {
@@ -127,23 +149,34 @@ pub(super) async fn end(
     Ok(())
 }
 
+/// Looks on a thread for that, and again for a while when nothing can be seen: that something is gone is believed only
+/// when it was seen.
+async fn patiently<T: Send + 'static>(
+    look: impl Fn() -> io::Result<T> + Clone + Send + 'static,
+) -> Result<T, String> {
+    for _ in 1..LOOKS_MAX {
+        let look = look.clone();
+        match blocking(move || Ok(look())).await? {
+            Ok(seen) => return Ok(seen),
+            Err(error) => tracing::debug!(%error, "processes cannot be seen; trying again"),
+        }
+        tokio::time::sleep(LOOK_PAUSE).await;
+    }
+    blocking(move || look().map_err(|error| said("its processes cannot be seen", &error))).await
+}
+
 /// Kills what belongs to it and what was known to before; returns how many there were. All are stopped first, until no
 /// new ones come, so that none can start others faster than they are killed.
-fn kill(look: &impl Fn() -> Vec<Stat>, known: &[Stat]) -> usize {
+///
+/// # Errors
+/// When it cannot be seen what there is, and nothing was killed. Where only a part could be seen, that is killed, and
+/// makes room for the next look.
+fn kill(look: &impl Fn() -> io::Result<Vec<Stat>>, known: &[Stat]) -> io::Result<usize> {
     let mut found: BTreeMap<u32, Process> = BTreeMap::new();
+    let mut seen = Ok(1);
     for _ in 0..STOPS_MAX {
-        let mut news = 0;
-        for stat in look().iter().chain(known) {
-            if found.contains_key(&stat.pid) {
-                continue;
-            }
-            if let Some(process) = Process::open(stat.pid, stat.ticks) {
-                warn(process.signal(Signal::STOP));
-                found.insert(stat.pid, process);
-                news += 1;
-            }
-        }
-        if news == 0 {
+        seen = stop_all(look, known, &mut found);
+        if !matches!(seen, Ok(1..)) {
             break;
         }
     }
@@ -151,10 +184,36 @@ fn kill(look: &impl Fn() -> Vec<Stat>, known: &[Stat]) -> usize {
     for process in found.into_values() {
         warn(process.signal(Signal::KILL));
     }
-    count
+    match seen {
+        Err(error) if count == 0 => Err(error),
+        _ => Ok(count),
+    }
 }
 
-fn warn(done: std::io::Result<()>) {
+/// Stops those that were not found before, and returns how many they were.
+fn stop_all(
+    look: &impl Fn() -> io::Result<Vec<Stat>>,
+    known: &[Stat],
+    found: &mut BTreeMap<u32, Process>,
+) -> io::Result<usize> {
+    let mut news = 0;
+    // What is known first: it can be stopped also when nobody can look for more.
+    let looked = look();
+    let seen = looked.as_deref().unwrap_or_default();
+    for stat in known.iter().chain(seen) {
+        if found.contains_key(&stat.pid) {
+            continue;
+        }
+        if let Some(process) = Process::open(stat.pid, stat.ticks)? {
+            warn(process.signal(Signal::STOP));
+            found.insert(stat.pid, process);
+            news += 1;
+        }
+    }
+    looked.map(|_all| news)
+}
+
+fn warn(done: io::Result<()>) {
     if let Err(error) = done {
         tracing::warn!(%error, "a process of a project cannot be signalled");
     }

@@ -58,7 +58,8 @@ pub(super) fn prepare(
         .map_err(|error| said("its process", &error))?;
     let stdin = child.stdin.take().ok_or("its process has no input")?;
     let pid = child.id().ok_or("its process is gone")?;
-    let stat = procfs::stat(pid).ok_or("its process is gone")?;
+    let stat = procfs::stat(pid).map_err(|error| said("its process", &error))?;
+    let stat = stat.ok_or("its process is gone")?;
     let cgroup = match &processes.cgroups {
         None => None,
         Some(cgroups) => {
@@ -98,6 +99,7 @@ fn command(processes: &Processes, spec: &Spec, home: &Path) -> Result<Command, S
             spec,
             shown,
         ))
+        .envs(processes.disk.variable(spec.quota.disk_quota))
         .current_dir("/")
         .stdin(Stdio::piped())
         .stdout(Stdio::null())

@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
+use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
 use tokio::io::Interest;
@@ -33,25 +34,51 @@ pub(super) struct Process {
 
 impl Place {
     /// The process, if it still lives.
-    pub(super) fn open(&self) -> Option<Process> {
+    ///
+    /// # Errors
+    /// When it cannot be told.
+    pub(super) fn open(&self) -> io::Result<Option<Process>> {
         Process::open(self.pid, self.ticks)
+    }
+
+    /// Whether it does.
+    ///
+    /// # Errors
+    /// With a reason for users, when it cannot be told.
+    pub(super) fn lives(&self) -> Result<bool, String> {
+        let opened = self.open();
+        opened
+            .map(|process| process.is_some())
+            .map_err(|error| super::said("its process cannot be seen", &error))
     }
 }
 
 impl Process {
     /// The process with this number, if it is the one that began then.
-    pub(super) fn open(pid: u32, ticks: u64) -> Option<Self> {
-        let number = Pid::from_raw(i32::try_from(pid).ok()?)?;
-        let fd = pidfd_open(number, PidfdFlags::empty()).ok()?;
+    ///
+    /// # Errors
+    /// When it cannot be told, as without descriptors that are free.
+    pub(super) fn open(pid: u32, ticks: u64) -> io::Result<Option<Self>> {
+        let Some(number) = i32::try_from(pid).ok().and_then(Pid::from_raw) else {
+            return Ok(None);
+        };
+        let fd = match pidfd_open(number, PidfdFlags::empty()) {
+            Ok(fd) => fd,
+            // There is none, or the number is that of a thread of another process by now.
+            Err(Errno::SRCH | Errno::INVAL | Errno::NOENT) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
         // After the handle was taken: what is found now is what the handle is for, or is over.
-        let stat = procfs::stat(pid)?;
-        (stat.ticks == ticks && !stat.over).then_some(Self { fd })
+        let found = procfs::stat(pid)?;
+        Ok(found
+            .filter(|stat| stat.ticks == ticks && !stat.over)
+            .map(|_same| Self { fd }))
     }
 
     /// Sends it a signal; one that is over gets none.
     pub(super) fn signal(&self, signal: Signal) -> io::Result<()> {
         match pidfd_send_signal(&self.fd, signal) {
-            Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
+            Ok(()) | Err(Errno::SRCH) => Ok(()),
             Err(error) => Err(error.into()),
         }
     }

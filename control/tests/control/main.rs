@@ -10,7 +10,9 @@
 )]
 
 mod crash;
+mod descriptors;
 mod life;
+mod limits;
 mod site;
 mod storm;
 mod upkeep;

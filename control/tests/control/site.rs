@@ -29,6 +29,7 @@ flock -n 9 || echo "started twice" >> "$HOME/complaints"
 echo "$DIALTONE_RUN_ID" >> "$HOME/starts"
 [ -e "$HOME/fail" ] && { echo "cannot find its glasses" >&2; exit 3; }
 ( setsid sh -c 'while :; do sleep 1000; done' & )
+[ -e "$HOME/greedy" ] && exec tail /dev/zero
 [ -e "$HOME/mute" ] && sleep 1000
 env > "$HOME/environment"
 echo 4321 > .smc/browser-server.port

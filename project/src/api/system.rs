@@ -115,8 +115,12 @@ async fn files_call(api: &Arc<Api>, name: &str, mut args: Arguments) -> Result<J
         }
         "deleteFiles" => {
             let Paths { paths } = args.next()?;
-            api.blocking(move |api| files::delete(&api.home, &api.resolve(&paths)?))
-                .await?;
+            api.blocking(move |api| {
+                let deleted = files::delete(&api.home, &api.resolve(&paths)?);
+                api.home.room().freed();
+                deleted
+            })
+            .await?;
             Ok(Json::Null)
         }
         "moveFiles" => {
@@ -155,6 +159,7 @@ async fn files_call(api: &Arc<Api>, name: &str, mut args: Arguments) -> Result<J
             let Write { path, content } = args.next()?;
             api.blocking(move |api| {
                 let path = api.home.resolve(&path)?;
+                api.home.room().take(content.len() as u64)?;
                 files::write_text(&path, &content, api.limits.text_len_max)
             })
             .await?;
@@ -200,6 +205,7 @@ impl Api {
             fields.insert("terminals".to_owned(), self.terminals.list().len().into());
             fields.insert("servers".to_owned(), self.servers.list().into());
             fields.extend(used);
+            fields.insert("disk_quota".to_owned(), self.home.room().to_json());
         }
         status
     }

@@ -46,7 +46,9 @@ pub(super) async fn call(api: &Arc<Api>, name: &str, mut args: Arguments) -> Res
         "list" => Ok(json!(api.terminals.list())),
         "write" => {
             let Write { path, data } = args.next()?;
-            api.terminals.get(&path)?.write(data.as_bytes()).await?;
+            let limit = api.config.timing.terminal_write;
+            let session = api.terminals.get(&path)?;
+            session.write_within(data.as_bytes(), limit).await?;
             Ok(Json::Null)
         }
         "resize" => {

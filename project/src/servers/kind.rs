@@ -1,7 +1,8 @@
 //! Which servers there are, and how each is started. Pure.
 
-use std::net::IpAddr;
 use std::path::Path;
+
+use super::gate::Behind;
 
 /// A server that is known by a name.
 #[derive(Debug)]
@@ -13,13 +14,15 @@ pub(crate) struct Kind {
     pub(crate) program: &'static str,
     /// Whether the proxy takes the server's own root for that of the site.
     stripped: bool,
+    /// The cookie in which it wants a secret, where it can listen at a port alone and not at a socket.
+    pub(super) cookie: Option<&'static str>,
     start: fn(&Launch<'_>) -> Start,
 }
 
 /// Where it is to be.
 pub(super) struct Launch<'a> {
-    pub(super) host: IpAddr,
-    pub(super) port: u16,
+    /// Where it listens.
+    pub(super) behind: &'a Behind,
     /// The path below which browsers see it.
     pub(super) path: String,
     pub(super) home: &'a Path,
@@ -28,19 +31,23 @@ pub(super) struct Launch<'a> {
 }
 
 /// How it is started.
+#[derive(Default)]
 pub(super) struct Start {
     pub(super) args: Vec<String>,
+    /// What it finds in its environment besides: other users see arguments.
+    pub(super) environment: Vec<(&'static str, String)>,
     /// Files to be written into its folder first.
     pub(super) files: Vec<(&'static str, String)>,
 }
 
-/// All of them. Who may reach them is decided by the proxy, so that they ask for no password.
+/// All of them. Who may reach them is decided by the proxy, so that they ask for no password; nobody else gets to them.
 pub(crate) const KINDS: [Kind; 5] = [
     Kind {
         name: "jupyter",
         aliases: &[],
         program: "jupyter-notebook",
         stripped: false,
+        cookie: None,
         start: jupyter,
     },
     Kind {
@@ -48,6 +55,7 @@ pub(crate) const KINDS: [Kind; 5] = [
         aliases: &[],
         program: "jupyter-lab",
         stripped: false,
+        cookie: None,
         start: jupyter,
     },
     Kind {
@@ -55,6 +63,7 @@ pub(crate) const KINDS: [Kind; 5] = [
         aliases: &["code-server", "vscode"],
         program: "code-server",
         stripped: true,
+        cookie: None,
         start: code,
     },
     Kind {
@@ -62,6 +71,7 @@ pub(crate) const KINDS: [Kind; 5] = [
         aliases: &[],
         program: "julia",
         stripped: true,
+        cookie: Some("secret"),
         start: pluto,
     },
     Kind {
@@ -69,6 +79,7 @@ pub(crate) const KINDS: [Kind; 5] = [
         aliases: &["rstudio"],
         program: "rserver",
         stripped: true,
+        cookie: None,
         start: rserver,
     },
 ];
@@ -95,7 +106,16 @@ impl Kind {
 fn start(args: impl IntoIterator<Item = String>) -> Start {
     Start {
         args: args.into_iter().collect(),
-        files: Vec::new(),
+        ..Start::default()
+    }
+}
+
+/// The socket of a server that listens at one.
+fn socket(launch: &Launch<'_>) -> String {
+    match launch.behind {
+        Behind::Socket(path) => path.display().to_string(),
+        // Kinds with a cookie alone have ports.
+        Behind::Port { addr, .. } => addr.to_string(),
     }
 }
 
@@ -105,10 +125,8 @@ fn jupyter(launch: &Launch<'_>) -> Start {
         "--no-browser".to_owned(),
         // In a container everything may run as root.
         "--allow-root".to_owned(),
-        format!("--ServerApp.ip={}", launch.host),
-        format!("--ServerApp.port={}", launch.port),
-        // Another port would be found by nobody.
-        "--ServerApp.port_retries=0".to_owned(),
+        format!("--ServerApp.sock={}", socket(launch)),
+        "--ServerApp.sock_mode=0600".to_owned(),
         format!("--ServerApp.base_url={}", launch.path),
         format!("--ServerApp.root_dir={home}"),
         "--IdentityProvider.token=".to_owned(),
@@ -120,9 +138,9 @@ fn jupyter(launch: &Launch<'_>) -> Start {
 }
 
 fn code(launch: &Launch<'_>) -> Start {
-    let addr = std::net::SocketAddr::new(launch.host, launch.port);
     start([
-        format!("--bind-addr={addr}"),
+        format!("--socket={}", socket(launch)),
+        "--socket-mode=600".to_owned(),
         "--auth=none".to_owned(),
         "--disable-telemetry".to_owned(),
         "--disable-update-check".to_owned(),
@@ -131,15 +149,25 @@ fn code(launch: &Launch<'_>) -> Start {
 }
 
 fn pluto(launch: &Launch<'_>) -> Start {
-    let (host, port) = (launch.host, launch.port);
-    start([
-        "-e".to_owned(),
-        format!(
-            "import Pluto; Pluto.run(host=\"{host}\", port={port}, launch_browser=false, \
-             require_secret_for_access=false, require_secret_for_open_links=false)"
-        ),
-    ])
+    let Behind::Port { addr, secret, .. } = launch.behind else {
+        return Start::default();
+    };
+    let (host, port) = (addr.ip(), addr.port());
+    let program = format!(
+        "import Pluto; secret = pop!(ENV, \"{PLUTO_SECRET}\"); \
+         options = Pluto.Configuration.from_flat_kwargs(host=\"{host}\", port={port}, launch_browser=false, \
+         require_secret_for_access=true, require_secret_for_open_links=true); \
+         Pluto.run(Pluto.ServerSession(; options, secret))"
+    );
+    Start {
+        args: vec!["-e".to_owned(), program],
+        environment: vec![(PLUTO_SECRET, secret.clone())],
+        ..Start::default()
+    }
 }
+
+/// In which variable Pluto is told its secret.
+const PLUTO_SECRET: &str = "DIALTONE_PLUTO_SECRET";
 
 fn rserver(launch: &Launch<'_>) -> Start {
     let folder = launch.folder.display();
@@ -147,8 +175,7 @@ fn rserver(launch: &Launch<'_>) -> Start {
     let args = [
         "--server-daemonize=0".to_owned(),
         "--auth-none=1".to_owned(),
-        format!("--www-address={}", launch.host),
-        format!("--www-port={}", launch.port),
+        format!("--www-socket={}", socket(launch)),
         format!("--www-root-path={path}"),
         format!("--server-data-dir={folder}"),
         format!("--secure-cookie-key-file={folder}/cookie-key"),
@@ -160,12 +187,13 @@ fn rserver(launch: &Launch<'_>) -> Start {
             "database.conf",
             format!("provider=sqlite\ndirectory={folder}\n"),
         )],
+        ..Start::default()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
+    use std::net::SocketAddr;
 
     use super::*;
 
@@ -186,18 +214,31 @@ mod tests {
     #[test]
     fn each_is_told_where_to_listen() {
         for kind in &KINDS {
+            let socket = Behind::Socket("/closed/socket".into());
+            let port = |cookie| Behind::Port {
+                addr: SocketAddr::from(([127, 0, 0, 1], 4321)),
+                cookie,
+                secret: "s3cret".to_owned(),
+            };
             let launch = Launch {
-                host: IpAddr::V4(Ipv4Addr::LOCALHOST),
-                port: 4321,
+                behind: &kind.cookie.map_or(socket, port),
                 path: kind.path("/p"),
                 home: Path::new("/home/x"),
                 folder: Path::new("/f"),
             };
-            let text = kind.launch(&launch).args.join(" ");
-            assert!(
-                text.contains("127.0.0.1") && text.contains("4321"),
-                "{text}"
-            );
+            let start = kind.launch(&launch);
+            let text = start.args.join(" ");
+            match kind.cookie {
+                None => assert!(text.contains("/closed/socket"), "{text}"),
+                Some(_) => {
+                    assert!(
+                        text.contains("127.0.0.1") && text.contains("4321"),
+                        "{text}"
+                    );
+                    assert_eq!(start.environment[0].1, "s3cret");
+                }
+            }
+            assert!(!text.contains("s3cret"), "others see arguments: {text}");
             assert_eq!(text.contains("/p/port/"), !kind.stripped, "{text}");
         }
     }

@@ -208,9 +208,41 @@ impl Session {
 
     /// Types something; waits as long as the program reads nothing.
     pub(crate) async fn write(&self, bytes: &[u8]) -> Result<(), Error> {
+        self.write_within(bytes, Duration::MAX).await
+    }
+
+    /// Types something. A program that reads nothing for this long gets no more of it.
+    pub(crate) async fn write_within(
+        &self,
+        bytes: &[u8],
+        stall_max: Duration,
+    ) -> Result<(), Error> {
         self.still_runs()?;
-        let mut input = self.input.lock().await;
-        let written = input.write_all(bytes).await;
+        let stalled = |typed: usize| {
+            let (path, seconds) = (&self.path, stall_max.as_secs());
+            let text = format!(
+                "{path}: its program has read nothing for {seconds} s; {typed} of {} bytes were typed",
+                bytes.len()
+            );
+            Error::new(Code::Timeout, text)
+        };
+        let turn = tokio::time::timeout(stall_max, self.input.lock());
+        let mut input = turn.await.map_err(|_elapsed| stalled(0))?;
+        let mut typed = 0;
+        let written = loop {
+            let rest = bytes.get(typed..).unwrap_or_default();
+            if rest.is_empty() {
+                break Ok(());
+            }
+            match tokio::time::timeout(stall_max, input.write(rest)).await {
+                Ok(Ok(len)) => typed += len,
+                Ok(Err(error)) => {
+                    let text = format!("the terminal has ended: {error}");
+                    break Err(Error::new(Code::NotFound, text));
+                }
+                Err(_elapsed) => break Err(stalled(typed)),
+            }
+        };
         let size = self.size();
         let resized = input.resize(pty_process::Size::new(size.rows, size.cols));
         drop(input);
@@ -218,7 +250,6 @@ impl Session {
             tracing::debug!(%error, path = self.path, "a terminal cannot be resized");
         }
         written
-            .map_err(|error| Error::new(Code::NotFound, format!("the terminal has ended: {error}")))
     }
 
     /// What is kept of the output from a place on.

@@ -169,7 +169,7 @@ async fn fetch(
     check_name(&name)?;
     let target = transfers.home.resolve(&path)?;
     let _permit = transfers.begin()?;
-    let mut sink = Sink::open(target, None).await?;
+    let mut sink = Sink::open(target, None, Arc::clone(transfers.home.room())).await?;
     let subject = place.offered(&name);
     let idle = transfers.timing.transfer_idle;
     let unsent = |error: &dyn std::fmt::Display| {

@@ -2,6 +2,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
@@ -9,6 +10,7 @@ use sha2::{Digest as _, Sha256};
 use super::{blocking, hex};
 use crate::error::{Code, Error};
 use crate::files::Replacement;
+use crate::room::Room;
 
 /// How much is read at once of what was written before, in bytes.
 const READ_LEN: usize = 1 << 20;
@@ -18,13 +20,18 @@ const READ_LEN: usize = 1 << 20;
 pub(crate) struct Sink {
     path: PathBuf,
     file: Replacement,
+    room: Arc<Room>,
     written: u64,
     digest: Sha256,
 }
 
 impl Sink {
     /// Begins a file. With a mark, what was written under it before is gone on with, and kept if this breaks off.
-    pub(crate) async fn open(path: PathBuf, mark: Option<String>) -> Result<Self, Error> {
+    pub(crate) async fn open(
+        path: PathBuf,
+        mark: Option<String>,
+        room: Arc<Room>,
+    ) -> Result<Self, Error> {
         blocking(move || {
             let file = match &mark {
                 Some(mark) => Replacement::resume(&path, mark)?,
@@ -33,6 +40,7 @@ impl Sink {
             let mut sink = Self {
                 path,
                 file,
+                room,
                 written: 0,
                 digest: Sha256::new(),
             };
@@ -66,6 +74,7 @@ impl Sink {
     /// Appends; the sink is away while it is written.
     pub(crate) async fn write(mut self, bytes: Bytes) -> Result<Self, Error> {
         blocking(move || {
+            self.room.take(bytes.len() as u64)?;
             let written = self.file.file().and_then(|file| file.write_all(&bytes));
             written.map_err(|error| Error::io("write", &self.path, &error))?;
             self.digest.update(&bytes);

@@ -134,7 +134,9 @@ async fn work(transfers: &Transfers, frames: &Frames) -> Result<(), Ended> {
         Request::Write { path, size, upload } => {
             let path = transfers.home.resolve(&path)?;
             check_upload(upload.as_deref())?;
-            write(transfers, frames, Sink::open(path, upload).await?, size).await
+            let room = Arc::clone(transfers.home.room());
+            let sink = Sink::open(path, upload, room).await?;
+            write(transfers, frames, sink, size).await
         }
     }
 }

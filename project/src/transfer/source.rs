@@ -59,6 +59,10 @@ impl Source {
             .open(path)
             .map_err(failed)?;
         let about = file.metadata().map_err(failed)?;
+        if about.is_dir() {
+            let text = format!("{} is a folder", path.display());
+            return Err(Error::new(Code::Folder, text));
+        }
         if !about.is_file() {
             let text = format!("{} is no file that has an end", path.display());
             return Err(Error::new(Code::InvalidArgument, text));

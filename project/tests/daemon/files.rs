@@ -1,5 +1,6 @@
 //! Files by one request each.
 
+use dialtone_project::remote::RemoteError;
 use serde_json::json;
 
 use crate::site::Site;
@@ -71,5 +72,55 @@ async fn editors_get_what_they_need() {
         site.refusal("editor.formatterString", wrong).await.0,
         "invalid-argument"
     );
+    site.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_above_the_quota_of_the_disk_is_refused_until_there_is_room() {
+    let site = Site::with(&|config| {
+        std::fs::write(config.home.join("large"), vec![7; 3 << 20]).unwrap();
+        config.disk_quota = Some(2_000_000);
+        config.timing.measure_pause = std::time::Duration::from_millis(10);
+    })
+    .await;
+    let text = json!([{"path": "a.txt", "content": "x".repeat(1000)}]);
+    // It is measured when it has begun.
+    let error = loop {
+        match site
+            .project
+            .call("system.writeTextFileToProject", text.clone())
+            .await
+        {
+            Ok(_) => tokio::task::yield_now().await,
+            Err(error) => break error,
+        }
+    };
+    let said = error.to_string();
+    assert!(said.contains("of the 2 MB"), "{said}");
+    let status = site.call("system.status", json!([])).await;
+    assert_eq!(status["disk_quota"]["limit"], 2_000_000);
+    assert!(status["disk_quota"]["used"].as_u64().unwrap() > 3 << 20);
+    site.call("system.deleteFiles", json!([{"paths": ["large"]}]))
+        .await;
+    while site
+        .project
+        .call("system.writeTextFileToProject", text.clone())
+        .await
+        .is_err()
+    {
+        tokio::task::yield_now().await;
+    }
+    site.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_that_is_read_as_a_file_is_called_so() {
+    let site = Site::new().await;
+    std::fs::create_dir(site.path("sub")).unwrap();
+    match site.project.read_file("sub", 0, None).await {
+        Err(RemoteError::Refused { code, .. }) => assert_eq!(code, "is-folder"),
+        Err(error) => panic!("{error}"),
+        Ok(_) => panic!("a folder was read"),
+    }
     site.end().await;
 }

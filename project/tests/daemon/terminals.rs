@@ -61,6 +61,26 @@ async fn a_shell_is_typed_into_and_ends() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_typed_at_a_program_that_does_not_read_is_refused_in_time() {
+    let site = Site::with(&|config| {
+        config.timing.terminal_write = std::time::Duration::from_millis(100);
+    })
+    .await;
+    // A terminal that is not raw drops what is too much.
+    let options =
+        json!({"command": "sh", "args": ["-c", "stty raw -echo; echo ready; exec sleep 1000"]});
+    let terminal = open(&site, "deaf", options).await;
+    until(&terminal, "ready").await;
+    let typed = json!([{"path": "deaf", "data": "x".repeat(1 << 20)}]);
+    let (code, text) = site.refusal("terminal.write", typed).await;
+    assert_eq!(code, "timeout", "{text}");
+    assert!(text.contains("of 1048576 bytes were typed"), "{text}");
+    // Whoever wants to know or to end it does not have to wait behind that.
+    site.call("terminal.close", json!([{"path": "deaf"}])).await;
+    site.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn all_viewers_see_the_same() {
     let site = Site::new().await;
     let first = open(

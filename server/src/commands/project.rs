@@ -34,6 +34,9 @@ const OWN_PREFIXES: [&str; 3] = ["DIALTONE_", "CONAT_", "COCALC_"];
 /// finds what it has left behind when it was killed.
 const PASSED: [&str; 3] = ["COCALC_PROJECT_ID", "COCALC_USERNAME", "DIALTONE_RUN_ID"];
 
+/// How many MB the project's files may take.
+const DISK_QUOTA: &str = "DIALTONE_DISK_QUOTA";
+
 /// `dialtone project`
 pub(super) fn run(args: Args, log: &LogArgs) -> Outcome {
     super::start_logs_at(log, "info")?;
@@ -127,6 +130,7 @@ fn read(args: &Args, strings: &dyn Strings) -> Result<(Config, Options), Failure
     config.raw_port = args.raw_port;
     config.raw_is_open = args.raw_open;
     config.init.clone_from(&args.init);
+    config.disk_quota = disk_quota(strings)?;
     config.environment = environment(strings, &config, secret.as_deref())?;
     config.secret = secret;
     config.adopts_orphans = true;
@@ -160,6 +164,17 @@ fn secret(args: &Args, strings: &dyn Strings, home: &Path) -> Result<Option<Stri
         )));
     }
     Ok(Some(secret.to_owned()))
+}
+
+/// The quota in MB, where whoever started the project knows that the file system does not hold it.
+fn disk_quota(strings: &dyn Strings) -> Result<Option<u64>, Failure> {
+    let Some(text) = strings.get(DISK_QUOTA) else {
+        return Ok(None);
+    };
+    let megabytes: u64 = text.parse().map_err(|_error| {
+        Failure::usage(format_args!("{DISK_QUOTA} is a number of MB, not {text:?}"))
+    })?;
+    Ok(Some(megabytes.saturating_mul(1_000_000)))
 }
 
 /// The address of a web server for a `WebSocket`; others as they are.

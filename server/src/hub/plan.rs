@@ -82,7 +82,7 @@ impl Plan {
         Ok(Self {
             sso_config: args.sso_config.clone(),
             mode,
-            projects: Running::new(mode, strings.get("PROJECTS"), &data, hostname()),
+            projects: Running::new(mode, strings, &data, hostname()),
             services: Services::of(args.services),
             config,
             database: database::config(&args.database, strings)?,
@@ -106,7 +106,7 @@ impl Plan {
         Ok(Self {
             sso_config: None,
             mode: Mode::SingleUser,
-            projects: Running::new(Mode::SingleUser, strings.get("PROJECTS"), data, hostname()),
+            projects: Running::new(Mode::SingleUser, strings, data, hostname()),
             services: Services::all(),
             config,
             database: store::Config::new(Location::Sqlite { path }),

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use dialtone_control::processes::{self, PLACEHOLDER, Processes};
@@ -10,8 +11,10 @@ use dialtone_control::service::{Config, Projects, Service};
 use dialtone_hub::auth::token;
 use dialtone_hub::settings::Live;
 use dialtone_hub::store::Store;
+use tokio_util::sync::DropGuard;
 
 use crate::args::Mode;
+use crate::config::Strings;
 use crate::exit::{Exit, Failure};
 
 /// The users of projects in mode `multi-user`, unless told otherwise: above those of people and below those that
@@ -25,6 +28,8 @@ pub(crate) struct Running {
     /// Where homes are: a path with `[project_id]`.
     homes: String,
     host: String,
+    /// The file that says how pods are made.
+    pods: Option<PathBuf>,
 }
 
 /// Project control, ready to run.
@@ -32,12 +37,27 @@ pub(crate) struct Running {
 pub(super) struct Controlled {
     pub(super) service: Service,
     pub(super) projects: Arc<Projects>,
-    processes: Option<Arc<Processes>>,
+    runs: Runs,
+}
+
+/// What runs projects in this process.
+#[derive(Debug, Default)]
+pub(super) struct Runs {
+    pub(super) runner: Option<Arc<dyn Runner>>,
+    /// Where they are processes, which have to be told where the broker is.
+    pub(super) processes: Option<Arc<Processes>>,
+    /// As which machine, if not as this one.
+    pub(super) host: Option<String>,
+    /// How long a project may take until it answers, if not as long as usual.
+    pub(super) start_max: Option<Duration>,
+    /// Ends what follows the cluster.
+    pub(super) _following: Option<DropGuard>,
 }
 
 impl Running {
-    /// In this mode, with homes below this folder unless the variable `PROJECTS` says otherwise.
-    pub(super) fn new(mode: Mode, homes: Option<String>, data: &Path, host: String) -> Self {
+    /// In this mode, with homes below this folder unless the variable `PROJECTS` says otherwise, or as pods as the file
+    /// says that the variable `DIALTONE_KUBERNETES` names.
+    pub(super) fn new(mode: Mode, strings: &dyn Strings, data: &Path, host: String) -> Self {
         let below = |data: PathBuf| {
             data.join("projects")
                 .join(PLACEHOLDER)
@@ -46,28 +66,31 @@ impl Running {
         };
         Self {
             mode,
-            homes: homes.unwrap_or_else(|| below(data.to_owned())),
+            homes: strings
+                .get("PROJECTS")
+                .unwrap_or_else(|| below(data.to_owned())),
             host,
+            pods: strings.get("DIALTONE_KUBERNETES").map(PathBuf::from),
         }
     }
 
-    fn runner(&self) -> Result<Option<Arc<Processes>>, Failure> {
+    async fn runs(&self) -> Result<Runs, Failure> {
         let uids = match self.mode {
             Mode::SingleUser => None,
             Mode::MultiUser => Some(USERS),
-            Mode::Kucalc => return Ok(None),
-            Mode::Kubernetes => {
-                return Err(Failure::usage(
-                    "--mode kubernetes runs projects as pods, which this program was built without",
-                )
-                .hint("--mode kucalc with `dialtone worker` runs projects on other machines"));
-            }
+            Mode::Kucalc => return Ok(Runs::default()),
+            Mode::Kubernetes => return super::pods::runs(self.pods.as_deref()).await,
         };
         let mut config = processes::Config::new(self.host.clone(), self.homes.clone(), command()?);
         config.names = uids.is_some();
         config.uids = uids;
         let processes = Processes::new(config).map_err(|error| Failure::new(Exit::Usage, error))?;
-        Ok(Some(Arc::new(processes)))
+        let processes = Arc::new(processes);
+        Ok(Runs {
+            runner: Some(Arc::clone(&processes) as Arc<dyn Runner>),
+            processes: Some(processes),
+            ..Runs::default()
+        })
     }
 
     /// Takes what it needs; `executes`: orders are carried out in this process.
@@ -77,18 +100,23 @@ impl Running {
         settings: Live,
         executes: bool,
     ) -> Result<Controlled, Failure> {
-        let processes = if executes { self.runner()? } else { None };
-        let host = self.host;
-        let holder = format!("{host}-{}-{}", std::process::id(), token::random_text(16));
-        let runner = processes
-            .clone()
-            .map(|processes| processes as Arc<dyn Runner>);
-        let service = Service::open(store, settings, Config::new(host, holder), runner).await;
+        let runs = if executes {
+            self.runs().await?
+        } else {
+            Runs::default()
+        };
+        let own = self.host;
+        let holder = format!("{own}-{}-{}", std::process::id(), token::random_text(16));
+        let mut config = Config::new(runs.host.clone().unwrap_or(own), holder);
+        if let Some(start_max) = runs.start_max {
+            config.executor.limits.start = start_max;
+        }
+        let service = Service::open(store, settings, config, runs.runner.clone()).await;
         let service = service.map_err(crate::commands::store_failure)?;
         Ok(Controlled {
             projects: service.control(),
             service,
-            processes,
+            runs,
         })
     }
 }
@@ -96,7 +124,7 @@ impl Running {
 impl Controlled {
     /// Where projects that are started from here on find the broker.
     pub(super) fn broker(&self) -> Option<Arc<Processes>> {
-        self.processes.clone()
+        self.runs.processes.clone()
     }
 }
 

@@ -13,6 +13,7 @@ import sys
 import time
 
 from selenium import webdriver
+from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.chrome.service import Service
@@ -78,11 +79,51 @@ class Walk:
         self.until(lambda page: "499500" in page.find_element(By.CSS_SELECTOR, ".jp-Notebook").text)
         self.show("3-notebook")
 
+    def plot(self):
+        """A picture that matplotlib draws in the kernel appears below its cell."""
+        cells = self.page.find_elements(By.CSS_SELECTOR, ".jp-Notebook .jp-CodeCell .cm-content")
+        cells[-1].click()
+        lines = "import matplotlib.pyplot as plt; plt.plot([n * n for n in range(50)]); plt.show()"
+        cells[-1].send_keys(lines, Keys.SHIFT, Keys.ENTER)
+        picture = ".jp-OutputArea-output img[src^='data:image/png']"
+        drawn = self.until(present.presence_of_element_located((By.CSS_SELECTOR, picture)))
+        size = "return arguments[0].complete && arguments[0].naturalWidth * arguments[0].naturalHeight"
+        self.until(lambda page: page.execute_script(size, drawn) > 10_000)
+        self.page.execute_script("arguments[0].scrollIntoView({block: 'center'})", drawn)
+        self.show("4-plot")
+
+    def terminal(self):
+        """A terminal of JupyterLab, whose WebSocket passes through the proxy, answers what is typed."""
+        self.page.find_element(By.CSS_SELECTOR, ".jp-NotebookPanel").click()
+        ActionChains(self.page).key_down(Keys.CONTROL).key_down(Keys.SHIFT).send_keys("l").key_up(Keys.SHIFT).key_up(
+            Keys.CONTROL
+        ).perform()
+        cards = '.jp-LauncherCard[data-category="Other"][title*="terminal" i]'
+        self.there(cards).click()
+        self.there(".jp-Terminal .xterm-screen").click()
+        typed = self.page.find_element(By.CSS_SELECTOR, ".jp-Terminal .xterm-helper-textarea")
+        # What is looked for must not be what is typed. The answer is a file, because terminals may paint on a canvas.
+        typed.send_keys("echo $((6 * 7)) > answer.txt; tty >> answer.txt; pwd >> answer.txt", Keys.ENTER)
+        answer = self.home() / "answer.txt"
+        self.until(lambda _page: answer.exists() and answer.read_text().count("\n") == 3)
+        number, device, folder = answer.read_text().splitlines()
+        if number != "42" or not device.startswith("/dev/pts/") or folder != str(self.home()):
+            raise AssertionError(f"the terminal answered {answer.read_text()!r}")
+        typed.send_keys("cat answer.txt", Keys.ENTER)
+        time.sleep(1)  # For the picture alone: nothing is looked for in it.
+        self.show("5-terminal")
+
+    def home(self):
+        homes = list((self.folder / "data" / "projects").iterdir())
+        if len(homes) != 1:
+            raise AssertionError(f"one project was made, and there are {homes}")
+        return homes[0]
+
     def stop(self, project):
         self.page.get(project)
         self.press("Stop")
         self.until(lambda page: page.find_element(By.CSS_SELECTOR, ".state").text == "stopped")
-        self.show("4-stopped")
+        self.show("6-stopped")
 
 
 def started(program, folder):
@@ -121,6 +162,8 @@ def main():
         walk.sign_up()
         project = walk.start()
         walk.compute()
+        walk.plot()
+        walk.terminal()
         walk.stop(project)
         left = left_behind(folder)
         if left:
@@ -134,7 +177,7 @@ def main():
             walk.page.quit()
         process.terminate()
         process.wait(WITHIN)
-    print(f"signed up, started, computed and stopped; the screenshots are in {folder}")
+    print(f"signed up, started, computed, plotted, typed and stopped; the screenshots are in {folder}")
 
 
 main()

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use dialtone_project::Code;
 use dialtone_project::remote::{Download, Remote, RemoteError};
 use dialtone_proxy::ProjectId;
 use dialtone_proxy::access::Answer;
@@ -13,6 +14,9 @@ use tokio::runtime::Handle;
 use tokio::sync::Mutex;
 
 use super::Asked;
+
+/// How long a project may take for the next part of a file.
+const PART_MAX: Duration = Duration::from_mins(2);
 
 /// Asks the project.
 #[derive(Debug)]
@@ -72,10 +76,18 @@ fn refused(error: RemoteError) -> FileError {
     let RemoteError::Refused { code, .. } = &error else {
         return FileError::Io(io::Error::other(error));
     };
-    if code == "EISDIR" {
+    let is = |codes: &[Code]| codes.iter().any(|one| one.name() == code);
+    if is(&[Code::Folder]) {
         FileError::Folder
-    } else {
+    } else if is(&[
+        Code::NotFound,
+        Code::PermissionDenied,
+        Code::InvalidArgument,
+    ]) {
+        // That a file is there which may not be read is nobody's business.
         FileError::NotFound
+    } else {
+        FileError::Io(io::Error::other(error))
     }
 }
 
@@ -104,11 +116,16 @@ impl Content for File {
         let file = (*self).clone();
         let reading = self
             .runtime
-            .spawn(async move { file.next(at, len_max).await });
+            .spawn(async move { tokio::time::timeout(PART_MAX, file.next(at, len_max)).await });
         Box::pin(async move {
-            reading
-                .await
-                .unwrap_or_else(|ended| Err(io::Error::other(ended)))
+            match reading.await {
+                Ok(Ok(read)) => read,
+                Ok(Err(_elapsed)) => Err(io::Error::new(
+                    io::ErrorKind::TimedOut,
+                    format!("the project has sent nothing for {} s", PART_MAX.as_secs()),
+                )),
+                Err(ended) => Err(io::Error::other(ended)),
+            }
         })
     }
 }
@@ -140,5 +157,27 @@ impl File {
             .saturating_add(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
         *held = Some(part);
         Ok(bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_project_refuses_is_told_apart() {
+        let refusal = |code: &str| {
+            refused(RemoteError::Refused {
+                text: "x".to_owned(),
+                code: code.to_owned(),
+            })
+        };
+        assert!(matches!(refusal("is-folder"), FileError::Folder));
+        for code in ["not-found", "permission-denied", "invalid-argument"] {
+            assert!(matches!(refusal(code), FileError::NotFound), "{code}");
+        }
+        for code in ["internal", "too-many", "conflict"] {
+            assert!(matches!(refusal(code), FileError::Io(_)), "{code}");
+        }
     }
 }

@@ -79,14 +79,7 @@ async fn find(
 
 fn raw(address: &Address) -> Place {
     match address.ports.get(RAW) {
-        Some(port) => {
-            let addr = SocketAddr::new(address.ip, *port);
-            // It is made of digits and letters.
-            match HeaderValue::from_str(&token_of(&address.secret_token)) {
-                Ok(token) => Place::Guarded { addr, token },
-                Err(_unusable) => Place::At(addr),
-            }
-        }
+        Some(port) => guarded(address, *port),
         None => Place::NoService,
     }
 }
@@ -113,6 +106,16 @@ async fn not_running(
     Ok(Place::Starting { retry: RETRY })
 }
 
+/// A port of the project that asks for its token.
+fn guarded(address: &Address, port: u16) -> Place {
+    let addr = SocketAddr::new(address.ip, port);
+    // It is made of digits and letters.
+    match HeaderValue::from_str(&token_of(&address.secret_token)) {
+        Ok(token) => Place::Guarded { addr, token },
+        Err(_unusable) => Place::At(addr),
+    }
+}
+
 /// The project starts the server if it has to, and answers once that accepts connections.
 async fn named(
     asked: &Asked,
@@ -126,7 +129,7 @@ async fn named(
         Ok(port) => {
             let port = port.as_u64().and_then(|port| u16::try_from(port).ok());
             let port = port.ok_or_else(|| TargetsError("the project names no port".to_owned()))?;
-            Ok(Place::At(SocketAddr::new(address.ip, port)))
+            Ok(guarded(address, port))
         }
         Err(RemoteError::Refused { text, .. }) => {
             tracing::info!(%project, name, reason = text, "a server of a project cannot be started");
