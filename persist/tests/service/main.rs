@@ -8,8 +8,10 @@
 
 mod consuming;
 mod expiring;
+mod failing;
 mod reading;
 mod scene;
 mod streams;
 mod watching;
+mod withdrawn;
 mod writing;
