@@ -44,7 +44,7 @@ mod run;
 mod subscribe;
 
 use cache::RouteCache;
-use permission::Decisions;
+use permission::{Decisions, Published};
 use rest::Rest;
 
 /// How long a peer is given to take what is due and the goodbye when its connection ends.
@@ -75,6 +75,7 @@ struct Conn {
     subscriptions: HashMap<u32, Arc<Entry<Arc<Peer>>>, RandomState>,
     cache: RouteCache,
     decisions: Decisions,
+    published: Published,
     fragments: Table<publish::Kept>,
     /// Interest queries that wait, with their deadlines.
     waits: BTreeMap<RequestId, (Instant, Box<str>)>,
@@ -162,6 +163,7 @@ impl Conn {
             subscriptions: HashMap::default(),
             cache: RouteCache::default(),
             decisions: Decisions::default(),
+            published: Published::default(),
             fragments: Table::new(bounds),
             waits: BTreeMap::new(),
             waits_deadline: None,

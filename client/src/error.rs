@@ -285,6 +285,9 @@ pub enum RequestError {
     /// The broker closed the connection and said why; as with a lost one, it may have been carried out.
     #[error("the broker closed the connection: {}", said(.0))]
     Cut(Refused),
+    /// The permission to ask there was withdrawn while an answer was waited for; it may have been carried out before.
+    #[error("the permission to ask was withdrawn before the answer came: {}", said(.0))]
+    Withdrawn(Refused),
     /// The request could not be sent.
     #[error("the request was not sent")]
     Publish(#[from] PublishError),
@@ -297,7 +300,7 @@ impl RequestError {
             Self::NoSubscribers { .. } => Code::NoSubscribers,
             Self::TimedOut(_) => Code::Timeout,
             Self::Disconnected => DISCONNECTED,
-            Self::Cut(why) => why.code,
+            Self::Cut(why) | Self::Withdrawn(why) => why.code,
             Self::Publish(error) => error.code(),
         }
     }

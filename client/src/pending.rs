@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use dialtone_protocol::frame::{Refused, Wanted};
+use dialtone_protocol::frame::{Denied, Refused, Wanted};
 use dialtone_protocol::session::client::Answer;
 use dialtone_protocol::{Code, RequestId};
 use hashbrown::HashMap;
@@ -83,11 +83,19 @@ pub(crate) enum Recipient {
     Many(Arc<Queue>),
 }
 
+/// An answer that is waited for at a number of the inbox.
+#[derive(Debug)]
+struct Expected {
+    recipient: Recipient,
+    /// What was asked at, once the broker has said that somebody subscribes there.
+    subject: Option<String>,
+}
+
 /// See the module. Its size is bounded by the tasks that wait.
 #[derive(Debug, Default)]
 pub(crate) struct Pending {
     waiters: HashMap<RequestId, Waiter, ahash::RandomState>,
-    inbox: HashMap<u32, Recipient, ahash::RandomState>,
+    inbox: HashMap<u32, Expected, ahash::RandomState>,
     pongs: HashMap<u64, oneshot::Sender<Result<(), Lost>>, ahash::RandomState>,
     /// Questions with this number and later ones are held back for the next connection: numbers rise.
     held_from: Option<u32>,
@@ -106,10 +114,10 @@ impl Pending {
     }
 
     fn has_requests(&self) -> bool {
-        let is_one = |recipient: &Recipient| matches!(recipient, Recipient::One(_));
+        let is_one = |expected: &Expected| matches!(expected.recipient, Recipient::One(_));
         self.inbox
             .iter()
-            .any(|(number, recipient)| is_one(recipient) && is_asked(self.held_from, *number))
+            .any(|(number, expected)| is_one(expected) && is_asked(self.held_from, *number))
     }
 
     /// Questions from this number on are held back, unless some are already.
@@ -130,7 +138,11 @@ impl Pending {
 
     pub(crate) fn wait_inbox(&mut self, number: u32, recipient: Recipient) -> Result<(), Reason> {
         self.check()?;
-        self.inbox.insert(number, recipient);
+        let expected = Expected {
+            recipient,
+            subject: None,
+        };
+        self.inbox.insert(number, expected);
         Ok(())
     }
 
@@ -185,13 +197,19 @@ impl Pending {
         let refused = match answer {
             Answer::Published(Ok(0)) => None,
             Answer::Published(Err(refused)) => Some(refused),
-            Answer::Published(Ok(_))
-            | Answer::Subscribed(_)
+            Answer::Published(Ok(_)) => {
+                if let Some(expected) = self.inbox.get_mut(&request.0) {
+                    expected.subject = Some(subject);
+                }
+                return;
+            }
+            Answer::Subscribed(_)
             | Answer::Unsubscribed
             | Answer::Interested(_)
             | Answer::Listed(..) => return,
         };
-        match self.inbox.remove(&request.0) {
+        let expected = self.inbox.remove(&request.0);
+        match expected.map(|expected| expected.recipient) {
             Some(Recipient::One(done)) => {
                 let error = match refused {
                     None => RequestError::NoSubscribers { subject },
@@ -210,14 +228,32 @@ impl Pending {
 
     /// A message came to a number of the inbox; returns whether the driver must stop reading.
     pub(crate) fn on_inbox(&mut self, number: u32, message: Message) -> Option<Arc<Queue>> {
-        match self.inbox.get(&number)? {
+        match &self.inbox.get(&number)?.recipient {
             Recipient::One(_) => {
-                if let Some(Recipient::One(done)) = self.inbox.remove(&number) {
+                if let Some(Recipient::One(done)) = self.inbox.remove(&number).map(|e| e.recipient)
+                {
                     drop(done.send(Ok(message)));
                 }
                 None
             }
             Recipient::Many(queue) => queue.append(&mut vec![message]).then(|| Arc::clone(queue)),
+        }
+    }
+
+    /// The broker does not let this client publish to a subject any more: whoever asked there before that waits no
+    /// longer, since what is answered now is not for this client. A request that was not acknowledged yet hears of its own
+    /// refusal instead.
+    pub(crate) fn on_denied(&mut self, denied: &Denied) {
+        let is_it = |_: &u32, expected: &mut Expected| {
+            expected.subject.as_deref() == Some(denied.subject.as_str())
+        };
+        for (_, expected) in self.inbox.extract_if(is_it) {
+            let why = Refused::new(denied.code, denied.text.clone());
+            match expected.recipient {
+                // The waiter may have gone in the meantime, which is its own affair.
+                Recipient::One(done) => drop(done.send(Err(RequestError::Withdrawn(why)))),
+                Recipient::Many(queue) => queue.end(Ending::Withdrawn(why)),
+            }
         }
     }
 
@@ -244,8 +280,8 @@ impl Pending {
                 Waiter::Request { .. } => {}
             }
         }
-        for (_, recipient) in self.inbox.extract_if(|number, _| is_asked(from, *number)) {
-            match recipient {
+        for (_, expected) in self.inbox.extract_if(|number, _| is_asked(from, *number)) {
+            match expected.recipient {
                 Recipient::One(done) => drop(done.send(Err(lost.clone().into()))),
                 Recipient::Many(queue) => queue.end(match lost {
                     Lost::Disconnected => Ending::Disconnected,

@@ -58,6 +58,8 @@ pub(crate) enum Ending {
     Disconnected,
     /// The broker has ended the connection with that inbox, and said why.
     Cut(Refused),
+    /// The permission to ask for the messages was withdrawn.
+    Withdrawn(Refused),
 }
 
 /// The queue between the driver and one consumer.

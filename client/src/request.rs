@@ -202,6 +202,7 @@ impl Answers {
             Ending::Closed(reason) => PublishError::Closed(reason).into(),
             Ending::Disconnected => RequestError::Disconnected,
             Ending::Cut(why) => RequestError::Cut(why),
+            Ending::Withdrawn(why) => RequestError::Withdrawn(why),
             Ending::Caller => return None,
         })
     }

@@ -562,7 +562,13 @@ async fn leave(inner: &Inner) {
 fn ended(queue: &Queue) -> SocketError {
     match queue.ending() {
         Some(Ending::Closed(reason)) => PublishError::Closed(reason).into(),
-        Some(Ending::Disconnected | Ending::Cut(_) | Ending::Caller | Ending::Refused(_))
+        Some(
+            Ending::Disconnected
+            | Ending::Cut(_)
+            | Ending::Withdrawn(_)
+            | Ending::Caller
+            | Ending::Refused(_),
+        )
         | None => SocketError::Disconnected,
     }
 }

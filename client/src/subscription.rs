@@ -210,7 +210,11 @@ impl Subscription {
     pub fn ended(&self) -> Option<Refused> {
         match self.queue.ending()? {
             Ending::Refused(refused) => Some(refused),
-            Ending::Caller | Ending::Closed(_) | Ending::Disconnected | Ending::Cut(_) => None,
+            Ending::Caller
+            | Ending::Closed(_)
+            | Ending::Disconnected
+            | Ending::Cut(_)
+            | Ending::Withdrawn(_) => None,
         }
     }
 
@@ -218,7 +222,11 @@ impl Subscription {
     pub fn closed(&self) -> Option<Reason> {
         match self.queue.ending()? {
             Ending::Closed(reason) => Some(reason),
-            Ending::Caller | Ending::Refused(_) | Ending::Disconnected | Ending::Cut(_) => None,
+            Ending::Caller
+            | Ending::Refused(_)
+            | Ending::Disconnected
+            | Ending::Cut(_)
+            | Ending::Withdrawn(_) => None,
         }
     }
 

@@ -282,10 +282,11 @@ impl Stream {
             }
         }
         drop(inner);
+        // Before the answers, so that the disk has something to do while they are written.
+        self.flush(finished, now);
         for then in waiting {
             then(&result);
         }
-        self.flush(finished, now);
         if flight.has_changes || result.is_err() {
             self.changed.notify_waiters();
         }

@@ -18,6 +18,9 @@ use crate::wire::{Format, streams};
 /// A reader that takes longer has failed.
 const READ_MAX: Duration = Duration::from_mins(5);
 
+/// The subscription that records of `JetStream` come to.
+const RECORDS: u32 = u32::MAX - 1;
+
 /// A stream and who reads it.
 #[derive(Debug, Clone, Copy)]
 pub struct ReadAll {
@@ -55,7 +58,7 @@ pub(super) fn run(target: &Target, scenario: ReadAll) -> Result<Report, LoadErro
     fill(target, scenario)?;
     let mut reactor = Reactor::connect(target, scenario.readers.max(1))?;
     let inboxes: Vec<String> = (0..reactor.len())
-        .map(|index| open_inbox(&mut reactor, index))
+        .map(|index| open(&mut reactor, index))
         .collect::<Result<_, _>>()?;
     let format = reactor.conn(0).format();
     let mut readers = vec![Reader::default(); inboxes.len()];
@@ -103,6 +106,19 @@ fn report(scenario: ReadAll, readers: usize, usage: crate::meter::Usage) -> Repo
     let mut report = Report::new("records read", count, usage);
     report.read_bytes_per_sec = Some(report.per_sec * scenario.size as f64);
     report
+}
+
+/// Opens an inbox for answers and records.
+fn open(reactor: &mut Reactor, index: usize) -> Result<String, LoadError> {
+    let inbox = open_inbox(reactor, index)?;
+    let format = reactor.conn(index).format();
+    if format == Format::Nats {
+        let mut frames = Vec::new();
+        format.subscribe(&mut frames, RECORDS, &streams::records(&inbox), None);
+        reactor.conn(index).post(&frames)?;
+        reactor.fence(index)?;
+    }
+    Ok(inbox)
 }
 
 /// Makes the stream with its records.

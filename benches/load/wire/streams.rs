@@ -59,8 +59,9 @@ pub(crate) fn read(format: Format, out: &mut Vec<u8>, inbox: &str, stream: usize
     match format {
         Format::Nats => {
             let subject = format!("$JS.API.CONSUMER.CREATE.{name}");
+            let records = records(inbox);
             let config = format!(
-                r#"{{"stream_name":"{name}","config":{{"deliver_subject":"{inbox}.1","deliver_policy":"all","ack_policy":"none","replay_policy":"instant"}}}}"#
+                r#"{{"stream_name":"{name}","config":{{"deliver_subject":"{records}","deliver_policy":"all","ack_policy":"none","replay_policy":"instant"}}}}"#
             );
             format.publish(out, &subject, Some(&reply), config.as_bytes());
         }
@@ -72,6 +73,12 @@ pub(crate) fn read(format: Format, out: &mut Vec<u8>, inbox: &str, stream: usize
             format.publish(out, PERSIST, Some(&reply), &request);
         }
     }
+}
+
+/// Where `JetStream` delivers a stream that is read. It begins when somebody subscribes to just this: the subscription to
+/// all answers, which has a wildcard, is no reason for it.
+pub(crate) fn records(inbox: &str) -> String {
+    format!("{inbox}.read.records")
 }
 
 /// Whether a delivery of `JetStream` with this subject is a record.

@@ -43,7 +43,7 @@ struct Pending {
 
 /// The questions that a link has not answered, oldest first: tokens rise, and with them deadlines.
 #[derive(Debug, Default)]
-pub(crate) struct Asked(BTreeMap<u64, Instant>);
+pub(crate) struct Questions(BTreeMap<u64, Instant>);
 
 impl Counts {
     /// How many wait.
@@ -116,7 +116,7 @@ impl Asker {
     }
 }
 
-impl Asked {
+impl Questions {
     pub(crate) fn insert(&mut self, token: u64, deadline: Instant) {
         self.0.insert(token, deadline);
     }

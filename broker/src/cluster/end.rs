@@ -8,7 +8,7 @@ use dialtone_transport::Lane;
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
-use super::counts::Asked;
+use super::counts::Questions;
 use super::election::Candidate;
 use super::sets::Sets;
 use super::status::InterestStatus;
@@ -28,7 +28,7 @@ pub(crate) struct End {
     /// What messages for several groups carry, by lane: interactive, bulk.
     sets: [Mutex<Sets>; 2],
     /// `None` when the link has ended: nobody would answer any more.
-    asked: Mutex<Option<Asked>>,
+    asked: Mutex<Option<Questions>>,
     /// Whether the other end is known to have the link in place: to the dialler it has said so with
     /// its proof, to the listener with its first frame after that.
     pub(crate) mutual: AtomicBool,
@@ -78,7 +78,7 @@ impl End {
             dialled,
             server,
             sets: [Mutex::new(Sets::new(0)), Mutex::new(Sets::new(1))],
-            asked: Mutex::new(Some(Asked::default())),
+            asked: Mutex::new(Some(Questions::default())),
             mutual: AtomicBool::new(dialled),
             probe: AtomicBool::new(false),
             ended: CancellationToken::new(),

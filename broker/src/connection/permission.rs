@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use dialtone_protocol::frame::{Action, Ended, Refused};
 use dialtone_protocol::{Code, Frame, SubscriptionId, Violation};
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 
+use super::cache::Verdict;
 use super::{Conn, Ending};
 use crate::auth::{Permissions, Principal};
 use crate::chance::RandomState;
@@ -21,6 +22,10 @@ const ASK_MAX: Duration = Duration::from_secs(10);
 
 /// Most decisions that are kept; when there are more, all are forgotten and asked again.
 const DECISIONS_MAX: usize = 10_000;
+
+/// Of the subjects that a connection has published to, how many are looked at again when its permissions change: the
+/// first ones. For those beyond, the next publish finds out.
+const PUBLISHED_MAX: usize = 1_000;
 
 /// What a provider has decided about a connection's subjects.
 #[derive(Debug, Default)]
@@ -44,6 +49,19 @@ impl Decisions {
             self.0.clear();
         }
         self.0.insert((action, subject.into_boxed_str()), decision);
+    }
+}
+
+/// Where a connection that may not do everything has published, so that it can be told when it may no longer.
+#[derive(Debug, Default)]
+pub(super) struct Published(HashSet<Box<str>, RandomState>);
+
+impl Published {
+    /// Notes a subject, as long as there is room.
+    pub(super) fn note(&mut self, subject: &str) {
+        if self.0.len() < PUBLISHED_MAX && !self.0.contains(subject) {
+            self.0.insert(Box::from(subject));
+        }
     }
 }
 
@@ -94,8 +112,34 @@ impl Conn {
             // Whoever is refused later than at the handshake is sent away for good.
             Ending::Broker(Violation::new(Code::Kicked, refused.text))
         })?;
+        let mut published: Vec<String> = self.published.0.drain().map(String::from).collect();
+        // In an order that people can follow.
+        published.sort_unstable();
         self.decisions = Decisions::default();
         self.cache.clear();
+        self.check_subscriptions().await?;
+        for subject in published {
+            if self.may(Action::Publish, &subject).await? {
+                self.published.note(&subject);
+            } else {
+                self.withdraw_publishing(&subject);
+            }
+        }
+        Ok(())
+    }
+
+    /// Publishing to a subject is no longer permitted. The peer hears of it now and not with its next message: it may be
+    /// waiting for an answer from there.
+    fn withdraw_publishing(&mut self, subject: &str) {
+        let text = format!("permission denied: publishing to {subject:?}");
+        let refused = Refused::new(Code::Denied, text);
+        self.tell_denied(subject.as_bytes(), &refused);
+        let hash = self.shared.router.hash(subject.as_bytes());
+        let verdict = Verdict::Refused(Box::new(refused));
+        self.cache.insert(hash, subject.as_bytes(), verdict);
+    }
+
+    async fn check_subscriptions(&mut self) -> Result<(), Ending> {
         let mut held: Vec<(u32, String)> = self
             .subscriptions
             .iter()
@@ -104,24 +148,19 @@ impl Conn {
         // In an order that people can follow.
         held.sort_unstable_by_key(|(id, _)| *id);
         for (id, pattern) in held {
-            if !self.may_subscribe(&pattern).await? {
+            if !self.may(Action::Subscribe, &pattern).await? {
                 self.end_subscription(SubscriptionId(id), &pattern);
             }
         }
         Ok(())
     }
 
-    async fn may_subscribe(&mut self, pattern: &str) -> Result<bool, Ending> {
-        if let Some(decision) = self
-            .decisions
-            .of(&self.principal, Action::Subscribe, pattern)
-        {
+    async fn may(&mut self, action: Action, subject: &str) -> Result<bool, Ending> {
+        if let Some(decision) = self.decisions.of(&self.principal, action, subject) {
             return Ok(decision);
         }
-        self.ask(Action::Subscribe, pattern.to_owned()).await?;
-        let decision = self
-            .decisions
-            .of(&self.principal, Action::Subscribe, pattern);
+        self.ask(action, subject.to_owned()).await?;
+        let decision = self.decisions.of(&self.principal, action, subject);
         Ok(decision.unwrap_or(false))
     }
 

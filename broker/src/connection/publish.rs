@@ -213,6 +213,7 @@ impl Conn {
             Ok(text) => match self.decisions.of(&self.principal, Action::Publish, text) {
                 None => return Err(Flow::Ask(Action::Publish, text.to_owned())),
                 Some(true) if sys::is_own(text) => {
+                    self.published.note(text);
                     self.cache.insert(hash, bytes, Verdict::System);
                     return Ok(Found::System);
                 }
@@ -221,6 +222,7 @@ impl Conn {
                     if self.principal.permissions == Permissions::All {
                         memo::keep(&self.shared.router, hash, bytes, &route);
                     } else {
+                        self.published.note(text);
                         self.cache.offer(hash, bytes, &route);
                     }
                     return Ok(Found::Route(route));
@@ -240,7 +242,7 @@ impl Conn {
 
     /// Tells the publisher once, when the subject is first refused: publishes without an
     /// acknowledgement have no answer of their own.
-    fn tell_denied(&self, subject: &[u8], refused: &Refused) {
+    pub(super) fn tell_denied(&self, subject: &[u8], refused: &Refused) {
         self.shared.metrics.denied.add(1);
         self.say(&Frame::Denied(Denied {
             action: Action::Publish,

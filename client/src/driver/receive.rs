@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use dialtone_protocol::codec::split_frame;
 use dialtone_protocol::frame::Refused;
-use dialtone_protocol::frame::{self, Ended, Frame, Pong};
+use dialtone_protocol::frame::{self, Action, Ended, Frame, Pong};
 use dialtone_protocol::session::client::{Answer, Assembled, Event};
 use dialtone_protocol::{RequestId, SubscriptionId, Violation};
 use dialtone_transport::Lane;
@@ -259,6 +259,9 @@ impl Driver {
             Event::Denied(denied) => {
                 // Whoever listens decides how loudly it is said.
                 tracing::info!(subject = denied.subject, code = %denied.code, text = denied.text, "denied by the broker");
+                if denied.action == Action::Publish {
+                    self.shared.pending.lock().on_denied(&denied);
+                }
                 // Nobody may listen, which is fine: it was logged.
                 drop(self.denials.send(denied));
             }

@@ -78,8 +78,8 @@ impl CallError {
         match self {
             Self::Fault(fault) => is_passing(fault.kind),
             Self::NoService { .. } | Self::TimedOut { .. } => true,
+            Self::Request(RequestError::Withdrawn(_)) | Self::Encode(_) | Self::Answer(_) => false,
             Self::Request(error) => is_lost(error),
-            Self::Encode(_) | Self::Answer(_) => false,
         }
     }
 }
@@ -87,7 +87,10 @@ impl CallError {
 /// Whether the answer was lost on the way rather than never asked for.
 pub(super) fn is_lost(error: &RequestError) -> bool {
     match error {
-        RequestError::TimedOut(_) | RequestError::Disconnected | RequestError::Cut(_) => true,
+        RequestError::TimedOut(_)
+        | RequestError::Disconnected
+        | RequestError::Cut(_)
+        | RequestError::Withdrawn(_) => true,
         RequestError::NoSubscribers { .. } | RequestError::Publish(_) => false,
     }
 }
@@ -107,6 +110,7 @@ impl From<RequestError> for CallError {
             error @ (RequestError::TimedOut(_)
             | RequestError::Disconnected
             | RequestError::Cut(_)
+            | RequestError::Withdrawn(_)
             | RequestError::Publish(_)) => Self::Request(error),
         }
     }

@@ -124,13 +124,14 @@ impl State {
         let mut meter = Meter::new(budget);
         let gone = consumer.repeat(&self.records, now, &mut meter, &mut taken);
         consumer.advance(&self.records, now, &mut meter, &mut taken);
+        taken.passed = consumer.kept.next > before;
         taken.again = consumer.due.first().map(|(due, _)| *due);
         taken.pending = consumer.pending(&self.records);
         let mut changes = Vec::new();
         if !gone.is_empty() {
             changes.push(consumer.change(&name, &Delta::Done(gone)));
         }
-        if !taken.due.is_empty() || !taken.dead.is_empty() || consumer.kept.next > before {
+        if !taken.due.is_empty() || !taken.dead.is_empty() || taken.passed {
             let issued = taken.due.iter().chain(&taken.dead);
             let slots = issued.map(|due| (due.seq, consumer.kept.slots[&due.seq]));
             let delta = Delta::Slots {

@@ -17,6 +17,10 @@ const SCAN_MAX: usize = 65_536;
 /// A snapshot is made when the deltas since the last one are at least this long, and longer than it, in bytes.
 const DELTAS_LEN_MIN: usize = 4_096;
 
+/// Tokens for each millisecond of the clock. A delivery needs not be stored, so that a node that was killed has forgotten
+/// some: with the time in them, the next one gives no token for the second time. They stay below 2⁵³ until the year 2248.
+const TOKENS_PER_MS: u64 = 1 << 10;
+
 /// A consumer.
 #[derive(Debug, Clone)]
 pub struct Consumer {
@@ -85,6 +89,8 @@ pub struct Taken {
     pub due: Vec<Due>,
     /// To be given up: each goes to the dead-letter stream, and is then terminated under its token.
     pub dead: Vec<Due>,
+    /// Records were passed over, so that there may be more behind them at once.
+    pub passed: bool,
     /// When there may be something again though nobody appends, in milliseconds since 1970.
     pub again: Option<u64>,
     /// How many records were not delivered yet; with a prefix, at most.
@@ -277,7 +283,7 @@ impl Consumer {
     }
 
     fn issue(&mut self, seq: u64, deliveries: u32, now: u64) -> Due {
-        self.kept.token += 1;
+        self.kept.token = (self.kept.token + 1).max(now.saturating_mul(TOKENS_PER_MS));
         let slot = Slot {
             token: self.kept.token,
             deliveries,
@@ -365,5 +371,25 @@ impl Meter {
             self.bytes += u64::from(size);
         }
         has_room
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A node that was killed starts with the consumer as it was before the delivery.
+    #[test]
+    fn what_was_delivered_before_a_crash_has_another_token() {
+        let mut before = Consumer::new(ConsumerConfig::default(), 1_000, 1);
+        let change = before.snapshot(&"c".into());
+        let ConsumerWhat::Snapshot(stored) = change.what else {
+            panic!("{change:?}")
+        };
+        let mut after = Consumer::load(&[stored]).unwrap();
+        let (lost, again) = (before.issue(1, 1, 2_000), after.issue(1, 1, 2_001));
+        assert_ne!(lost.token, again.token);
+        // A clock that was set back does not bring old tokens back either.
+        assert!(after.issue(2, 1, 500).token > again.token);
     }
 }

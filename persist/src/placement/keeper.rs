@@ -174,3 +174,95 @@ fn timed_out() -> LeaseError {
         "no answer in time".to_owned(),
     ))
 }
+
+#[cfg(test)]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "tasks of a test end with its runtime"
+)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use futures_util::FutureExt as _;
+    use futures_util::future::{BoxFuture, pending};
+
+    use super::*;
+    use crate::placement::leases::NodeLease;
+    use crate::placement::{Placement as _, Route};
+
+    const LEASE: Duration = Duration::from_secs(10);
+
+    /// How long the store thinks about its only answer.
+    const THINKS: Duration = Duration::from_secs(3);
+
+    /// A store that answers once, and then neither renews nor takes anything back.
+    #[derive(Debug, Default)]
+    struct Once {
+        asked: AtomicU32,
+    }
+
+    impl Leases for Once {
+        fn renew(&self, renew: Renew) -> BoxFuture<'_, Result<Renewed, LeaseError>> {
+            if self.asked.fetch_add(1, Ordering::Relaxed) > 0 {
+                return pending().boxed();
+            }
+            let node = NodeLease {
+                name: renew.node,
+                left: LEASE,
+                seen: 1,
+            };
+            let renewed = Renewed {
+                session: 1,
+                view: 1,
+                nodes: vec![node],
+            };
+            let answer = async move {
+                tokio::time::sleep(THINKS).await;
+                Ok(renewed)
+            };
+            answer.boxed()
+        }
+
+        fn leave<'a>(&'a self, _: &'a str, _: u64) -> BoxFuture<'a, Result<(), LeaseError>> {
+            pending().boxed()
+        }
+
+        fn changed(&self) -> BoxFuture<'_, ()> {
+            pending().boxed()
+        }
+    }
+
+    fn start() -> (Leased, CancellationToken) {
+        let config = KeeperConfig { lease: LEASE };
+        let (keeper, placement) = Keeper::new(Arc::new(Once::default()), "a", config);
+        let stop = CancellationToken::new();
+        tokio::task::spawn(keeper.run(stop.clone()));
+        (placement, stop)
+    }
+
+    /// The store counts from some moment while the question was under way; the node cannot know which.
+    #[tokio::test(start_paused = true)]
+    async fn a_lease_is_relied_on_from_when_it_was_asked_for() {
+        let (placement, _stop) = start();
+        let began = Instant::now();
+        let at = |ms| began + Duration::from_millis(ms);
+        tokio::time::sleep_until(at(3_100)).await;
+        assert_eq!(placement.route("s"), Route::Here { fence: 1 });
+        tokio::time::sleep_until(at(8_900)).await;
+        assert_eq!(placement.route("s"), Route::Here { fence: 1 });
+        tokio::time::sleep_until(at(9_000)).await;
+        assert_eq!(placement.route("s"), Route::Nobody);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lease_is_not_relied_on_while_it_is_given_back() {
+        let (placement, stop) = start();
+        tokio::time::sleep(THINKS + Duration::from_millis(100)).await;
+        assert_eq!(placement.route("s"), Route::Here { fence: 1 });
+        stop.cancel();
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        assert_eq!(placement.route("s"), Route::Nobody);
+        let stream = dialtone_client::persist::StreamName::new("s").expect("a name");
+        assert!(!placement.holds(&stream));
+    }
+}

@@ -132,3 +132,31 @@ impl Placement for Leased {
             .collect())))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::leases::Renewed;
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_is_not_held_before_everybody_has_let_go_of_it() {
+        let placement = Leased::new("a".into());
+        let stream = StreamName::new("s").expect("a name");
+        let end = Instant::now() + Duration::from_secs(9);
+        for (seen, expected) in [(0, Route::Soon), (1, Route::Here { fence: 1 })] {
+            let node = NodeLease {
+                name: "a".into(),
+                left: Duration::from_secs(9),
+                seen,
+            };
+            let renewed = Renewed {
+                session: 1,
+                view: 1,
+                nodes: vec![node],
+            };
+            placement.update(|state| state.renewed(&renewed, end));
+            assert_eq!(placement.route(stream.as_str()), expected);
+            assert_eq!(placement.holds(&stream), seen == 1);
+        }
+    }
+}

@@ -163,9 +163,18 @@ impl Consume {
             let decide = |state: &mut State, now| state.fetch(now, &fetch.consumer, budget);
             let (taken, _) = self.shared.decide(&self.stream, decide).await?;
             self.give_up(&taken.dead).await;
-            let is_over = Instant::now() >= deadline || self.shared.stopping.is_cancelled();
+            let is_stopping = self.shared.stopping.is_cancelled();
+            let is_over = is_stopping || Instant::now() >= deadline;
             let fetched = self.deliver(&taken).await?;
-            if !fetched.deliveries.is_empty() || is_over {
+            if !fetched.deliveries.is_empty() || is_stopping {
+                return Ok(fetched);
+            }
+            // Each look goes on where the last one ended, also when nothing is to be waited for: what is wanted may stand
+            // behind many records that are not.
+            if taken.passed {
+                continue;
+            }
+            if is_over {
                 return Ok(fetched);
             }
             if !taken.due.is_empty() || !taken.dead.is_empty() {

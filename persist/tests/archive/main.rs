@@ -11,3 +11,4 @@ mod pass;
 mod random;
 mod s3;
 mod site;
+mod stopping;

@@ -1,8 +1,8 @@
 //! Consumers: each record is worked on by one of those who share, and not lost when one of them fails.
 
 use dialtone_client::persist::wire::{
-    Ack, AckKind, Acked, Config, ConsumerConfig, ConsumerCreate, ConsumerInfo, ConsumerShow,
-    Delivery, FaultKind, Fetch, Fetched, Record, Request,
+    Ack, AckKind, Acked, Append, Appended, Config, ConsumerConfig, ConsumerCreate, ConsumerInfo,
+    ConsumerShow, Delivery, FaultKind, Fetch, Fetched, Record, Request,
 };
 
 use crate::scene::{Scene, kind};
@@ -211,4 +211,25 @@ async fn consumers_are_made_once_and_checked() {
         kind(ask(create("d", short, false)).await),
         FaultKind::BadRequest
     );
+}
+
+/// What a consumer with a prefix wants may stand behind more records than are looked at in one go.
+#[tokio::test(start_paused = true)]
+async fn what_is_wanted_is_found_behind_much_that_is_not() {
+    let config = ConsumerConfig {
+        prefix: Some("wanted".to_owned()),
+        ..ConsumerConfig::default()
+    };
+    let scene = with_consumer(config).await;
+    for _ in 0..7 {
+        let append = Request::Append(Append {
+            stream: "s".to_owned(),
+            records: vec![Record::new(""); 10_000],
+            ..Append::default()
+        });
+        scene.ask::<Appended>(append).await.unwrap();
+    }
+    let wanted = Record::new("x").key("wanted");
+    let wanted = scene.append("s", wanted).await.unwrap();
+    assert_eq!(seqs(&fetch(&scene, 9, 0).await), [wanted.seq]);
 }

@@ -8,9 +8,11 @@
 
 mod consuming;
 mod expiring;
+mod failing;
 mod reading;
 mod releasing;
 mod scene;
 mod streams;
 mod watching;
+mod withdrawn;
 mod writing;

@@ -111,7 +111,7 @@ pub(super) fn watch(error: WatchError) -> Failure {
     match error {
         WatchError::Call(error) => call(error),
         error => Failure::new(Exit::Failure, error)
-            .hint("`dialtone stream ls` shows which streams there are"),
+            .hint("`dialtone stream ls` shows which streams there are; the first `kv put` makes a store, `stream add` a stream"),
     }
 }
 

@@ -1,9 +1,11 @@
 //! Permissions: rules and providers that take their time, changes that are pushed, and inboxes that nobody can guess.
 
 use std::collections::BTreeSet;
+use std::pin::pin;
 use std::sync::Arc;
 
 use dialtone_broker::auth::{Permissions, Rule, Rules};
+use dialtone_client::RequestError;
 use dialtone_protocol::frame::{Action, Publish, Subscribe, Wanted};
 use dialtone_protocol::{Code, Frame, Pattern, RequestId, SubscriptionId};
 use dialtone_testkit::peer::{NotWelcome, publish};
@@ -266,17 +268,19 @@ fn a_change_ends_what_is_no_longer_permitted() {
             who != "ann" || (action == Action::Subscribe && subject == "b")
         });
         world.broker().permissions_changed(Some("ann"));
-        let said = ann.listen(seconds(5)).await;
-        let mut ended: Vec<(SubscriptionId, Code)> = said
-            .into_iter()
-            .map(|said| {
-                if let Said::Ended(ended) = said {
-                    (ended.subscription, ended.code)
-                } else {
-                    panic!("{said:?}")
-                }
-            })
-            .collect();
+        let (mut ended, mut denied) = (Vec::new(), Vec::new());
+        for said in ann.listen(seconds(5)).await {
+            match said {
+                Said::Ended(end) => ended.push((end.subscription, end.code)),
+                Said::Denied(told) => denied.push((told.action, told.subject, told.code)),
+                said => panic!("{said:?}"),
+            }
+        }
+        assert_eq!(
+            denied,
+            [(Action::Publish, "d".to_owned(), Code::Denied)],
+            "it hears of the subject that it has published to, without asking"
+        );
         ended.sort_unstable_by_key(|(id, _)| *id);
         assert_eq!(ended, [(ids[0], Code::Denied), (ids[2], Code::Denied)]);
         assert_eq!(Peer::code(ann.publish_acked("d", b"x").await), Code::Denied);
@@ -300,6 +304,62 @@ fn a_change_ends_what_is_no_longer_permitted() {
             matches!(world.user("ann").await, Err(NotWelcome::Closed(close)) if close.code == Code::Unauthenticated)
         );
         assert_eq!(root.publish_acked("b", b"x").await, Ok(1));
+    });
+}
+
+/// Rules are applied by the broker itself, which keeps no list of decisions.
+#[test]
+fn rules_that_change_are_told_to_who_has_published() {
+    simulate(1, async |seed| {
+        let provider = Scripted::new(seed, seconds(0));
+        provider.user("ann", rules(rule(&["a.>"], &[]), rule(&[], &[])));
+        let (world, _root) = world(seed, &provider).await;
+        let mut ann = world.user("ann").await.unwrap();
+        for subject in ["a.c", "a.b", "a.d"] {
+            assert_eq!(ann.publish_acked(subject, b"x").await, Ok(0));
+        }
+        provider.user("ann", rules(rule(&["a.d"], &[]), rule(&[], &[])));
+        world.broker().permissions_changed(Some("ann"));
+        let said = ann.listen(seconds(1)).await;
+        let denied = said.iter().map(|said| match said {
+            Said::Denied(denied) => denied.subject.as_str(),
+            said => panic!("{said:?}"),
+        });
+        assert_eq!(denied.collect::<Vec<_>>(), ["a.b", "a.c"]);
+        assert_eq!(ann.publish_acked("a.d", b"x").await, Ok(0));
+    });
+}
+
+/// What would be answered afterwards is not for the one who asked.
+#[test]
+fn a_question_ends_with_the_permission_to_ask() {
+    simulate(3, async |seed| {
+        let provider = Scripted::new(seed, millis(100));
+        provider.user("ann", Permissions::Ask);
+        provider.decide(|_, _, _| true);
+        let (world, mut root) = world(seed, &provider).await;
+        for pattern in ["slow", "other"] {
+            root.subscribe(pattern).await.unwrap();
+        }
+        let ann = world.options().token("ann").connect().await.unwrap();
+        let (slow, other) = (ann.message("slow"), ann.message("other"));
+        let mut slow = pin!(slow.timeout(seconds(1_000)).request());
+        let mut other = pin!(other.timeout(seconds(1_000)).request());
+        // Both are with the service, which takes its time.
+        let asked = tokio::time::timeout(
+            seconds(5),
+            futures_util::future::join(&mut slow, &mut other),
+        );
+        assert!(asked.await.is_err());
+        provider.decide(|_, _, subject| subject != "slow");
+        world.broker().permissions_changed(Some("ann"));
+        let began = Instant::now();
+        let error = slow.await.unwrap_err();
+        assert!(matches!(&error, RequestError::Withdrawn(_)), "{error:?}");
+        assert_eq!(error.code(), Code::Denied);
+        assert!(began.elapsed() < seconds(5), "{:?}", began.elapsed());
+        let still = tokio::time::timeout(seconds(5), other).await;
+        assert!(still.is_err(), "{still:?}");
     });
 }
 
