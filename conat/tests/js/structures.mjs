@@ -300,6 +300,8 @@ const parts = {
   async "stores of a connection that ended are as those of others when it is back"() {
     const [one, other] = await open(DKV, 2);
     one.set("before", 1);
+    // What is not known to be saved would be written again later.
+    await one.save();
     await other.until((store) => store.has("before"));
     const [first] = opened.slice(-2);
     const gone = once(first, "disconnected");
