@@ -42,6 +42,10 @@ pub(crate) const HUB_USER: &str = "hub";
 /// How long to wait until it is tried again to connect, where the broker refuses the hub.
 const REFUSED_RETRY: Duration = Duration::from_secs(5);
 
+/// The stack of the hub's thread, in bytes: that of a first thread. Where nothing is optimised, a page of the web server
+/// takes more than the two MiB that other threads get.
+const STACK_LEN: usize = 8 << 20;
+
 /// What is known of a hub that is ready to join.
 #[derive(Debug)]
 pub(crate) struct Facts {
@@ -112,6 +116,7 @@ impl Embedded {
         let own = tokens.clone();
         let thread = std::thread::Builder::new()
             .name("hub".to_owned())
+            .stack_size(STACK_LEN)
             .spawn(move || {
                 let _ended = own.ended.clone().drop_guard();
                 let outcome = runtime.block_on(run(plan, ready, joins, &own));
