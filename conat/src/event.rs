@@ -358,15 +358,20 @@ mod tests {
 
     /// Text that may be JSON of a publish, and often is.
     fn publishes() -> impl Strategy<Value = String> {
-        let text = prop_oneof!["\"[a-z.ä]{0,8}\"", r#""a\\""#, r#""\\u0061b""#, "7"];
+        let text = prop_oneof![
+            12 => "\"[a-z.ä]{0,8}\"",
+            1 => r#""a\\""#,
+            1 => r#""\\u0061b""#,
+            1 => "7",
+        ];
         let number = prop_oneof![
-            "[0-9]{1,3}",
-            "0[0-9]",
-            "-1",
-            "1.5",
-            " 1",
-            "true",
-            "99999999999999999999"
+            12 => "[0-9]{1,3}",
+            1 => "0[0-9]",
+            1 => "-1",
+            1 => "1.5",
+            1 => " 1",
+            1 => "true",
+            1 => "99999999999999999999",
         ];
         let payload = prop_oneof![
             3 => Just(r#"{"_placeholder":true,"num":0}"#),
@@ -409,6 +414,19 @@ mod tests {
             r#"["publish",["foo.a","leqnaxcOpt",12,0,1,{"_placeholder":true,"num":0},{"CN-Reply":"_INBOX.x"}]]"#,
         ] {
             assert!(Publish::plain(json).is_some(), "{json}");
+        }
+        // The parser says what these are.
+        for args in [
+            r#""a\\b","i",0,1,0"#,
+            r#""a","\u0069",0,1,0"#,
+            r#""a","i",00,1,0"#,
+            r#""a","i",0,-1,0"#,
+            r#""a","i",,1,0"#,
+            r#""a","i",0,1,256"#,
+            r#""a","i",18446744073709551616,1,0"#,
+        ] {
+            let json = format!(r#"["publish",[{args},{{"_placeholder":true,"num":0}}]]"#);
+            assert_eq!(Publish::plain(&json), None, "{json}");
         }
     }
 

@@ -813,4 +813,55 @@ mod tests {
         assert_eq!(chunks(&mut session, 9, 0, much_later), 0);
         assert_eq!(chunks(&mut session, 10, 1, much_later), 1);
     }
+
+    #[test]
+    fn headers_go_with_the_last_chunk_and_chunks_are_numbered_without_gaps() {
+        let (mut session, _seat, now) = subscribed();
+        let payload = vec![b'x'; Config::default().chunk_len_max() + 1];
+        let total_len = payload.len() as u64 + 1;
+        let deliver = |fragment, payload| {
+            Frame::Deliver(frame::Deliver {
+                subscription: SubscriptionId(1),
+                unreliable: false,
+                fragment,
+                message: frame::Message {
+                    subject: "a.b",
+                    reply: None,
+                    encoding: 0,
+                    headers: Some(br#"{"h":1}"#),
+                    payload,
+                },
+            })
+        };
+        let part = |index| {
+            Some(frame::Fragment {
+                id: 1,
+                index,
+                total_len,
+            })
+        };
+        told(&mut session, &deliver(None, &payload), now);
+        let whole = chunk_ends(&mut session);
+        assert_eq!(whole, [r#",0,0,0,{}]}]"#, r#",1,1,0,{},{"h":1}]}]"#]);
+        told(&mut session, &deliver(part(0), &payload), now);
+        told(&mut session, &deliver(part(1), b"x"), now);
+        let in_fragments = chunk_ends(&mut session);
+        assert_eq!(
+            in_fragments,
+            [
+                r#",0,0,0,{}]}]"#,
+                r#",1,0,0,{}]}]"#,
+                r#",2,1,0,{},{"h":1}]}]"#
+            ]
+        );
+    }
+
+    /// What stands behind the name of the message in each chunk.
+    fn chunk_ends(session: &mut Session) -> Vec<String> {
+        let said = texts(session);
+        let ends = said.iter().filter(|text| text.starts_with("451-["));
+        let ends = ends.map(|text| text.split_once("\"data\":[\"").unwrap().1[11..].to_owned());
+        ends.map(|end| end.replace(r#"{"_placeholder":true,"num":0}"#, "{}"))
+            .collect()
+    }
 }

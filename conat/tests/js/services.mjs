@@ -1,6 +1,6 @@
 // Services and sockets between existing clients and programs in Rust; the other side is tests/socketio/services.rs.
 import { once } from "node:events";
-import { Client } from "./client.mjs";
+import { Client, pack } from "./client.mjs";
 import { Changefeed, ask } from "./follow.mjs";
 import { assert, outside, run } from "./lib.mjs";
 import { SocketClient, SocketServer } from "./socket.mjs";
@@ -77,6 +77,12 @@ await run({
       assert.deepEqual([data, headers.h], [{ i }, i]);
     }
     await socket.drained();
+    // What was acknowledged is gone, and what comes twice is acknowledged again.
+    const lost = await socket.command("socket", { socket: { missing: [1] } });
+    assert.deepEqual([lost.data, lost.headers], [null, { error: "nodata" }]);
+    const again = once(socket, "acknowledged");
+    socket.send({ encoding: 0, raw: pack({ i: 0 }), headers: { "CN-SocketSeq": 1 } });
+    await again;
     assert.deepEqual((await socket.request({ ask: 1 }, { headers: { a: 2 } })).data, { ask: 1 });
     const answers = [];
     for await (const { data } of await socket.requestMany("count", { maxWait: 30_000, maxMessages: 3 })) answers.push(data);
