@@ -842,17 +842,13 @@ mod tests {
         };
         told(&mut session, &deliver(None, &payload), now);
         let whole = chunk_ends(&mut session);
-        assert_eq!(whole, [r#",0,0,0,{}]}]"#, r#",1,1,0,{},{"h":1}]}]"#]);
+        assert_eq!(whole, [",0,0,0,{}]}]", r#",1,1,0,{},{"h":1}]}]"#]);
         told(&mut session, &deliver(part(0), &payload), now);
         told(&mut session, &deliver(part(1), b"x"), now);
         let in_fragments = chunk_ends(&mut session);
         assert_eq!(
             in_fragments,
-            [
-                r#",0,0,0,{}]}]"#,
-                r#",1,0,0,{}]}]"#,
-                r#",2,1,0,{},{"h":1}]}]"#
-            ]
+            [",0,0,0,{}]}]", ",1,0,0,{}]}]", r#",2,1,0,{},{"h":1}]}]"#]
         );
     }
 
