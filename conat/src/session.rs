@@ -856,7 +856,14 @@ mod tests {
     fn chunk_ends(session: &mut Session) -> Vec<String> {
         let said = texts(session);
         let ends = said.iter().filter(|text| text.starts_with("451-["));
-        let ends = ends.map(|text| text.split_once("\"data\":[\"").unwrap().1[11..].to_owned());
+        let ends = ends.map(|text| {
+            text.split_once("\"data\":[\"")
+                .unwrap()
+                .1
+                .split_at(11)
+                .1
+                .to_owned()
+        });
         ends.map(|end| end.replace(r#"{"_placeholder":true,"num":0}"#, "{}"))
             .collect()
     }
