@@ -210,21 +210,27 @@ impl<'a> Publish<'a> {
 /// A string without escapes and the comma behind it; what follows.
 fn plain_text(json: &str) -> Option<(&str, &str)> {
     let rest = json.strip_prefix('"')?;
-    let end = rest.bytes().position(|byte| byte == b'"')?;
+    let ends = |byte: u8| byte == b'"' || byte == b'\\' || byte < 0x20;
+    let end = rest.bytes().position(ends)?;
     let (text, rest) = rest.split_at_checked(end)?;
-    let has_escapes = text.bytes().any(|byte| byte < 0x20 || byte == b'\\');
-    let rest = rest.strip_prefix("\",")?;
-    (!has_escapes).then_some((text, rest))
+    Some((text, rest.strip_prefix("\",")?))
 }
+
+/// Numbers of no more digits fit.
+const DIGITS_MAX: usize = 19;
 
 /// A number that is not negative and the comma behind it; what follows.
 fn plain_number(json: &str) -> Option<(u64, &str)> {
-    let (digits, rest) = json.split_once(',')?;
-    let is_plain = digits.bytes().all(|byte| byte.is_ascii_digit());
-    if !is_plain || (digits.len() > 1 && digits.starts_with('0')) {
+    let digits = json.bytes().take_while(u8::is_ascii_digit);
+    let (len, number) = digits
+        .take(DIGITS_MAX)
+        .fold((0, 0_u64), |(len, number), digit| {
+            (len + 1, number * 10 + u64::from(digit - b'0'))
+        });
+    if len == 0 || (len > 1 && json.starts_with('0')) {
         return None;
     }
-    Some((digits.parse().ok()?, rest))
+    Some((number, json.get(len..)?.strip_prefix(',')?))
 }
 
 impl<'de> Deserialize<'de> for Publish<'de> {
@@ -352,15 +358,20 @@ mod tests {
 
     /// Text that may be JSON of a publish, and often is.
     fn publishes() -> impl Strategy<Value = String> {
-        let text = prop_oneof!["\"[a-z.ä]{0,8}\"", r#""a\\""#, r#""\\u0061b""#, "7"];
+        let text = prop_oneof![
+            12 => "\"[a-z.ä]{0,8}\"",
+            1 => r#""a\\""#,
+            1 => r#""\\u0061b""#,
+            1 => "7",
+        ];
         let number = prop_oneof![
-            "[0-9]{1,3}",
-            "0[0-9]",
-            "-1",
-            "1.5",
-            " 1",
-            "true",
-            "99999999999999999999"
+            12 => "[0-9]{1,3}",
+            1 => "0[0-9]",
+            1 => "-1",
+            1 => "1.5",
+            1 => " 1",
+            1 => "true",
+            1 => "99999999999999999999",
         ];
         let payload = prop_oneof![
             3 => Just(r#"{"_placeholder":true,"num":0}"#),
@@ -403,6 +414,19 @@ mod tests {
             r#"["publish",["foo.a","leqnaxcOpt",12,0,1,{"_placeholder":true,"num":0},{"CN-Reply":"_INBOX.x"}]]"#,
         ] {
             assert!(Publish::plain(json).is_some(), "{json}");
+        }
+        // The parser says what these are.
+        for args in [
+            r#""a\\b","i",0,1,0"#,
+            r#""a","\u0069",0,1,0"#,
+            r#""a","i",00,1,0"#,
+            r#""a","i",0,-1,0"#,
+            r#""a","i",,1,0"#,
+            r#""a","i",0,1,256"#,
+            r#""a","i",18446744073709551616,1,0"#,
+        ] {
+            let json = format!(r#"["publish",[{args},{{"_placeholder":true,"num":0}}]]"#);
+            assert_eq!(Publish::plain(&json), None, "{json}");
         }
     }
 

@@ -259,6 +259,10 @@ mod tests {
         assert_eq!(partial.accept(chunk("x", 2, true, "b"), now), Err(error));
         let error = PartialError::OutOfTurn { seq: 1 };
         assert_eq!(partial.accept(chunk("x", 1, true, "b"), now), Err(error));
+        for seq in 0..2 {
+            assert_eq!(partial.accept(chunk("y", seq, false, "a"), now), Ok(None));
+        }
+        assert_eq!(partial.accept(chunk("y", 1, true, "a"), now), Err(error));
         assert_eq!(partial.cost, 0);
     }
 

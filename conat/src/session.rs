@@ -40,8 +40,8 @@ mod packets;
 mod publish;
 mod subscriptions;
 
+pub(crate) use output::Name;
 pub use output::Output;
-pub(crate) use output::name;
 
 use broker::Unfinished;
 use client::Attachments;
@@ -583,7 +583,7 @@ fn millis(duration: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use dialtone_protocol::codec::LEN_FIELD;
-    use dialtone_protocol::{ConnectionId, frame};
+    use dialtone_protocol::{ConnectionId, SubscriptionId, frame};
     use dialtone_transport::websocket::Header;
 
     use super::*;
@@ -704,5 +704,167 @@ mod tests {
         assert_eq!(binary, Err(Broken::Order));
         assert!(session.on_text("40", now).is_err());
         assert!(session.on_text("452-[]", now).is_ok() && session.on_text("4", now).is_err());
+    }
+
+    #[test]
+    fn who_takes_nothing_is_told_nothing_more_and_not_heard() {
+        let (mut session, _seat, _now) = welcomed();
+        let high = Config::default().output_high;
+        session.output().text(&"x".repeat(high));
+        assert!(!session.may_read_broker() && !session.may_read_client());
+        session.output().written();
+        assert!(session.may_read_broker() && session.may_read_client());
+    }
+
+    #[test]
+    fn questions_that_are_not_answered_are_bounded() {
+        let (mut session, _seat, now) = welcomed();
+        texts(&mut session);
+        for ack in 0..Config::default().answers_max {
+            assert!(session.may_read_client(), "{ack}");
+            let text =
+                format!(r#"451-{ack}["publish",["a","b",0,1,0,{{"_placeholder":true,"num":0}}]]"#);
+            session.on_text(&text, now).unwrap();
+            session.on_binary(Cow::Borrowed(b"x"), now).unwrap();
+        }
+        assert!(!session.may_read_client());
+        let published = Frame::Published(frame::Published {
+            request: RequestId(1),
+            outcome: Ok(3),
+        });
+        told(&mut session, &published, now);
+        assert!(session.may_read_client());
+        assert_eq!(texts(&mut session), [r#"430[{"count":3}]"#]);
+    }
+
+    /// A client that subscribes to `a.*`.
+    fn subscribed() -> (Session, Seat, Instant) {
+        let (mut session, seat, now) = welcomed();
+        let text = r#"420["subscribe",{"subject":"a.*","queue":"q"}]"#;
+        session.on_text(text, now).unwrap();
+        // What follows must not overtake the subscription.
+        assert!(!session.may_read_client());
+        let done = Frame::Subscribed(frame::Subscribed {
+            request: RequestId(1),
+            refused: Vec::new(),
+        });
+        told(&mut session, &done, now);
+        assert!(session.may_read_client());
+        assert_eq!(texts(&mut session), [r#"430[{"status":"added"}]"#]);
+        (session, seat, now)
+    }
+
+    /// How many chunks a client is told of a fragment of two bytes, of six in all.
+    fn chunks(session: &mut Session, id: u64, index: u32, now: Instant) -> usize {
+        let deliver = Frame::Deliver(frame::Deliver {
+            subscription: SubscriptionId(1),
+            unreliable: false,
+            fragment: Some(frame::Fragment {
+                id,
+                index,
+                total_len: 6,
+            }),
+            message: frame::Message {
+                subject: "a.b",
+                reply: None,
+                encoding: 0,
+                headers: None,
+                payload: b"ab",
+            },
+        });
+        told(session, &deliver, now);
+        let said = session.output().written();
+        said.windows(5).filter(|said| **said == *b"451-[").count()
+    }
+
+    #[test]
+    fn fragments_are_passed_on_in_their_turn_or_not_at_all() {
+        let (mut session, _seat, now) = subscribed();
+        let mut told = |id, indices: &[u32]| -> Vec<usize> {
+            let mut counts = Vec::new();
+            for &index in indices {
+                counts.push(chunks(&mut session, id, index, now));
+            }
+            counts
+        };
+        assert_eq!(told(1, &[0, 1, 2]), [1, 1, 1]);
+        assert_eq!(told(2, &[0, 2, 1]), [1, 0, 0]);
+        assert_eq!(told(3, &[1, 0]), [0, 1]);
+        assert_eq!(told(1, &[2]), [0]);
+    }
+
+    #[test]
+    fn fragments_that_do_not_come_are_not_waited_for_without_end() {
+        let (mut session, _seat, now) = subscribed();
+        assert_eq!(chunks(&mut session, 1, 0, now), 1);
+        let later = now + Duration::from_mins(2);
+        session.heard(later);
+        session.on_timeout(later).unwrap();
+        assert_eq!(chunks(&mut session, 1, 1, later), 1);
+        let much_later = later + Duration::from_mins(2) + Duration::from_millis(1);
+        session.heard(much_later);
+        session.on_timeout(much_later).unwrap();
+        session.output().written();
+        assert_eq!(chunks(&mut session, 1, 2, much_later), 0);
+        // Nor do many of them take any room.
+        for id in 10..10 + 1_024 {
+            assert_eq!(chunks(&mut session, id, 0, much_later), 1);
+        }
+        assert_eq!(chunks(&mut session, 9, 0, much_later), 0);
+        assert_eq!(chunks(&mut session, 10, 1, much_later), 1);
+    }
+
+    #[test]
+    fn headers_go_with_the_last_chunk_and_chunks_are_numbered_without_gaps() {
+        let (mut session, _seat, now) = subscribed();
+        let payload = vec![b'x'; Config::default().chunk_len_max() + 1];
+        let total_len = payload.len() as u64 + 1;
+        let deliver = |fragment, payload| {
+            Frame::Deliver(frame::Deliver {
+                subscription: SubscriptionId(1),
+                unreliable: false,
+                fragment,
+                message: frame::Message {
+                    subject: "a.b",
+                    reply: None,
+                    encoding: 0,
+                    headers: Some(br#"{"h":1}"#),
+                    payload,
+                },
+            })
+        };
+        let part = |index| {
+            Some(frame::Fragment {
+                id: 1,
+                index,
+                total_len,
+            })
+        };
+        told(&mut session, &deliver(None, &payload), now);
+        let whole = chunk_ends(&mut session);
+        assert_eq!(whole, [",0,0,0,{}]}]", r#",1,1,0,{},{"h":1}]}]"#]);
+        told(&mut session, &deliver(part(0), &payload), now);
+        told(&mut session, &deliver(part(1), b"x"), now);
+        let in_fragments = chunk_ends(&mut session);
+        assert_eq!(
+            in_fragments,
+            [",0,0,0,{}]}]", ",1,0,0,{}]}]", r#",2,1,0,{},{"h":1}]}]"#]
+        );
+    }
+
+    /// What stands behind the name of the message in each chunk.
+    fn chunk_ends(session: &mut Session) -> Vec<String> {
+        let said = texts(session);
+        let ends = said.iter().filter(|text| text.starts_with("451-["));
+        let ends = ends.map(|text| {
+            text.split_once("\"data\":[\"")
+                .unwrap()
+                .1
+                .split_at(11)
+                .1
+                .to_owned()
+        });
+        ends.map(|end| end.replace(r#"{"_placeholder":true,"num":0}"#, "{}"))
+            .collect()
     }
 }

@@ -123,7 +123,7 @@ pub(crate) fn headers(message: &Message) -> Headers {
 
 /// Ten letters and digits that nobody guesses, with 59 bits.
 pub(crate) fn random_id() -> String {
-    crate::session::name(rand::random())
+    crate::session::Name::of(rand::random()).to_string()
 }
 
 #[cfg(test)]

@@ -236,14 +236,18 @@ pub(crate) fn put_text(out: &mut Vec<u8>, text: &str) {
 
 /// Appends the head of a message; its payload follows.
 pub(crate) fn put_head(out: &mut Vec<u8>, opcode: Opcode, len: usize) {
-    let header = Header {
+    let (head, size) = header(opcode, len).encode();
+    out.extend_from_slice(&head[..size]);
+}
+
+/// The head of a message in one frame, as a server sends it.
+pub(crate) fn header(opcode: Opcode, len: usize) -> Header {
+    Header {
         fin: true,
         opcode,
         mask: None,
         len: len as u64,
-    };
-    let (head, size) = header.encode();
-    out.extend_from_slice(&head[..size]);
+    }
 }
 
 #[cfg(test)]

@@ -194,8 +194,11 @@ fn invitation(ready: &Ready, paint: Paint) -> String {
             paint.cyan(link)
         ));
     }
-    lines.push("\nTry next, each in a terminal of its own:".to_owned());
-    lines.extend(next(broker, ready.hub.is_some()));
+    let next = next(broker, ready.hub.is_some());
+    if !next.is_empty() {
+        lines.push("\nTry next, each in a terminal of its own:".to_owned());
+        lines.extend(next);
+    }
     if broker.urls.iter().any(|url| reachable(url) != *url) {
         lines.push(
             "\nIt listens at every address of this machine; on others, write its name or address in these commands."
@@ -208,18 +211,31 @@ fn invitation(ready: &Ready, paint: Paint) -> String {
 
 /// Commands to be tried.
 fn next(broker: &ReadyBroker, hub: bool) -> Vec<String> {
-    let standard = broker
-        .urls
-        .iter()
-        .any(|url| url == crate::connect::URL_DEFAULT);
-    let first = broker
-        .urls
-        .iter()
-        .find(|url| url.starts_with("ws://"))
-        .or_else(|| broker.urls.first());
-    let flags = match first {
-        Some(url) if !standard => format!(" --url {}{}", reachable(url), trust(url, broker)),
-        _ => String::new(),
+    let mut lines = commands(broker, hub);
+    if let Some(monitor) = &broker.monitor {
+        let flag = if monitor.ends_with(UP_MONITOR) {
+            String::new()
+        } else {
+            format!(" --monitor {monitor}")
+        };
+        lines.push(format!("  dialtone top{flag}"));
+    }
+    lines
+}
+
+/// Commands of native clients; none where they cannot connect, since only existing ones are listened for.
+fn commands(broker: &ReadyBroker, hub: bool) -> Vec<String> {
+    let native = |url: &&String| !url.starts_with("socketio+");
+    let mut urls = broker.urls.iter().filter(native);
+    let standard = urls.clone().any(|url| url == crate::connect::URL_DEFAULT);
+    let first = urls.clone().find(|url| url.starts_with("ws://"));
+    let Some(first) = first.or_else(|| urls.next()) else {
+        return Vec::new();
+    };
+    let flags = if standard {
+        String::new()
+    } else {
+        format!(" --url {}{}", reachable(first), trust(first, broker))
     };
     let mut lines = vec![
         format!("  dialtone sub{flags} 'greet.>'"),
@@ -234,21 +250,13 @@ fn next(broker: &ReadyBroker, hub: bool) -> Vec<String> {
         .urls
         .iter()
         .find(|url| url.starts_with("quic://"))
-        .filter(|_| flags.is_empty());
+        .filter(|_| standard);
     if let Some(url) = encrypted {
         lines.push(format!(
             "  dialtone rtt --url {}{}",
             reachable(url),
             trust(url, broker)
         ));
-    }
-    if let Some(monitor) = &broker.monitor {
-        let flag = if monitor.ends_with(UP_MONITOR) {
-            String::new()
-        } else {
-            format!(" --monitor {monitor}")
-        };
-        lines.push(format!("  dialtone top{flag}"));
     }
     lines
 }
@@ -290,6 +298,29 @@ mod tests {
             ("ws://10.0.0.0:80/", "ws://10.0.0.0:80/"),
         ] {
             assert_eq!(reachable(url), shown);
+        }
+    }
+
+    #[test]
+    fn commands_to_be_tried_can_connect() {
+        let tried = |urls: &[&str]| {
+            let broker = ReadyBroker {
+                node: "n1".to_owned(),
+                urls: urls.iter().map(|&url| url.to_owned()).collect(),
+                monitor: None,
+                fingerprint: None,
+                cluster: None,
+            };
+            next(&broker, true)
+        };
+        let existing = "socketio+http://127.0.0.1:3000";
+        assert_eq!(tried(&[existing]), [""; 0]);
+        for native in ["quic://127.0.0.1:1", "ws://127.0.0.1:1/"] {
+            let tried = tried(&[existing, native]);
+            let all = tried
+                .iter()
+                .all(|command| command.contains(&format!("--url {native}")));
+            assert!(all && tried.len() >= 5, "{tried:?}");
         }
     }
 

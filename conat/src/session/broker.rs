@@ -7,7 +7,7 @@ use dialtone_protocol::frame::message::DeliverView;
 use dialtone_protocol::frame::{Action, Deliver, Drain, Ended, Fragment, Message, Pong};
 use dialtone_protocol::{Frame, RequestId, SubscriptionId};
 
-use super::output::{Delivery, is_object};
+use super::output::{Delivery, Name, is_object};
 use super::{Asked, Broken, Session, State, packets};
 
 /// Most messages in fragments that are under way to a client; one more is dropped.
@@ -26,7 +26,7 @@ pub(super) struct Unfinished {
     next: u32,
     sent: u64,
     chunks: u64,
-    name: String,
+    name: Name,
     encoding: u8,
     headers: Option<Vec<u8>>,
     reply: Option<String>,
@@ -139,7 +139,7 @@ impl Session {
             let delivery = Delivery {
                 pattern: subscription.pattern.event(),
                 subject: message.subject,
-                id: &name,
+                id: name.as_bytes(),
                 seq,
                 done,
                 encoding: message.encoding,
@@ -201,7 +201,7 @@ impl Session {
             let delivery = Delivery {
                 pattern: subscription.pattern.event(),
                 subject: message.subject,
-                id: &unfinished.name,
+                id: unfinished.name.as_bytes(),
                 seq: unfinished.chunks,
                 done,
                 encoding: unfinished.encoding,

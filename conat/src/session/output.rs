@@ -93,6 +93,14 @@ impl Output {
         self.batch.push(payload);
     }
 
+    /// WebSocket messages that `write` appends; it returns the payload that belongs behind them, if that is apart.
+    pub(crate) fn write(&mut self, write: impl FnOnce(&mut Vec<u8>) -> Option<Bytes>) {
+        if let Some(payload) = write(&mut self.small) {
+            self.seal();
+            self.batch.push(payload);
+        }
+    }
+
     /// WebSocket messages that are encoded, with the payload that belongs behind them.
     pub(crate) fn encoded(&mut self, encoded: &[u8], payload: Option<Bytes>) {
         self.small.extend_from_slice(encoded);
@@ -119,7 +127,7 @@ pub(crate) struct Delivery<'a> {
     pub(crate) pattern: &'a [u8],
     pub(crate) subject: &'a str,
     /// What the chunks of the message are known by.
-    pub(crate) id: &'a str,
+    pub(crate) id: &'a [u8],
     pub(crate) seq: u64,
     pub(crate) done: bool,
     pub(crate) encoding: u8,
@@ -138,14 +146,14 @@ impl Delivery<'_> {
         out.extend_from_slice(&[0; HEAD_LEN]);
         self.put(out);
         let len = out.len() - start - HEAD_LEN;
-        let mut head = Vec::with_capacity(2 * HEAD_LEN);
-        websocket::put_head(&mut head, Opcode::Text, len);
+        let (head, size) = websocket::header(Opcode::Text, len).encode();
+        let head = head.get(..size).unwrap_or_default();
         if let Some(room) = out.get_mut(start..start + HEAD_LEN)
-            && room.len() == head.len()
+            && room.len() == size
         {
-            room.copy_from_slice(&head);
+            room.copy_from_slice(head);
         } else {
-            out.splice(start..start + HEAD_LEN, head);
+            out.splice(start..start + HEAD_LEN, head.iter().copied());
         }
     }
 
@@ -155,7 +163,7 @@ impl Delivery<'_> {
         out.extend_from_slice(b",{\"subject\":");
         put_text(out, self.subject);
         out.extend_from_slice(b",\"data\":[\"");
-        out.extend_from_slice(self.id.as_bytes());
+        out.extend_from_slice(self.id);
         out.extend_from_slice(b"\",");
         put_number(out, self.seq);
         out.extend_from_slice(if self.done { b",1," } else { b",0," });
@@ -182,13 +190,40 @@ pub(super) fn is_object(headers: &[u8]) -> bool {
     let value: Result<&RawValue, _> = serde_json::from_slice(headers);
     value.is_ok_and(|value| value.get().starts_with('{'))
 }
-/// Names for messages, ten letters and digits each: chunks of one message are known by it.
+/// Names for messages: chunks of one message are known by it.
 #[derive(Debug)]
 pub(crate) struct Names {
     next: u64,
 }
 
 const LETTERS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+
+/// Ten letters and digits, as clients name messages and sockets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Name([u8; 10]);
+
+impl Name {
+    /// Of a number; different ones have different names up to 62¹⁰.
+    pub(crate) fn of(mut number: u64) -> Self {
+        Self(std::array::from_fn(|_| {
+            let digit = usize::try_from(number % 62).unwrap_or_default();
+            number /= 62;
+            LETTERS.get(digit).copied().unwrap_or(b'0')
+        }))
+    }
+
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl std::fmt::Display for Name {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0
+            .iter()
+            .try_for_each(|&letter| std::fmt::Write::write_char(f, char::from(letter)))
+    }
+}
 
 impl Names {
     /// Begins anywhere.
@@ -197,22 +232,11 @@ impl Names {
     }
 
     /// A name that was not given before.
-    pub(crate) fn next(&mut self) -> String {
+    pub(crate) fn next(&mut self) -> Name {
         let number = self.next;
         self.next = self.next.wrapping_add(1);
-        name(number)
+        Name::of(number)
     }
-}
-
-/// Ten letters and digits for a number.
-pub(crate) fn name(mut number: u64) -> String {
-    (0..10)
-        .map(|_| {
-            let digit = usize::try_from(number % 62).unwrap_or_default();
-            number /= 62;
-            LETTERS.get(digit).copied().map_or('0', char::from)
-        })
-        .collect()
 }
 
 #[cfg(test)]
@@ -223,7 +247,7 @@ mod tests {
         Delivery {
             pattern: b"\"foo.*\"",
             subject: "foo.a",
-            id: "Nbc9jcovcR",
+            id: b"Nbc9jcovcR",
             seq: 0,
             done: true,
             encoding: 0,
@@ -287,8 +311,10 @@ mod tests {
     #[test]
     fn names_are_ten_letters_and_differ() {
         let mut names = Names::new(u64::MAX);
-        let some: std::collections::BTreeSet<String> = (0..200).map(|_| names.next()).collect();
+        let some: std::collections::BTreeSet<Name> = (0..200).map(|_| names.next()).collect();
         assert_eq!(some.len(), 200);
-        assert!(some.iter().all(|name| name.len() == 10));
+        let is_plain = |name: &Name| name.as_bytes().iter().all(u8::is_ascii_alphanumeric);
+        assert!(some.iter().all(is_plain));
+        assert_eq!(Name::of(61 + 62 * 10).to_string(), "zA00000000");
     }
 }

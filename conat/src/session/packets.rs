@@ -27,9 +27,6 @@ const APART_LEN_MIN: usize = 4 << 10;
 /// not many can have the same hash.
 const HASHED_LEN: usize = APART_LEN_MIN;
 
-/// The largest buffer that is kept to be written into again, in bytes.
-const SPARE_LEN_MAX: usize = 64 << 10;
-
 thread_local! {
     static PACKETS: RefCell<Packets> = RefCell::new(Packets::new());
 }
@@ -55,8 +52,6 @@ struct Packets {
     /// The number of the first one.
     first: u64,
     len: usize,
-    /// Where a packet is written that is not kept.
-    spare: Vec<u8>,
 }
 
 /// A message for a pattern, as it goes to clients.
@@ -95,7 +90,6 @@ impl Packets {
             kept: VecDeque::new(),
             first: 0,
             len: 0,
-            spare: Vec::new(),
         }
     }
 
@@ -134,19 +128,13 @@ impl Packets {
         });
     }
 
+    /// For a pattern of one subscription, whose packets nobody else is told.
     fn single(&mut self, output: &mut Output, pattern: &Pattern, body: &[u8]) {
-        let mut spare = std::mem::take(&mut self.spare);
-        spare.clear();
-        if let Ok(payload) = self.encode(&mut spare, pattern, body) {
-            output.encoded(&spare, payload);
-        }
-        if spare.capacity() <= SPARE_LEN_MAX {
-            self.spare = spare;
-        }
+        output.write(|out| self.encode(out, pattern, body).ok().flatten());
     }
 
-    /// Writes both WebSocket messages, the second one without its payload if that is to be shared, which is returned
-    /// then.
+    /// Appends both WebSocket messages, the second one without its payload if that is to be shared, which is returned
+    /// then. Nothing is appended where there is an error.
     fn encode(
         &mut self,
         out: &mut Vec<u8>,
@@ -154,10 +142,11 @@ impl Packets {
         body: &[u8],
     ) -> Result<Option<Bytes>, NoDelivery> {
         let message = message_of(body).ok_or(NoDelivery)?;
+        let name = self.names.next();
         let delivery = Delivery {
             pattern: pattern.event(),
             subject: message.subject,
-            id: &self.names.next(),
+            id: name.as_bytes(),
             seq: 0,
             done: true,
             encoding: message.encoding,

@@ -36,8 +36,9 @@ export class PersistStream {
   }
 
   #hear(data, headers) {
-    if (headers.error) this.error = new ConatError(headers.error, headers.code);
-    else this.#take(data);
+    if (!headers.error) return this.#take(data);
+    this.error = new ConatError(headers.error, headers.code);
+    this.#wake();
   }
 
   /// What is new of a batch; while the feed is being caught up with, batches wait.
@@ -50,6 +51,11 @@ export class PersistStream {
         this.changes.push(change);
       }
     }
+    this.#wake();
+  }
+
+  #wake() {
+    this.onChange?.();
     this.wakes.splice(0).forEach((wake) => wake());
   }
 
@@ -64,7 +70,7 @@ export class PersistStream {
       this.#take(rows);
       this.#take(waited);
       this.following = true;
-      this.wakes.splice(0).forEach((wake) => wake());
+      this.#wake();
     } catch {
       // Without a feed the socket is of no use; the next one begins anew.
       this.catching = undefined;

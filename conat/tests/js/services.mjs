@@ -1,6 +1,7 @@
 // Services and sockets between existing clients and programs in Rust; the other side is tests/socketio/services.rs.
 import { once } from "node:events";
-import { Client } from "./client.mjs";
+import { Client, pack } from "./client.mjs";
+import { Changefeed, ask } from "./follow.mjs";
 import { assert, outside, run } from "./lib.mjs";
 import { SocketClient, SocketServer } from "./socket.mjs";
 
@@ -76,6 +77,12 @@ await run({
       assert.deepEqual([data, headers.h], [{ i }, i]);
     }
     await socket.drained();
+    // What was acknowledged is gone, and what comes twice is acknowledged again.
+    const lost = await socket.command("socket", { socket: { missing: [1] } });
+    assert.deepEqual([lost.data, lost.headers], [null, { error: "nodata" }]);
+    const again = once(socket, "acknowledged");
+    socket.send({ encoding: 0, raw: pack({ i: 0 }), headers: { "CN-SocketSeq": 1 } });
+    await again;
     assert.deepEqual((await socket.request({ ask: 1 }, { headers: { a: 2 } })).data, { ask: 1 });
     const answers = [];
     for await (const { data } of await socket.requestMany("count", { maxWait: 30_000, maxMessages: 3 })) answers.push(data);
@@ -103,6 +110,40 @@ await run({
     await outcome;
     if (socket.state !== "closed") await once(socket, "closed");
     server.close();
+    await client.close();
+  },
+
+  // More than may be under way at once, and the last words before the end.
+  async "a query that is followed to its end"() {
+    const client = new Client();
+    const feed = Changefeed.open(client, "rust.feeds.a", { updates: 2_500, ends: true });
+    for (let number = 0; number < 2_500; number += 1) assert.deepEqual(await feed.next(), { number });
+    await assert.rejects(feed.next(), { code: 429, message: "Error: the query has ended" });
+    assert.equal(await feed.next(), undefined);
+    await client.close();
+  },
+
+  async "a feed ends with its connection"() {
+    const client = new Client();
+    const feed = Changefeed.open(client, "rust.feeds.b", { updates: 1, ends: false });
+    assert.deepEqual(await feed.next(), { number: 0 });
+    const back = once(client, "synced");
+    cut(client);
+    assert.equal(await feed.next(), undefined);
+    await back;
+    const again = Changefeed.open(client, "rust.feeds.b", { updates: 2, ends: false });
+    assert.deepEqual([await again.next(), await again.next()], [{ number: 0 }, { number: 1 }]);
+    again.close();
+    await client.close();
+  },
+
+  async "an answer in numbered pieces, which ends with nothing or with an error"() {
+    const client = new Client();
+    const pieces = [];
+    for await (const text of ask(client, "rust.model.x", { input: "hello" })) pieces.push(text);
+    assert.deepEqual(pieces, ["hello", "hello", "hello"]);
+    const failing = ask(client, "rust.model.x", { input: "" });
+    await assert.rejects(failing.next(), { message: "Error: nothing was asked", code: "bad-request" });
     await client.close();
   },
 

@@ -137,19 +137,16 @@ export class SocketClient extends End {
   async #connect() {
     while (this.state !== "closed") {
       this.state = "connecting";
+      const ending = new AbortController();
       try {
         await this.client.signedIn();
         // Answers arrive when the inbox is subscribed to again.
         if (!this.client.isSynced) await once(this.client, "synced");
-        const server = this.loadBalancer ? await this.loadBalancer(this.subject) : (await this.client.request(`${this.subject}.server.status`, null)).data.id;
-        this.server = server;
-        this.peer = `${this.subject}.server.${server}.${this.id}`;
-        if (!this.subscription) {
-          this.subscription = await this.client.subscribe(this.own);
-          this.subscription.on("message", (message) => void this.hear(message));
-        }
-        const answer = await this.command("connect", null, { id: this.id });
-        if (answer.data !== "connected") throw new Error(`${answer.data}`);
+        // What was asked on a connection that is gone is not answered any more.
+        const gone = once(this.client, "disconnected", { signal: ending.signal });
+        const isGone = gone.then(() => Promise.reject(new ConatError("the connection is gone", 503)));
+        isGone.catch(() => {});
+        await Promise.race([this.#introduce(), isGone]);
         this.state = "ready";
         for (const message of this.kept.values()) this.send(message);
         this.emit("ready");
@@ -159,8 +156,23 @@ export class SocketClient extends End {
         this.emit("retry", error);
         if (!this.reconnection) return this.close();
         await sleep(50);
+      } finally {
+        ending.abort();
       }
     }
+  }
+
+  async #introduce() {
+    const server = this.loadBalancer ? await this.loadBalancer(this.subject) : (await this.client.request(`${this.subject}.server.status`, null)).data.id;
+    this.server = server;
+    this.peer = `${this.subject}.server.${server}.${this.id}`;
+    if (!this.subscription) {
+      this.subscription = await this.client.subscribe(this.own);
+      this.subscription.on("message", (message) => void this.hear(message));
+      if (this.state === "closed") this.subscription.close();
+    }
+    const answer = await this.command("connect", null, { id: this.id });
+    if (answer.data !== "connected") throw new Error(`${answer.data}`);
   }
 
   async #ping() {

@@ -195,6 +195,9 @@ await run({
     // Whoever is not connected any more is told so.
     await publish(stream.client, stream.server, encode(1), { headers: { "CN-SocketSeq": 5 } });
     while (!stream.closed) await next(stream.client, ({ event }) => event === stream.own);
+    // Also of one that is closed.
+    const again = await request(stream.client, stream.server, encode(null), { headers: { "CN-SocketCmd": "close" } });
+    assert.equal(decode(again.raw), "closed");
   },
 
   async "everything is there after a restart of the service"() {

@@ -3,7 +3,8 @@
 use std::process::Stdio;
 use std::time::Duration;
 
-use dialtone_client::{Client, Headers, Many};
+use dialtone_client::service::Answer;
+use dialtone_client::{Client, Headers, Many, Message, ServiceError};
 use dialtone_conat::service::{Call, CallError, Convention, call, serve};
 use dialtone_conat::socket::{self, Data, Inbound, Options, Server, Socket};
 use dialtone_conat::time;
@@ -54,6 +55,49 @@ async fn echo(mut socket: Socket) {
             }
         }
     }
+}
+
+/// So many updates as the first message wants, and then an error as the last word, as feeds of a hub are told.
+async fn feed(mut socket: Socket) {
+    let Some(Inbound::Data(first)) = socket.next().await else {
+        return;
+    };
+    let wanted: Value = first.decode().unwrap();
+    let query = &wanted["query"];
+    let writer = socket.writer().clone();
+    for number in 0..query["updates"].as_u64().unwrap() {
+        let update = json!({"update": {"number": number}});
+        if writer.write(Data::of(&update)).await.is_err() {
+            return;
+        }
+    }
+    if query["ends"] == true {
+        let last = json!({"error": "Error: the query has ended", "code": 429});
+        writer.write(Data::of(&last)).await.unwrap();
+        return writer.drained().await.unwrap();
+    }
+    while socket.next().await.is_some() {}
+}
+
+/// Accepts sockets until the client of the broker ends.
+async fn feed_all(mut server: Server, tasks: TaskTracker) {
+    while let Some(socket) = server.accept().await {
+        tasks.spawn(feed(socket));
+    }
+}
+
+/// Answers in pieces that are numbered, as models do.
+async fn model(message: Message) -> Result<Answer, ServiceError> {
+    let asked: Value = message.decode()?;
+    if asked["input"] == "" {
+        let error = json!({"error": "Error: nothing was asked", "code": "bad-request", "seq": 0});
+        return Ok(Answer::msgpack(&error)?);
+    }
+    for seq in 0..3 {
+        let piece = Data::of(&json!({"text": asked["input"], "seq": seq}));
+        socket::respond(&message, piece).await;
+    }
+    Ok(Answer::msgpack(&Value::Null)?)
 }
 
 /// Calls the service of the script.
@@ -131,6 +175,9 @@ async fn programs_in_rust_and_existing_clients() {
     let mut server = Server::listen(&client, "rust.room.*", "s1", Options::default(), &tasks)
         .await
         .unwrap();
+    let feeds = Server::listen(&client, "rust.feeds.*", "s2", Options::default(), &tasks);
+    tasks.spawn(feed_all(feeds.await.unwrap(), tasks.clone()));
+    let models = client.service("rust.model.*", "q", model).await.unwrap();
     let (end_server, accepting) = (CancellationToken::new(), tasks.clone());
     let ended = end_server.clone();
     let accepting = tasks.spawn(async move {
@@ -175,5 +222,6 @@ async fn programs_in_rust_and_existing_clients() {
     stderr.read_to_string(&mut failed).await.unwrap();
     assert!(script.wait().await.unwrap().success(), "{heard}\n{failed}");
     accepting.await.unwrap();
+    models.stop().await;
     stop.cancel();
 }

@@ -95,3 +95,12 @@ async fn replicas_of_several_clients_agree() {
     site.run("sync.mjs").await;
     service.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn structures_of_existing_clients_are_shared() {
+    let site = Site::open().await;
+    let folder = tempfile::tempdir().unwrap();
+    let service = Service::start(site.client("ws").await, folder.path()).await;
+    site.run("structures.mjs").await;
+    service.end().await;
+}

@@ -1,77 +1,21 @@
 //! Existing clients and the real binary: scripts with the official `socket.io-client` (`conat/tests/js`) talk to
-//! brokers and nodes of persist that are stopped, killed and started again.
-
-use std::io::Write as _;
-use std::net::TcpListener;
-use std::path::Path;
-use std::process::{ChildStdin, Command, Stdio};
+//! brokers and nodes of persist that are stopped, killed and started again, and to whole sites.
 
 use rustix::process::Signal;
 
 use crate::process::{Broker, Home, Running};
 
+mod relay;
+mod script;
+mod site;
+
+use relay::Relay;
+use script::Script;
+
 /// Any free port.
 const ANY: &str = "socketio+http://127.0.0.1:0";
 
-/// A script that runs.
-struct Script {
-    running: Running,
-    stdin: ChildStdin,
-}
-
-impl Script {
-    /// Starts parts of a script, or all where none is named.
-    fn start(broker: &Broker, name: &str, parts: &[&str]) -> Self {
-        Self::at(&address(broker), name, parts)
-    }
-
-    fn at(address: &str, name: &str, parts: &[&str]) -> Self {
-        let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("../conat/tests/js");
-        assert!(
-            scripts.join("node_modules/socket.io-client").is_dir(),
-            "socket.io-client is not installed: run `npm ci` in {} (`./test tests` does)",
-            scripts.display()
-        );
-        let mut child = Command::new("node")
-            .arg(scripts.join(name))
-            .arg(address)
-            .args(parts)
-            .current_dir(&scripts)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let stdin = child.stdin.take().unwrap();
-        Self {
-            running: Running::new(child),
-            stdin,
-        }
-    }
-
-    /// Waits until the script wants something of the world.
-    #[track_caller]
-    fn wants(&self, what: &str) {
-        loop {
-            let line = self.running.line();
-            if line == what {
-                return;
-            }
-            assert!(line.starts_with("ok "), "{line} instead of {what}");
-        }
-    }
-
-    /// Tells the script that it was done.
-    fn done(&mut self) {
-        writeln!(self.stdin, "done").unwrap();
-    }
-
-    #[track_caller]
-    fn succeeds(self) {
-        let done = self.running.end();
-        assert_eq!(done.code, Some(0), "{}\n{}", done.text(), done.stderr);
-    }
-}
+const PROJECT: &str = "7f2c6d1e-0b5a-4c39-9d5e-1a2b3c4d5e6f";
 
 /// Where existing clients connect.
 fn address(broker: &Broker) -> String {
@@ -105,7 +49,7 @@ fn persist(home: &Home, broker: &Broker) -> Running {
 }
 
 fn run(broker: &Broker, script: &str, parts: &[&str]) {
-    Script::start(broker, script, parts).succeeds();
+    Script::at(&address(broker), script, parts).succeeds();
 }
 
 #[test]
@@ -162,14 +106,15 @@ fn limits_are_lowered_by_flags() {
 #[test]
 fn clients_come_back_with_what_they_subscribed_to() {
     let home = Home::new();
-    // A port that others are not given meanwhile.
-    let port = TcpListener::bind("127.0.0.1:0").unwrap();
-    let listen = format!("socketio+http://{}", port.local_addr().unwrap());
-    drop(port);
-    let start = || home.broker(&["--listen", &listen, "--drain-grace", "200ms"]);
+    let relay = Relay::new();
+    let start = || {
+        let broker = broker(&home, &["--drain-grace", "200ms"]);
+        relay.lead_to(&address(&broker));
+        broker
+    };
     let first = start();
     let part = "a broker that stops and comes back";
-    let mut script = Script::start(&first, "process.mjs", &[part]);
+    let mut script = Script::at(relay.address(), "process.mjs", &[part]);
     script.wants("restart");
     first.running.signal(Signal::TERM);
     first.running.end().ok().says("stopped");
@@ -182,7 +127,11 @@ fn clients_come_back_with_what_they_subscribed_to() {
 fn a_broker_that_drains_sends_clients_away() {
     let home = Home::new();
     let broker = broker(&home, &["--drain-grace", "30s"]);
-    let mut script = Script::start(&broker, "process.mjs", &["the last words of a broker"]);
+    let mut script = Script::at(
+        &address(&broker),
+        "process.mjs",
+        &["the last words of a broker"],
+    );
     script.wants("stop");
     broker.running.signal(Signal::TERM);
     broker.running.until("draining: 1 connection");
@@ -192,11 +141,21 @@ fn a_broker_that_drains_sends_clients_away() {
 }
 
 #[test]
+fn files_and_functions_of_a_project_are_as_existing_clients_know_them() {
+    let home = Home::new();
+    let broker = broker(&home, &[]);
+    let project = home.start(&["project", "--json", "--id", PROJECT, "--url", &broker.ws()]);
+    assert_eq!(project.json()["project_id"], PROJECT);
+    let variables = [("PROJECT", PROJECT)];
+    Script::with(&variables, &address(&broker), "files.mjs", &[]).succeeds();
+}
+
+#[test]
 fn the_storage_protocol_is_served_by_a_node_apart() {
     let home = Home::new();
     let broker = broker(&home, &[]);
     let node = persist(&home, &broker);
-    let mut script = Script::start(&broker, "storage.mjs", &[]);
+    let mut script = Script::at(&address(&broker), "storage.mjs", &[]);
     script.wants("restart");
     node.signal(Signal::TERM);
     node.end().ok();
@@ -211,7 +170,7 @@ fn a_storage_session_survives_restarts_and_kills() {
     let broker = broker(&home, &[]);
     let mut node = persist(&home, &broker);
     let part = "a storage session through restarts";
-    let mut script = Script::start(&broker, "process.mjs", &[part]);
+    let mut script = Script::at(&address(&broker), "process.mjs", &[part]);
     for (what, signal) in [
         ("restart", Signal::TERM),
         ("kill", Signal::KILL),
@@ -239,5 +198,6 @@ fn up_has_the_storage_protocol_where_it_has_a_listener() {
         &["exchange", "a storage session in front of several nodes"],
     );
     run(&up, "sync.mjs", &[]);
+    run(&up, "structures.mjs", &[]);
     run(&up, "services.mjs", &["what time it is"]);
 }
