@@ -97,10 +97,7 @@ async fn what_cannot_be_read_is_named() {
         code(site.project.read_file("none", 0, None).await),
         "not-found"
     );
-    assert_eq!(
-        code(site.project.read_file("", 0, None).await),
-        "invalid-argument"
-    );
+    assert_eq!(code(site.project.read_file("", 0, None).await), "is-folder");
     assert_eq!(
         code(site.project.read_file("/dev/zero", 0, None).await),
         "invalid-argument"
@@ -127,7 +124,7 @@ async fn what_is_not_what_was_sent_replaces_nothing() {
     );
     assert_eq!(
         code(site.project.write_file("", None, None).await),
-        "invalid-argument"
+        "is-folder"
     );
     assert_eq!(std::fs::read(site.path("a")).unwrap(), b"old");
     let names = std::fs::read_dir(site.path("")).unwrap();
