@@ -92,6 +92,66 @@ fn a_flipped_bit_in_the_log_is_never_served_and_never_silent() {
     assert!(noticed > 20, "{noticed}");
 }
 
+/// A node that was killed has no checkpoint of its last writes, so that the next start reads them. What is damaged there
+/// and known to have been on disk is not taken for the torn end of the log: everything behind it stays.
+#[test]
+fn damage_before_the_last_sync_is_no_torn_end() {
+    use dialtone_client::persist::wire::Durability;
+    use dialtone_persist::core::commit::{Append, Change, Commit, Meta, Totals};
+    let disk = Simulated::new();
+    let log = open(&disk).unwrap();
+    let name = dialtone_client::persist::StreamName::new("hub/a").unwrap();
+    let id = block_on(log.create(&name, &Meta::default())).unwrap();
+    for seq in 1..=3_u8 {
+        let number = u64::from(seq);
+        let append = Append {
+            seq: number,
+            time: NOW,
+            key: None,
+            encoding: 0,
+            headers: None,
+            ttl: None,
+            id: None,
+            payload: bytes::Bytes::from(vec![0xa0 + seq; 40]),
+            replaced: Vec::new(),
+        };
+        let commit = Commit {
+            revision: number,
+            changes: vec![Change::Append(append)],
+            consumers: Vec::new(),
+            horizon: 0,
+            totals: Totals {
+                messages: number,
+                bytes: 40 * number,
+                last_seq: number,
+                last_time: NOW,
+                revision: number,
+            },
+            durability: Durability::Fsync,
+            fence: 0,
+            time: NOW,
+            due: None,
+        };
+        super::node::commit(&log, id, commit).unwrap();
+    }
+    let disk = disk.crashed(dialtone_persist::disk::Crash::Kept);
+    let segment = "segment-0000000001.log";
+    let contents = disk.contents(segment).unwrap();
+    let payload = contents.windows(40).position(|bytes| bytes == [0xa1; 40]);
+    // The head ends where the payload begins.
+    disk.flip(segment, payload.unwrap() - 3, 5).unwrap();
+    let log = open(&disk).unwrap();
+    let problems = &log.report().problems;
+    assert!(
+        problems.len() == 1 && problems[0].starts_with(segment),
+        "{problems:?}"
+    );
+    let id = block_on(log.load(&name, NOW)).unwrap().unwrap().id;
+    let batch = block_on(log.read(id, &[(1, 10)], 1000)).unwrap();
+    let seqs: Vec<u64> = batch.records.iter().map(|record| record.seq).collect();
+    assert_eq!(seqs, [2, 3]);
+}
+
 #[test]
 fn a_flipped_bit_in_a_payload_costs_one_record() {
     use dialtone_client::persist::wire::Durability;
