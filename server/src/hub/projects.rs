@@ -25,6 +25,8 @@ pub(crate) struct Running {
     /// Where homes are: a path with `[project_id]`.
     homes: String,
     host: String,
+    /// The path of the site, as projects are told.
+    base_path: String,
 }
 
 /// Project control, ready to run.
@@ -48,6 +50,15 @@ impl Running {
             mode,
             homes: homes.unwrap_or_else(|| below(data.to_owned())),
             host,
+            base_path: String::new(),
+        }
+    }
+
+    /// The same on a site below this path.
+    pub(super) fn below(self, base_path: &str) -> Self {
+        Self {
+            base_path: base_path.to_owned(),
+            ..self
         }
     }
 
@@ -66,6 +77,7 @@ impl Running {
         let mut config = processes::Config::new(self.host.clone(), self.homes.clone(), command()?);
         config.names = uids.is_some();
         config.uids = uids;
+        config.base_path.clone_from(&self.base_path);
         let processes = Processes::new(config).map_err(|error| Failure::new(Exit::Usage, error))?;
         Ok(Some(Arc::new(processes)))
     }
