@@ -106,8 +106,8 @@ as `hub` with the site's own secret (`dialtone admin settings get conat_password
 credentials are given. Without any of --all, --conat-…, --proxy-server and --next-server the hub looks after its
 database and nothing else. The broker and the node of persist take what --config says of them.
 
-Over HTTP, whatever the base path: /alive, /healthcheck, /concurrent, /concurrent-warn, /healthz, /readyz, /metrics; with
---next-server also /api/v2/auth/sign-up, sign-in, sign-out and others.
+Over HTTP, whatever the base path: /alive, /healthcheck, /concurrent, /concurrent-warn, /healthz,
+/readyz, /metrics; with --next-server also /api/v2/auth/sign-up, sign-in, sign-out and others below it.
 
 Signals:
   TERM, INT   stop taking work, finish what has begun, give leases back; again: stop at once
