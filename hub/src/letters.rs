@@ -33,6 +33,9 @@ pub use sender::{Config, Sender, send_now};
 /// Most letters that are kept; more are not taken, and that is said.
 pub const WAITING_MAX: i64 = 10_000;
 
+/// Most notices among them: however much news there is, who has forgotten a password gets a letter.
+pub const NOTICES_MAX: i64 = WAITING_MAX / 2;
+
 /// A letter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Letter {
@@ -115,7 +118,12 @@ impl Letters {
 
     /// Whether letters are sent at all: whether the site has a way to, which may fail for a while.
     pub fn are_sent(&self) -> bool {
-        !matches!(self.route(Kind::Notice), Ok(Route::None))
+        self.are_sent_of(Kind::Notice)
+    }
+
+    /// The same for letters of this kind, which may have a way of their own.
+    pub fn are_sent_of(&self, kind: Kind) -> bool {
+        !matches!(self.route(kind), Ok(Route::None))
     }
 
     /// Keeps a letter, to be sent when the transaction is committed, after which [`wake`](Self::wake) makes it quick.
@@ -129,8 +137,11 @@ impl Letters {
         kind: Kind,
         letter: &Letter,
     ) -> Result<(), Error> {
-        if !self.are_sent() {
-            tracing::debug!("a letter is not sent, since the site has no way to send any");
+        if !self.are_sent_of(kind) {
+            tracing::debug!(
+                kind = kind.name(),
+                "a letter is not sent, since the site has no way to send such"
+            );
             return Ok(());
         }
         let new = stored::New {
@@ -141,9 +152,19 @@ impl Letters {
             body: &letter.text,
             keep: kind.keep(),
         };
-        if !stored::put(on, &new, WAITING_MAX).await? {
+        let of_kind_max = match kind {
+            Kind::PasswordReset | Kind::Verification => WAITING_MAX,
+            Kind::Notice => NOTICES_MAX,
+        };
+        let max = stored::Max {
+            all: WAITING_MAX,
+            of_kind: of_kind_max,
+        };
+        if !stored::put(on, &new, max).await? {
             tracing::error!(
+                kind = kind.name(),
                 waiting_max = WAITING_MAX,
+                of_kind_max,
                 "a letter is lost, since too many wait to be sent"
             );
         }

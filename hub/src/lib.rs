@@ -21,6 +21,7 @@ pub mod auth;
 pub mod background;
 pub mod bookmarks;
 pub mod caller;
+mod causes;
 pub mod clock;
 pub mod control;
 pub mod copy;

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::store::{Error, Store, expire, outbox};
+use crate::store::files::BlobTotals;
+use crate::store::{Error, Store, expire, files, outbox};
 
 /// How gently, how often, and how long changes are kept.
 #[derive(Debug, Clone)]
@@ -39,6 +40,40 @@ pub struct Removed {
     pub changes: u64,
 }
 
+/// What there is of blobs after those that were over are removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Blobs {
+    /// How many were over.
+    pub removed: usize,
+    /// What stays.
+    pub kept: BlobTotals,
+}
+
+/// Removes the blobs that are over, and counts the others.
+///
+/// # Errors
+/// When the database does not answer; what was removed until then stays removed.
+pub async fn blobs(store: &Store, config: &Config) -> Result<Blobs, Error> {
+    let removed = remove(store, config, "blobs").await?;
+    let kept = files::blob_totals(&mut store.read().await?).await?;
+    Ok(Blobs { removed, kept })
+}
+
+/// Removes all that is over in a table, and returns how many rows that were.
+async fn remove(store: &Store, config: &Config, table: &str) -> Result<usize, Error> {
+    let mut all = 0;
+    loop {
+        let mut on = store.write().await?;
+        let gone = expire::delete(&mut on, table, config.batch).await?;
+        on.commit().await?;
+        all += gone;
+        if i64::try_from(gone).unwrap_or(i64::MAX) < config.batch {
+            return Ok(all);
+        }
+        tokio::time::sleep(config.delay).await;
+    }
+}
+
 /// Removes all that is over.
 ///
 /// # Errors
@@ -46,17 +81,7 @@ pub struct Removed {
 pub async fn round(store: &Store, config: &Config) -> Result<Removed, Error> {
     let mut removed = Removed::default();
     for table in expire::tables() {
-        let mut all = 0;
-        loop {
-            let mut on = store.write().await?;
-            let gone = expire::delete(&mut on, table, config.batch).await?;
-            on.commit().await?;
-            all += gone;
-            if i64::try_from(gone).unwrap_or(i64::MAX) < config.batch {
-                break;
-            }
-            tokio::time::sleep(config.delay).await;
-        }
+        let all = remove(store, config, table).await?;
         if all > 0 {
             removed.rows.push((table, all));
         }

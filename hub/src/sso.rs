@@ -31,7 +31,7 @@ use crate::auth::throttle::Action;
 use crate::auth::token::{self, Token};
 use crate::entry::vouched::{self, Voucher};
 use crate::entry::{self, Entry, Origin, SignedIn};
-use crate::store::{self, passports};
+use crate::store::{self, Store, passports};
 
 pub mod strategy;
 pub use strategy::Strategy;
@@ -187,6 +187,26 @@ pub fn cookie_name(state: &str) -> String {
     format!("sso_{}", hash.get(..12).unwrap_or(&hash))
 }
 
+/// All ways to sign in that can be used, by name. What is wrong with others is logged.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn strategies(store: &Store) -> Result<Vec<Strategy>, store::Error> {
+    let stored = passports::strategies(&mut store.read().await?).await?;
+    let read = stored.iter().filter_map(|stored| {
+        let read = Strategy::read(stored);
+        read.inspect_err(|error| {
+            tracing::warn!(
+                strategy = stored.strategy,
+                error = error as &dyn std::error::Error,
+                "a way to sign in is not set up correctly"
+            );
+        })
+        .ok()
+    });
+    Ok(read.filter(|strategy| !strategy.disabled).collect())
+}
+
 impl Sso {
     /// With the accounts, letters and settings of this door.
     pub fn new(entry: Entry) -> Self {
@@ -207,19 +227,7 @@ impl Sso {
     /// # Errors
     /// When the database does not answer.
     pub async fn strategies(&self) -> Result<Vec<Strategy>, store::Error> {
-        let stored = passports::strategies(&mut self.entry.store.read().await?).await?;
-        let read = stored.iter().filter_map(|stored| {
-            let read = Strategy::read(stored);
-            read.inspect_err(|error| {
-                tracing::warn!(
-                    strategy = stored.strategy,
-                    error = error as &dyn std::error::Error,
-                    "a way to sign in is not set up correctly"
-                );
-            })
-            .ok()
-        });
-        Ok(read.filter(|strategy| !strategy.disabled).collect())
+        strategies(&self.entry.store).await
     }
 
     async fn strategy(&self, name: &str) -> Result<Strategy, Refused> {

@@ -1,4 +1,4 @@
-//! Counting how large the site is and how much is done on it, every minute, by one hub.
+//! Counting how large the site is and how much is done on it, every ten minutes, by one hub.
 
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            every: Duration::from_mins(1),
+            every: Duration::from_mins(10),
             keep: Duration::from_hours(24 * 90),
         }
     }

@@ -105,8 +105,6 @@ pub mod logs;
 
 pub mod files;
 
-pub mod passport_links;
-
 /// How much longer than the database we wait for a statement: it should be the one to end it, and say why.
 const ANSWER_EXTRA: Duration = Duration::from_secs(2);
 

@@ -42,6 +42,9 @@ mod answer;
 mod body;
 pub use body::read as read_body;
 
+mod cookies;
+pub use cookies::set_cookie;
+
 mod entry;
 pub use entry::{EntryPages, origin, status};
 

@@ -18,7 +18,7 @@ mod services;
 pub(crate) use services::Services;
 
 mod plan;
-pub(crate) use plan::{Plan, mode_name, setting_variables};
+pub(crate) use plan::{Plan, cookie_names, mode_name, setting_variables};
 
 mod projects;
 

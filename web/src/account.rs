@@ -29,7 +29,7 @@ impl Site {
     ) -> Result<Answer, Answer> {
         let title = "Account";
         let calls = self.calls(visitor);
-        let fields = ["first_name", "last_name", "email_address"];
+        let fields = ["first_name", "last_name", "email_address", "passports"];
         let own = ("account_id", json!(visitor.account));
         let row = calls.row("accounts", own, &fields).await;
         let row = row.map_err(|error| self.failed(title, visitor, &error))?;
@@ -46,6 +46,9 @@ impl Site {
         let keys = keys.map_err(|error| self.failed(title, visitor, &error))?;
         let keys = keys.as_array().map(Vec::as_slice).unwrap_or_default();
         let (base, token) = (self.base(), visitor.token.as_str());
+        let passports = passports(&row);
+        let mut ways = self.ways(&text("email_address")).await;
+        ways.retain(|way| !passports.iter().any(|linked| linked.strategy == way.name));
         let failure = match &said {
             Some(Said::Wrong(error)) => Some(sentence(&told(error))),
             Some(Said::Key(_)) | None => None,
@@ -75,6 +78,16 @@ impl Site {
                 label { "Name" input name="name" type="text" maxlength="100" required; }
                 button { "Make a key" }
             }
+            @if !passports.is_empty() || !ways.is_empty() {
+                h2 { "Other ways to sign in" }
+                @for passport in &passports {
+                    (passport.line(base, token))
+                }
+                @if !ways.is_empty() {
+                    p.hint { "Sign in with one of these as well:" }
+                    (self.link_with(&ways))
+                }
+            }
             h2 { "Browsers" }
             form method="post" action={ (base) "/auth/sign-out" } {
                 (hidden(token))
@@ -96,20 +109,27 @@ impl Site {
         form: &Form,
         from: From,
     ) -> Result<Answer, Answer> {
-        let options = match act {
-            "make-key" => json!({"action": "create", "name": form.get("name").trim()}),
+        let keys = "system.manageApiKeys";
+        let (function, options) = match act {
+            "make-key" => {
+                let options = json!({"action": "create", "name": form.get("name").trim()});
+                (keys, options)
+            }
             "end-key" => {
-                json!({"action": "delete", "id": form.get("id").parse::<i64>().unwrap_or(-1)})
+                let id = form.get("id").parse::<i64>().unwrap_or(-1);
+                (keys, json!({"action": "delete", "id": id}))
+            }
+            "unlink" => {
+                let (strategy, id) = (form.get("strategy"), form.get("id"));
+                let options = json!({"strategy": strategy, "id": id});
+                ("system.deletePassport", options)
             }
             _ => {
                 let content = wrong(Some("Nothing of that name can be done to an account."));
                 return Err(self.page("Account", Some(visitor), StatusCode::NOT_FOUND, &content));
             }
         };
-        let done = self
-            .calls(visitor)
-            .call("system.manageApiKeys", options)
-            .await;
+        let done = self.calls(visitor).call(function, options).await;
         match done {
             Ok(made) if act == "make-key" => {
                 let secret = made.get(0).and_then(|key| key.get("secret"));
@@ -121,6 +141,46 @@ impl Site {
             Err(error) => {
                 self.account_page(visitor, Some(Said::Wrong(error)), from)
                     .await
+            }
+        }
+    }
+}
+
+/// Another site that vouches for the account.
+struct Passport {
+    strategy: String,
+    id: String,
+    /// The address or name that it says somebody has.
+    who: String,
+}
+
+/// Those of a row of the account.
+fn passports(row: &Json) -> Vec<Passport> {
+    let all = row.get("passports").and_then(Json::as_object);
+    let all = all.into_iter().flatten();
+    let read = all.filter_map(|(name, said)| {
+        let id = said.get("id").and_then(Json::as_str)?;
+        // Both may have a `-` of their own.
+        let strategy = name.strip_suffix(id)?.strip_suffix('-')?;
+        let email = said.pointer("/emails/0/email").and_then(Json::as_str);
+        Some(Passport {
+            strategy: strategy.to_owned(),
+            id: id.to_owned(),
+            who: email.unwrap_or(id).to_owned(),
+        })
+    });
+    read.collect()
+}
+
+impl Passport {
+    fn line(&self, base: &str, token: &str) -> maud::Markup {
+        html! {
+            form.row method="post" action={ (base) "/account/unlink" } {
+                (hidden(token))
+                input type="hidden" name="strategy" value=(self.strategy);
+                input type="hidden" name="id" value=(self.id);
+                span { (self.strategy) ", as " (self.who) }
+                button.quiet { "Unlink" }
             }
         }
     }

@@ -4,9 +4,9 @@ use dialtone_hub::entry::sign_in::Request as SignIn;
 use dialtone_hub::entry::sign_up::Request as SignUp;
 use dialtone_hub::entry::{Origin, Refused, SignedIn};
 use dialtone_hub::id::ProjectId;
-use dialtone_hub::web::{From, status};
+use dialtone_hub::letters::Kind;
+use dialtone_hub::web::{From, set_cookie, status};
 use hyper::StatusCode;
-use hyper::header::{HeaderValue, SET_COOKIE};
 use maud::{Markup, html};
 
 use crate::calls::{status as status_of, told};
@@ -15,12 +15,13 @@ use crate::page::{Answer, field, wrong};
 use crate::site::{Site, Visitor};
 
 impl Site {
-    pub(crate) fn sign_in_page(&self, query: &Form) -> Answer {
-        self.sign_in_form(query, None, StatusCode::OK)
+    pub(crate) async fn sign_in_page(&self, query: &Form) -> Answer {
+        self.sign_in_form(query, None, StatusCode::OK).await
     }
 
-    fn sign_in_form(&self, filled: &Form, text: Option<&str>, code: StatusCode) -> Answer {
+    async fn sign_in_form(&self, filled: &Form, text: Option<&str>, code: StatusCode) -> Answer {
         let base = self.base();
+        let ways = self.ways(filled.get("email")).await;
         let content = html! {
             (wrong(text))
             form.entry method="post" action={ (base) "/auth/sign-in" } {
@@ -29,6 +30,7 @@ impl Site {
                 (on_to(filled))
                 button { "Sign in" }
             }
+            (self.or_by(&ways, filled))
             p { a href={ (base) "/auth/sign-up" } { "Make an account" } }
             p { a href={ (base) "/auth/password-reset" } { "I do not know my password any more" } }
         };
@@ -48,16 +50,20 @@ impl Site {
         };
         match self.entry().sign_in(&wanted).await {
             Ok(signed_in) => Ok(self.welcome(&signed_in, form, from)),
-            Err(refused) => Err(self.sign_in_form(form, Some(&said(&refused)), status(&refused))),
+            Err(refused) => {
+                let text = said(&refused);
+                Err(self.sign_in_form(form, Some(&text), status(&refused)).await)
+            }
         }
     }
 
-    pub(crate) fn sign_up_page(&self, query: &Form) -> Answer {
-        self.sign_up_form(query, None, StatusCode::OK)
+    pub(crate) async fn sign_up_page(&self, query: &Form) -> Answer {
+        self.sign_up_form(query, None, StatusCode::OK).await
     }
 
-    fn sign_up_form(&self, filled: &Form, text: Option<&str>, code: StatusCode) -> Answer {
+    async fn sign_up_form(&self, filled: &Form, text: Option<&str>, code: StatusCode) -> Answer {
         let base = self.base();
+        let ways = self.ways(filled.get("email")).await;
         let token = filled.get("registrationToken");
         let content = html! {
             (wrong(text))
@@ -72,6 +78,7 @@ impl Site {
                 }
                 button { "Make an account" }
             }
+            (self.or_by(&ways, filled))
             p { a href={ (base) "/auth/sign-in" } { "I have an account" } }
         };
         self.page("Make an account", None, code, &content)
@@ -96,7 +103,10 @@ impl Site {
         };
         match self.entry().sign_up(&wanted).await {
             Ok(signed_in) => Ok(self.welcome(&signed_in, form, from)),
-            Err(refused) => Err(self.sign_up_form(form, Some(&said(&refused)), status(&refused))),
+            Err(refused) => {
+                let text = said(&refused);
+                Err(self.sign_up_form(form, Some(&text), status(&refused)).await)
+            }
         }
     }
 
@@ -137,7 +147,8 @@ impl Site {
     }
 
     fn forgotten_form(&self, text: Option<&str>, code: StatusCode) -> Answer {
-        let content = if self.entry().letters.are_sent() {
+        let are_sent = self.entry().letters.are_sent_of(Kind::PasswordReset);
+        let content = if are_sent {
             html! {
                 (wrong(text))
                 p { "A letter with a link, by which you set a new password, goes to your address." }
@@ -283,10 +294,7 @@ pub(crate) fn sentence(text: &str) -> String {
 }
 
 fn with_cookie(mut answer: Answer, cookie: &str) -> Answer {
-    // What is in a cookie is encoded, so that it is always a header.
-    if let Ok(value) = HeaderValue::from_str(cookie) {
-        answer.headers_mut().append(SET_COOKIE, value);
-    }
+    set_cookie(&mut answer, cookie);
     answer
 }
 

@@ -80,7 +80,7 @@ pub fn check_opened(headers: &HeaderMap) -> Result<(), Wrong> {
 }
 
 /// Whether a form was sent from this site: from the host that was asked, or from the address that the site is known by,
-/// as `https://example.org`.
+/// as `https://example.org` or `https://example.org/path`.
 ///
 /// # Errors
 /// [`Wrong::OtherSite`].
@@ -105,11 +105,19 @@ pub fn check_sent(headers: &HeaderMap, site: &str) -> Result<(), Wrong> {
     let asked = text(HOST).and_then(Result::ok);
     let is_same =
         host.is_some_and(|host| asked.is_some_and(|asked| asked.eq_ignore_ascii_case(host)));
-    if is_same || origin.eq_ignore_ascii_case(site) {
+    if is_same || origin.eq_ignore_ascii_case(origin_of(site)) {
         Ok(())
     } else {
         Err(Wrong::OtherSite)
     }
+}
+
+/// An address without its path.
+fn origin_of(site: &str) -> &str {
+    let host = site.find("://").map_or(0, |scheme| scheme + 3);
+    let rest = site.get(host..).unwrap_or_default();
+    let end = rest.find('/').map_or(site.len(), |path| host + path);
+    site.get(..end).unwrap_or(site)
 }
 
 #[cfg(test)]
@@ -151,7 +159,12 @@ mod tests {
 
     #[test]
     fn forms_are_from_this_site() {
-        let sent = |lines| check_sent(&headers(lines), "https://hub.example");
+        let sent = |lines| {
+            let sent = check_sent(&headers(lines), "https://hub.example");
+            let below = check_sent(&headers(lines), "https://hub.example/a/b");
+            assert_eq!(sent, below, "{lines:?}");
+            sent
+        };
         assert_eq!(sent(&[("host", "localhost:5000")]), Ok(()));
         assert_eq!(
             sent(&[("host", "a.example:1"), ("origin", "http://A.example:1")]),

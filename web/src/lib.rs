@@ -6,7 +6,7 @@
 //!                ├──▶ guard     is it a page that a person opened, a form that this site gave out (pure)
 //!                ├──▶ entry     signing up, in and out, a new password, one's address; first_admin
 //!                ├──▶ projects  the list, and one project: start, stop, open
-//!                └──▶ account   keys, sessions
+//!                └──▶ account   keys, sessions, the sites that vouch for it; ways
 //!                       │
 //!                     calls ──▶ the functions of the hub, as the account that is signed in
 //! ```
@@ -25,5 +25,6 @@ mod form;
 mod page;
 mod projects;
 mod site;
+mod ways;
 
 pub use site::Site;

@@ -116,6 +116,8 @@ impl Pages for Site {
         from: From,
     ) -> Result<BoxFuture<'static, Answer>, Request<Incoming>> {
         let path = request.uri().path().strip_prefix(&*self.0.base);
+        // People leave out the slash at the end.
+        let path = path.map(|path| if path.is_empty() { "/" } else { path });
         let Some(place) = path.and_then(Place::of) else {
             return Err(request);
         };
@@ -179,8 +181,8 @@ impl Site {
         match (place, visitor) {
             (Place::Home | Place::SignIn | Place::SignUp, Some(_)) => Ok(self.go("/projects")),
             (Place::Home, None) => Ok(self.go("/auth/sign-in")),
-            (Place::SignIn, None) => Ok(self.sign_in_page(&query)),
-            (Place::SignUp, None) => Ok(self.sign_up_page(&query)),
+            (Place::SignIn, None) => Ok(self.sign_in_page(&query).await),
+            (Place::SignUp, None) => Ok(self.sign_up_page(&query).await),
             (Place::Forgotten, _) => Ok(self.forgotten_page()),
             (Place::Reset(_), _) => Ok(self.reset_page(None)),
             (Place::Verify, _) => Ok(self.verify_page(&query)),

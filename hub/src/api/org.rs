@@ -17,7 +17,9 @@ use crate::auth::strength;
 use crate::auth::throttle::Action;
 use crate::auth::token::Token;
 use crate::email::EmailAddress;
+use crate::entry::Refused;
 use crate::id::{AccountId, OrganizationId, ProjectId};
+use crate::sso::exclusive;
 use crate::store::accounts::{self, Account, Taken, Unique};
 use crate::store::organizations::{self, Organization, Update};
 use crate::store::tokens::{self, SignIn};
@@ -265,6 +267,7 @@ impl Organizations {
         let new = self.new_user(&wanted, by).await?;
         let mut on = self.store.write().await?;
         let Managed { organization, .. } = managed_locked(&mut on, &wanted.name, by).await?;
+        not_exclusive(&mut on, &wanted.email).await?;
         accounts::insert(&mut on, &new).await?;
         organizations::put_member(&mut on, &organization, new.id, false).await?;
         let project = projects::New {
@@ -294,7 +297,7 @@ impl Organizations {
         let first_name = name("args[0].firstName", &wanted.first_name)?;
         let last_name = name("args[0].lastName", &wanted.last_name)?;
         // Without a password it has one that nobody knows, until its owner sets another one by letter.
-        let password = match wanted.password.as_deref().map(str::trim) {
+        let password = match wanted.password.as_deref() {
             Some(password) => {
                 strength::check(password, &[address.as_str(), first_name, last_name])
                     .map_err(|weak| Error::argument("args[0].password", weak))?;
@@ -410,6 +413,18 @@ impl Organizations {
         let id = messages::insert(&mut on, &new).await?;
         on.commit().await?;
         Ok(id.into())
+    }
+}
+
+/// Nobody makes an account with a password for people who sign in in another way only: they could not come in with it,
+/// and whoever made it would have taken their address.
+async fn not_exclusive(on: &mut Reader, address: &str) -> Result<(), Error> {
+    let address: EmailAddress = address
+        .parse()
+        .map_err(|error| Error::argument("args[0].email", error))?;
+    match exclusive::of(on, &address).await? {
+        Some(only) => Err(Refused::Exclusive(only.display).into()),
+        None => Ok(()),
     }
 }
 

@@ -13,9 +13,10 @@ use super::handlers::{Call, Handlers};
 use super::throttled::count;
 use crate::auth::throttle::Action;
 use crate::email::EmailAddress;
+use crate::entry::vouched::Unlink;
 use crate::entry::{Entry, Refused};
+use crate::letters;
 use crate::store::accounts;
-use crate::store::passport_links::{self, Passport};
 
 /// What a hub has that can be ended by a call.
 pub trait Services: Send + Sync {
@@ -86,6 +87,7 @@ pub fn install(entry: &Entry, handlers: Handlers) -> Handlers {
 impl From<Refused> for Error {
     fn from(refused: Refused) -> Self {
         let text = refused.to_string();
+        let is_exclusive = matches!(refused, Refused::Exclusive(_));
         let code = match refused {
             Refused::Store(error) => return error.into(),
             Refused::Password(error) => return error.into(),
@@ -100,13 +102,18 @@ impl From<Refused> for Error {
                 Code::PermissionDenied
             }
         };
-        Self::new(code, text)
+        let error = Self::new(code, text);
+        if is_exclusive {
+            error.reason("EXCLUSIVE")
+        } else {
+            error
+        }
     }
 }
 
 async fn verify(entry: Entry, call: Call) -> Result<Json, Error> {
     let account = caller(&call)?;
-    if !entry.letters.are_sent() {
+    if !entry.letters.are_sent_of(letters::Kind::Verification) {
         let text = "sending e-mail is not configured on this site";
         return Err(Error::new(Code::NotConfigured, text));
     }
@@ -131,77 +138,27 @@ async fn verify(entry: Entry, call: Call) -> Result<Json, Error> {
     Ok(Json::Null)
 }
 
-/// Whoever unlinks the last way to sign in is locked out, and an address of a domain that signs in by one way alone
-/// keeps that.
 async fn unlink(entry: Entry, mut call: Call) -> Result<Json, Error> {
     #[derive(Deserialize)]
-    struct Unlink {
+    struct Wanted {
         strategy: String,
         id: String,
     }
     let account = caller(&call)?;
-    let wanted: Unlink = call.argument(0)?;
-    let passport = Passport {
-        strategy: wanted.strategy,
-        external_id: wanted.id,
-    };
-    let mut on = entry.store.write().await?;
-    let found = accounts::locked(&mut on, account).await?;
-    let found = found.ok_or_else(|| Error::new(Code::NotFound, "there is no such account"))?;
-    let linked = passport_links::of_account(&mut on, account).await?;
-    if !linked.contains(&passport) {
-        let text = "the account is not linked with that";
-        return Err(Error::new(Code::NotFound, text));
-    }
-    let info = passport_links::info(&mut on, &passport.strategy).await?;
-    let address = found.email_address.as_deref().unwrap_or_default();
-    if info.is_some_and(|info| is_exclusive(&info, address)) {
-        let text = "accounts with an address of this domain sign in this way alone";
-        return Err(Error::new(Code::FailedPrecondition, text).reason("EXCLUSIVE"));
-    }
-    let by_password = found.password_hash.is_some() && found.email_address.is_some();
-    if linked.len() == 1 && !by_password {
-        let text = "this is the only way to sign in to the account; set a password first";
-        return Err(Error::new(Code::FailedPrecondition, text).reason("LAST_SIGN_IN"));
-    }
-    passport_links::delete(&mut on, account, &passport).await?;
-    on.commit().await?;
+    let Wanted { strategy, id } = call.argument(0)?;
+    entry.unlink(account, &strategy, &id).await?;
     Ok(Json::Null)
 }
 
-/// Whether addresses of this domain sign in with this strategy alone: it is named, a domain above it is, or all are.
-fn is_exclusive(info: &Json, address: &str) -> bool {
-    let domain = address.rsplit_once('@').map_or("", |(_, domain)| domain);
-    let domains = info.get("exclusive_domains").and_then(Json::as_array);
-    let mut domains = domains.into_iter().flatten().filter_map(Json::as_str);
-    !domain.is_empty()
-        && domains.any(|exclusive| {
-            let exclusive = exclusive.to_lowercase();
-            exclusive == "*"
-                || domain == exclusive
-                || domain
-                    .strip_suffix(exclusive.as_str())
-                    .is_some_and(|above| above.ends_with('.'))
-        })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_domain_and_those_below_it_are_exclusive() {
-        let info = json!({"exclusive_domains": ["Example.org", 7]});
-        for (address, exclusive) in [
-            ("a@example.org", true),
-            ("a@cs.example.org", true),
-            ("a@badexample.org", false),
-            ("a@example.org.evil", false),
-            ("", false),
-        ] {
-            assert_eq!(is_exclusive(&info, address), exclusive, "{address}");
+impl From<Unlink> for Error {
+    fn from(refused: Unlink) -> Self {
+        let text = refused.to_string();
+        let failed = |reason| Self::new(Code::FailedPrecondition, &*text).reason(reason);
+        match refused {
+            Unlink::Unknown => Self::new(Code::NotFound, text),
+            Unlink::Exclusive(_) => failed("EXCLUSIVE"),
+            Unlink::LastWay => failed("LAST_SIGN_IN"),
+            Unlink::Store(error) => error.into(),
         }
-        assert!(is_exclusive(&json!({"exclusive_domains": ["*"]}), "a@b.c"));
-        assert!(!is_exclusive(&json!({}), "a@b.c"));
     }
 }

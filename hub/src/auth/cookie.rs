@@ -198,6 +198,12 @@ impl Names {
         &self.base_path
     }
 
+    /// What of a path is below the site: with a slash in front. `None` for a path that is elsewhere.
+    pub fn below<'a>(&self, path: &'a str) -> Option<&'a str> {
+        let below = path.strip_prefix(self.base_path.trim_end_matches('/'))?;
+        below.starts_with('/').then_some(below)
+    }
+
     /// The value of another cookie of the site, which is no credential by itself. One that cannot be read is not there.
     pub fn other<'a>(
         &self,
@@ -460,6 +466,19 @@ mod tests {
             Names::new("").read(two),
             Err(Error::Ambiguous { .. })
         ));
+    }
+
+    #[test]
+    fn paths_of_the_site_are_below_its_base_path() {
+        for (base, path, below) in [
+            ("/", "/auth/uni", Some("/auth/uni")),
+            ("/a/b", "/a/b/auth/uni", Some("/auth/uni")),
+            ("/a/b", "/a/b", None),
+            ("/a/b", "/a/bc/d", None),
+            ("/a/b", "/auth/uni", None),
+        ] {
+            assert_eq!(Names::new(base).below(path), below, "{base} {path}");
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The first administrator of a site: made by whoever has the link that the program printed, once.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use tokio::sync::Mutex;
 
 use super::{Entry, Origin, Refused, SignedIn, open_session};
 use crate::accounts;
@@ -16,7 +16,8 @@ use crate::store::{self, Store, throttle};
 #[derive(Debug)]
 pub struct Invitation {
     hash: String,
-    used: AtomicBool,
+    /// Whether it was used. Whoever uses it holds this meanwhile: others wait, and if nothing comes of it they may.
+    used: Mutex<bool>,
 }
 
 /// Who wants to be it.
@@ -56,7 +57,7 @@ impl Invitation {
         let token = Token::random();
         let invitation = Self {
             hash: token.hash(),
-            used: AtomicBool::new(false),
+            used: Mutex::new(false),
         };
         Ok(Some((invitation, token.reveal().to_owned())))
     }
@@ -65,7 +66,8 @@ impl Invitation {
     pub fn is_open_to(&self, token: &str) -> bool {
         let offered = Token::offered(token).map(|token| token.hash());
         let is_it = offered.is_some_and(|hash| crate::auth::token::is_same(&self.hash, &hash));
-        is_it && !self.used.load(Ordering::Acquire)
+        // While somebody uses it, that may still fail.
+        is_it && self.used.try_lock().map_or(true, |used| !*used)
     }
 }
 
@@ -90,24 +92,22 @@ impl Entry {
             .map_err(|_invalid| Refused::EmailAddress)?;
         let first_name = super::sign_up::name("the first name", request.first_name)?;
         let last_name = super::sign_up::name("the last name", request.last_name)?;
-        let password = request.password.trim();
-        strength::check(password, &[address.as_str(), first_name, last_name])?;
+        strength::check(request.password, &[address.as_str(), first_name, last_name])?;
         let new = New {
             email_address: Some(address.into()),
-            password_hash: Some(self.hasher.hash(password).await?),
+            password_hash: Some(self.hasher.hash(request.password).await?),
             created_by: request.origin.ip.clone(),
             groups: vec![ADMIN.to_owned()],
             ..New::named(first_name, last_name)
         };
-        // From here on it is used, unless this fails.
-        if invitation.used.swap(true, Ordering::AcqRel) {
+        // Who goes away in the middle has not used it; if the administrator was made by then, that is found.
+        let mut used = invitation.used.lock().await;
+        if *used {
             return Err(Refused::Token);
         }
-        let made = self.make_admin(&new, &request.origin).await;
-        if made.is_err() {
-            invitation.used.store(false, Ordering::Release);
-        }
-        made
+        let signed_in = self.make_admin(&new, &request.origin).await?;
+        *used = true;
+        Ok(signed_in)
     }
 
     async fn make_admin(&self, new: &New, origin: &Origin) -> Result<SignedIn, Refused> {

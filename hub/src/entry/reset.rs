@@ -28,7 +28,7 @@ impl Entry {
     /// [`Refused::Disabled`] on a site that sends no letters, [`Refused::Throttled`], or when the database does not
     /// answer.
     pub async fn ask_for_reset(&self, email_address: &str, origin: &Origin) -> Result<(), Refused> {
-        if !self.letters.are_sent() {
+        if !self.letters.are_sent_of(letters::Kind::PasswordReset) {
             return Err(Refused::Disabled("sending letters"));
         }
         let address: EmailAddress = email_address
@@ -107,7 +107,6 @@ impl Entry {
         password: &str,
         origin: &Origin,
     ) -> Result<AccountId, Refused> {
-        let password = password.trim();
         strength::check(password, &[])?;
         attempts::count_token(&self.store, origin).await?;
         let token = Token::offered(token).ok_or(Refused::Token)?;

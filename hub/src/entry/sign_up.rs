@@ -8,6 +8,7 @@ use crate::auth::strength;
 use crate::auth::throttle::Action;
 use crate::creation;
 use crate::email::EmailAddress;
+use crate::letters;
 use crate::store::accounts::New;
 use crate::store::tokens::{self, Registration};
 use crate::store::{Transaction, throttle};
@@ -63,13 +64,12 @@ impl Entry {
             .map_err(|_invalid| Refused::EmailAddress)?;
         let first_name = name("the first name", request.first_name)?;
         let last_name = name("the last name", request.last_name)?;
-        let password = request.password.trim();
-        strength::check(password, &[address.as_str(), first_name, last_name])?;
+        strength::check(request.password, &[address.as_str(), first_name, last_name])?;
         not_exclusive(&mut self.store.read().await?, &address).await?;
         self.count_sign_up(&request.origin, request.token).await?;
         let new = New {
             email_address: Some(address.clone().into()),
-            password_hash: Some(self.hasher.hash(password).await?),
+            password_hash: Some(self.hasher.hash(request.password).await?),
             created_by: request.origin.ip.clone(),
             tags: tags(&request.tags),
             sign_up_usage_intent: request
@@ -79,7 +79,7 @@ impl Entry {
             ..New::named(first_name, last_name)
         };
         let signed_in = self.enter(new, request, Kind::Password).await?;
-        if self.letters.are_sent() {
+        if self.letters.are_sent_of(letters::Kind::Verification) {
             self.challenge(signed_in.account_id, &address).await?;
         }
         Ok(signed_in)
@@ -144,7 +144,7 @@ impl Entry {
         }
         // Elsewhere a letter shows whose the address is, and then it happens.
         if let Some(address) = new.email_address.as_deref()
-            && !self.letters.are_sent()
+            && !self.letters.are_sent_of(letters::Kind::Verification)
         {
             let address = address.parse().map_err(|_invalid| Refused::EmailAddress)?;
             creation::run(&mut on, new.id, &address).await?;

@@ -10,15 +10,18 @@
 //! | nobody so far | yes | that session's account, for which it vouches from now on |
 //! | nobody so far, address of an account | no | that account if people of the domain sign in in this way only and the other site answers for the address, else refused |
 //! | nobody so far | no | a new account |
+//!
+//! Whichever it is: if people with its address sign in in another way only, it is refused.
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Value as Json, json};
+use serde_json::json;
 
 use super::{Entry, Origin, SignedIn, open_session_for};
 use crate::auth::session::{self, Kind, Secret};
 use crate::creation;
 use crate::email::EmailAddress;
 use crate::id::AccountId;
+use crate::letters;
 use crate::sso::profile::Email;
 use crate::sso::{Profile, Strategy, exclusive};
 use crate::store::accounts::{self as stored, Account, New, Taken, Update};
@@ -91,6 +94,9 @@ impl Refused {
             Self::Banned => "banned",
             Self::Entry(refused) if matches!(**refused, super::Refused::Throttled { .. }) => {
                 "throttled"
+            }
+            Self::Entry(refused) if matches!(**refused, super::Refused::Exclusive(_)) => {
+                "exclusive"
             }
             Self::Entry(_) => "refused",
             Self::Store(error) => error.code(),
@@ -172,7 +178,9 @@ impl Entry {
         let mut last = None;
         for _ in 0..ATTEMPTS {
             match self.try_vouched(voucher, origin).await {
-                Err(Refused::Store(error @ store::Error::Conflict { .. })) => last = Some(error),
+                Err(Refused::Store(
+                    error @ (store::Error::Conflict { .. } | store::Error::Deadlock(_)),
+                )) => last = Some(error),
                 other => return other,
             }
         }
@@ -195,8 +203,13 @@ impl Entry {
         let found = self.account(&mut on, voucher, session, origin).await?;
         let account = stored::locked(&mut on, found).await?;
         let account = account.filter(Account::is_usable).ok_or(Refused::Banned)?;
+        not_of_another(&mut on, &account, voucher.strategy).await?;
+        let profile = voucher.profile;
+        // After the account, as whoever unlinks it does: otherwise each might wait for the other.
+        let (strategy, said) = (&voucher.strategy.name, profile.to_json());
+        passports::set_profile(&mut on, account.id, strategy, &profile.id, &said).await?;
         if voucher.strategy.update_on_login {
-            rename(&mut on, &account, voucher.profile).await?;
+            rename(&mut on, &account, profile).await?;
         }
         if session == Some(account.id) {
             on.commit().await?;
@@ -228,7 +241,6 @@ impl Entry {
             if voucher.link && session != Some(known.account_id) {
                 return Err(Refused::LinkedElsewhere);
             }
-            passports::set_profile(on, &strategy.name, &profile.id, &profile.to_json()).await?;
             return Ok(known.account_id);
         }
         let id = match session {
@@ -277,7 +289,7 @@ impl Entry {
                 stored::update(on, new.id, update).await.map_err(taken)?;
                 creation::run(on, new.id, &email.address).await?;
             }
-            Some(email) if self.letters.are_sent() => {
+            Some(email) if self.letters.are_sent_of(letters::Kind::Verification) => {
                 self.challenge_in(on, new.id, &email.address).await?;
             }
             // As whoever signs up with a password: no letter can show whose the address is.
@@ -302,10 +314,10 @@ impl Entry {
         if !passports::delete(&mut on, id, strategy, external_id).await? {
             return Err(Unlink::Unknown);
         }
-        let address = account.email_address.as_deref();
-        if let Some(address) = address.and_then(|text| text.parse::<EmailAddress>().ok())
-            && let Some(only) = exclusive::of(&mut on, &address).await?
-            && only.strategy == strategy
+        if let Some(address) = address_of(&account)
+            && let Some(stored) = passports::strategy(&mut on, strategy).await?
+            // Also if it is not the only one that says so.
+            && let Some(only) = exclusive::among(std::slice::from_ref(&stored), &address)
         {
             return Err(Unlink::Exclusive(only.display));
         }
@@ -314,6 +326,25 @@ impl Entry {
             return Err(Unlink::LastWay);
         }
         Ok(on.commit().await?)
+    }
+}
+
+fn address_of(account: &Account) -> Option<EmailAddress> {
+    account.email_address.as_deref()?.parse().ok()
+}
+
+/// Refuses an account whose people sign in in another way only: one by which their place could not lock them out.
+async fn not_of_another(
+    on: &mut Reader,
+    account: &Account,
+    strategy: &Strategy,
+) -> Result<(), Refused> {
+    let Some(address) = address_of(account).filter(|one| !strategy.is_exclusive_for(one)) else {
+        return Ok(());
+    };
+    match exclusive::of(on, &address).await? {
+        Some(only) => Err(super::Refused::Exclusive(only.display).into()),
+        None => Ok(()),
     }
 }
 
@@ -328,8 +359,7 @@ async fn of_address(
             continue;
         };
         let strategy = voucher.strategy;
-        let only_way = exclusive::of(on, &email.address).await?;
-        let answers_for_it = only_way.is_some_and(|only| only.strategy == strategy.name)
+        let answers_for_it = strategy.is_exclusive_for(&email.address)
             // `*` says that there is no other way; it does not say that the site knows everybody's address.
             && is_theirs(strategy, email);
         if answers_for_it {
@@ -341,13 +371,14 @@ async fn of_address(
     Ok(None)
 }
 
-/// Whether it is known that an address is theirs: the other site has seen that, or it is the site of the domain.
+/// Whether it is known that an address is theirs: the other site has seen that, or says nothing about it and is the site
+/// of the domain.
 fn is_theirs(strategy: &Strategy, email: &Email) -> bool {
     let own_domain = strategy
         .exclusive_domains
         .iter()
         .any(|domain| domain != "*" && exclusive::covers(domain, &email.address));
-    email.verified || own_domain
+    email.verified.unwrap_or(own_domain)
 }
 
 async fn rename(on: &mut Transaction, account: &Account, profile: &Profile) -> Result<(), Refused> {
@@ -373,13 +404,4 @@ fn taken(taken: Taken) -> Refused {
         }),
         Taken::Store(error) => Refused::Store(error),
     }
-}
-
-/// What clients see of the sites that vouch for an account: `strategy-id` and what the site has said.
-pub fn to_json(links: &[Link]) -> Json {
-    let shown = links.iter().map(|link| {
-        let name = format!("{}-{}", link.strategy, link.external_id);
-        (name, link.profile.clone())
-    });
-    Json::Object(shown.collect())
 }

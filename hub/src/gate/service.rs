@@ -17,7 +17,7 @@ use super::wire::{
 use super::{Gate, Keeper as _, Offer};
 use crate::feed::{Follower, News};
 use crate::identity::{Identity, Refused};
-use crate::permission::{Fact, affected};
+use crate::permission::{Fact, Facts, affected};
 
 /// Questions that are worked on at once; others wait.
 const QUESTIONS_MAX: usize = 256;
@@ -60,7 +60,10 @@ impl GateService {
         let fact = client.service_with(FACT, options(), move |message| {
             let gate = own.clone();
             async move {
-                let held = gate.authority().holds(read::<Fact>(&message)?).await;
+                let fact = read::<Fact>(&message)?;
+                // Not what this hub has kept: the broker keeps the answer until it hears of a change, and of one that
+                // this hub has yet to hear of it may have been told already.
+                let held = Facts::look_up(&gate.store, fact).await;
                 let held =
                     held.map_err(|error| ServiceError::new(UNAVAILABLE, error.to_string()))?;
                 Ok(Answer::msgpack(&held)?)

@@ -77,10 +77,11 @@ impl Sender {
         }
     }
 
-    /// Sends letters until it is told to stop; those that are being sent then are finished.
+    /// Sends letters until it is told to stop: those that are being sent then are finished, and others are left to
+    /// other hubs.
     pub async fn run(self, stop: CancellationToken) {
         while !stop.is_cancelled() {
-            match self.round().await {
+            match self.round_until(&stop).await {
                 // As many as there may be at once: there may be more.
                 Ok(tried) if i64::try_from(tried).unwrap_or(i64::MAX) >= self.config.batch => {
                     continue;
@@ -99,17 +100,25 @@ impl Sender {
         }
     }
 
-    /// Tries to send those that are due, a [batch](Config::batch) at most, and returns how many were tried.
+    /// Tries to send those that are due, a [batch](Config::batch) at most, and returns how many were claimed.
     ///
     /// # Errors
     /// When the database does not answer. What was sent meanwhile may be sent once more.
     pub async fn round(&self) -> Result<usize, Error> {
+        self.round_until(&CancellationToken::new()).await
+    }
+
+    /// The same, until it is told to stop: those that were claimed and not begun are given back then.
+    ///
+    /// # Errors
+    /// As for [`round`](Self::round).
+    pub async fn round_until(&self, stop: &CancellationToken) -> Result<usize, Error> {
         let mut on = self.store.write().await?;
         let claimed = stored::claim(&mut on, self.config.batch, self.claim_lasts()).await?;
         on.commit().await?;
         let tried = claimed.len();
         let results: Vec<Result<(), Error>> = futures_util::stream::iter(claimed)
-            .map(|claimed| self.try_one(claimed))
+            .map(|claimed| self.try_one(claimed, stop))
             .buffer_unordered(self.config.at_once.max(1))
             .collect()
             .await;
@@ -124,7 +133,12 @@ impl Sender {
         SENDING_MAX * u32::try_from(rows + 1).unwrap_or(u32::MAX)
     }
 
-    async fn try_one(&self, claimed: Claimed) -> Result<(), Error> {
+    async fn try_one(&self, claimed: Claimed, stop: &CancellationToken) -> Result<(), Error> {
+        if stop.is_cancelled() {
+            let mut on = self.store.write().await?;
+            stored::release(&mut on, claimed.id, claimed.attempt).await?;
+            return on.commit().await;
+        }
         let sent = self.send(&claimed).await;
         let mut on = self.store.write().await?;
         match sent {

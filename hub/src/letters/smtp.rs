@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use super::Letter;
 use super::route::{Server, Tls};
+use crate::causes::chain;
 
 /// How long the server may take for each step of a conversation.
 const STEP_MAX: Duration = Duration::from_secs(20);
@@ -169,15 +170,4 @@ fn refused(error: &lettre::transport::smtp::Error) -> Refused {
         reason: chain(error),
         forever: error.is_permanent() && !login,
     }
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        text.push_str(": ");
-        text.push_str(&inner.to_string());
-        cause = inner.source();
-    }
-    text
 }

@@ -62,6 +62,9 @@ pub enum Derived {
     ProjectUsers,
     /// When each member of a project was last active, by account.
     ProjectLastActive,
+    /// What other sites that vouch for an account have said about somebody, by way to sign in and what it calls them,
+    /// with a `-` between.
+    AccountPassports,
 }
 
 /// Whether and how a field may be written.

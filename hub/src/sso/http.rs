@@ -10,6 +10,7 @@ use serde_json::Value as Json;
 use url::Url;
 
 use super::strategy::is_safe;
+use crate::causes::chain;
 
 /// How long the connection, and all of an answer, may take.
 const CONNECT_MAX: Duration = Duration::from_secs(5);
@@ -33,17 +34,6 @@ pub(super) enum Error {
     /// The answer is not what was expected.
     #[error("its answer cannot be used: {0}")]
     Unusable(String),
-}
-
-fn chain(error: &reqwest::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(inner) = cause {
-        text.push_str(": ");
-        text.push_str(&inner.to_string());
-        cause = inner.source();
-    }
-    text
 }
 
 /// Asks other sites. Cheap to clone.

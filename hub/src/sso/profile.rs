@@ -16,8 +16,8 @@ const EMAILS_MAX: usize = 20;
 pub struct Email {
     /// The address.
     pub address: EmailAddress,
-    /// Whether the other site has seen that, and is believed.
-    pub verified: bool,
+    /// Whether the other site has seen that; `None` if it says nothing about it and is not believed either.
+    pub verified: Option<bool>,
 }
 
 /// Somebody, as another site knows them.
@@ -33,7 +33,9 @@ pub struct Profile {
     pub emails: Vec<Email>,
 }
 
-/// Where in the JSON of the other site these are: names with dots between, numbers for places in lists.
+/// Where in the JSON of the other site these are: names with dots between, and places in lists as numbers or in
+/// brackets: `emails.0.value`, `emails[0].value`. A name with dots of its own, as that of a claim which is an address,
+/// is found where it stands in the answer itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mapping {
     /// What the other site calls somebody.
@@ -64,8 +66,8 @@ impl Mapping {
         }
     }
 
-    /// Reads a profile. `believed`: whether addresses count as theirs without the other site saying that it has seen
-    /// that.
+    /// Reads a profile. `believed`: whether addresses count as theirs if the other site does not say whether it has
+    /// seen that.
     ///
     /// # Errors
     /// When what they are called is not there, in words for people.
@@ -79,11 +81,11 @@ impl Mapping {
             return Err(format!("{} in its answer is empty or too long", self.id));
         }
         let (first_name, last_name) = self.names(claims);
-        let verified = believed || find(claims, &self.email_verified).is_some_and(is_true);
+        let verified = find(claims, &self.email_verified).and_then(said);
         let mut emails = find(claims, &self.emails)
             .map(|found| emails(found, verified, believed))
             .unwrap_or_default();
-        emails.sort_by_key(|email| !email.verified);
+        emails.sort_by_key(rank);
         Ok(Profile {
             id,
             first_name,
@@ -114,7 +116,7 @@ impl Profile {
         let emails: Vec<Json> = self
             .emails
             .iter()
-            .map(|email| json!({"email": email.address.as_str(), "verified": email.verified}))
+            .map(|email| json!({"email": email.address.as_str(), "verified": email.verified == Some(true)}))
             .collect();
         json!({
             "id": self.id,
@@ -127,7 +129,7 @@ impl Profile {
 
 /// Adds the addresses of a list that another request has brought, as GitHub's is.
 pub(super) fn add_emails(profile: &mut Profile, list: &Json, believed: bool) {
-    let primary = |email: &Json| email.get("primary").is_some_and(is_true);
+    let primary = |email: &Json| email.get("primary").and_then(said) == Some(true);
     let (first, rest): (Vec<&Json>, Vec<&Json>) = list
         .as_array()
         .into_iter()
@@ -136,7 +138,7 @@ pub(super) fn add_emails(profile: &mut Profile, list: &Json, believed: bool) {
     let mut more: Vec<Email> = first
         .into_iter()
         .chain(rest)
-        .filter_map(|email| one(email, false, believed))
+        .filter_map(|email| one(email, None, believed))
         .take(EMAILS_MAX)
         .collect();
     // What the list says about an address counts more than that it stands in the profile.
@@ -147,35 +149,48 @@ pub(super) fn add_emails(profile: &mut Profile, list: &Json, believed: bool) {
         .filter(|email| !known(&email.address))
         .collect();
     more.extend(others);
-    more.sort_by_key(|email| !email.verified);
+    more.sort_by_key(rank);
     profile.emails = more;
 }
 
-fn emails(found: &Json, verified: bool, believed: bool) -> Vec<Email> {
+/// Those that are known to be theirs come first, and those that are known not to be last.
+fn rank(email: &Email) -> u8 {
+    match email.verified {
+        Some(true) => 0,
+        None => 1,
+        Some(false) => 2,
+    }
+}
+
+fn emails(found: &Json, verified: Option<bool>, believed: bool) -> Vec<Email> {
     if let Some(list) = found.as_array() {
         let list = list.iter().take(EMAILS_MAX);
-        return list.filter_map(|item| one(item, false, believed)).collect();
+        return list.filter_map(|item| one(item, None, believed)).collect();
     }
     one(found, verified, believed).into_iter().collect()
 }
 
-fn one(item: &Json, verified: bool, believed: bool) -> Option<Email> {
+fn one(item: &Json, verified: Option<bool>, believed: bool) -> Option<Email> {
     let (text, verified) = if let Some(text) = item.as_str() {
         (text, verified)
     } else {
         let text = item.get("email").or_else(|| item.get("value"));
-        let says = item.get("verified").is_some_and(is_true);
-        (text.and_then(Json::as_str)?, says)
+        let says = item.get("verified").and_then(said);
+        (text.and_then(Json::as_str)?, says.or(verified))
     };
     Some(Email {
         address: text.parse().ok()?,
-        verified: verified || believed,
+        verified: verified.or_else(|| believed.then_some(true)),
     })
 }
 
-/// Some sites say `"true"`.
-fn is_true(value: &Json) -> bool {
-    value.as_bool() == Some(true) || value.as_str() == Some("true")
+/// What a claim says that is true or false; `null` says nothing. Some sites say `"true"`, and what cannot be understood
+/// is no yes.
+fn said(value: &Json) -> Option<bool> {
+    if value.is_null() {
+        return None;
+    }
+    Some(value.as_bool() == Some(true) || value.as_str() == Some("true"))
 }
 
 fn name(text: &str) -> Option<String> {
@@ -189,8 +204,11 @@ fn name(text: &str) -> Option<String> {
 }
 
 fn find<'a>(claims: &'a Json, path: &str) -> Option<&'a Json> {
+    if let Some(found) = claims.get(path) {
+        return Some(found);
+    }
     let mut at = claims;
-    for step in path.split('.') {
+    for step in path.split(['.', '[', ']']).filter(|step| !step.is_empty()) {
         at = match at.as_array() {
             Some(list) => list.get(step.parse::<usize>().ok()?)?,
             None => at.get(step)?,
@@ -207,7 +225,17 @@ mod tests {
         let emails: Vec<String> = profile
             .emails
             .iter()
-            .map(|email| format!("{}{}", email.address, if email.verified { "!" } else { "" }))
+            .map(|email| {
+                format!(
+                    "{}{}",
+                    email.address,
+                    match email.verified {
+                        Some(true) => "!",
+                        None => "",
+                        Some(false) => "?",
+                    }
+                )
+            })
             .collect();
         format!(
             "{} {:?} {:?} {}",
@@ -250,6 +278,16 @@ mod tests {
         );
         check(
             &standard,
+            &json!({"sub": "7", "email_verified": false, "email": "a@b.c"}),
+            "7 \"\" \"\" a@b.c?",
+        );
+        check(
+            &standard,
+            &json!({"sub": "7", "email_verified": null, "email": "a@b.c"}),
+            "7 \"\" \"\" a@b.c",
+        );
+        check(
+            &standard,
             &json!({"name": "Ada"}),
             "there is no sub in its answer",
         );
@@ -282,6 +320,44 @@ mod tests {
             ..Mapping::standard()
         };
         check(&first, &json!({"ids": ["a", "b"]}), "a \"\" \"\" ");
+        let brackets = Mapping {
+            emails: "emails[1].value".to_owned(),
+            email_verified: "https://example.org/seen".to_owned(),
+            ..Mapping::standard()
+        };
+        check(
+            &brackets,
+            &json!({"sub": "7", "emails": [{"value": "x@y.z"}, {"value": "v@y.z"}],
+                    "https://example.org/seen": "true"}),
+            "7 \"\" \"\" v@y.z!",
+        );
+        for path in ["emails[2].value", "emails[x].value", "emails[1", ""] {
+            let nothing = Mapping {
+                emails: path.to_owned(),
+                ..brackets.clone()
+            };
+            check(
+                &nothing,
+                &json!({"sub": "7", "emails": [1, "x"]}),
+                "7 \"\" \"\" ",
+            );
+        }
+    }
+
+    #[test]
+    fn a_site_that_is_believed_is_not_believed_more_than_it_says() {
+        let read = |claims| Mapping::standard().read(&claims, true).unwrap();
+        let claims = json!({"sub": 1, "email": "a@b.c"});
+        assert_eq!(read(claims).emails[0].verified, Some(true));
+        let claims = json!({"sub": 1, "email": "a@b.c", "email_verified": false});
+        assert_eq!(read(claims).emails[0].verified, Some(false));
+        let list = json!({"sub": 1, "email": [{"email": "a@b.c", "verified": "no"}, "x@b.c"]});
+        let said: Vec<_> = read(list)
+            .emails
+            .iter()
+            .map(|email| email.verified)
+            .collect();
+        assert_eq!(said, [Some(true), Some(false)]);
     }
 
     #[test]
@@ -296,7 +372,7 @@ mod tests {
         add_emails(&mut profile, &list, false);
         assert_eq!(
             shown(&profile),
-            "1 \"\" \"\" first@example.org!,second@example.org!,public@example.org"
+            "1 \"\" \"\" first@example.org!,second@example.org!,public@example.org?"
         );
     }
 }

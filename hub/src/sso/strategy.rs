@@ -28,7 +28,7 @@ use crate::email::EmailAddress;
 use crate::store::passports::Stored;
 
 /// Names that mean something else in the same place of an address.
-const RESERVED: [&str; 11] = [
+pub(crate) const RESERVED: [&str; 11] = [
     "first-admin",
     "sign-in",
     "sign-up",

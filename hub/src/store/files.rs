@@ -170,6 +170,34 @@ pub async fn blob(on: &mut Reader, id: Uuid) -> Result<Option<Blob>, Error> {
     row.map(blob).transpose()
 }
 
+/// How many blobs there are, and how large they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BlobTotals {
+    /// How many.
+    pub count: i64,
+    /// How many of these end by themselves.
+    pub ending: i64,
+    /// Their size together, in bytes.
+    pub bytes: i64,
+}
+
+/// Counts the blobs.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn blob_totals(on: &mut Reader) -> Result<BlobTotals, Error> {
+    let totals = Sql::same(
+        "SELECT count(*) AS count, count(expire) AS ending, CAST(coalesce(sum(size), 0) AS bigint) AS bytes FROM blobs",
+    );
+    let row = on.row(totals.into()).await?;
+    let row = row.ok_or_else(|| Error::Mistake("counting gave no row".to_owned()))?;
+    Ok(BlobTotals {
+        count: row.get("count")?,
+        ending: row.get("ending")?,
+        bytes: row.get("bytes")?,
+    })
+}
+
 /// Lets blobs be kept that would be removed after a time, and returns how many there are.
 ///
 /// # Errors

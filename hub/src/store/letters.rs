@@ -72,20 +72,27 @@ pub struct Waiting {
     pub expire: Time,
 }
 
-/// Keeps a letter, due at once. `false` if `max` are kept already.
+/// Most letters that are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Max {
+    /// Of all kinds together.
+    pub all: i64,
+    /// Of the kind in question.
+    pub of_kind: i64,
+}
+
+/// Keeps a letter, due at once. `false` if as many are kept already.
 ///
 /// # Errors
 /// When the database does not answer.
-pub async fn put(on: &mut Transaction, letter: &New<'_>, max: i64) -> Result<bool, Error> {
+pub async fn put(on: &mut Transaction, letter: &New<'_>, max: Max) -> Result<bool, Error> {
     // Counts no further than it has to.
-    let count = Sql::same("SELECT count(*) AS count FROM (SELECT 1 FROM letters LIMIT $1) AS kept");
-    let row = on.row(count.bind(max)).await?;
-    if row
-        .map(|row| row.get::<i64>("count"))
-        .transpose()?
-        .unwrap_or(0)
-        >= max
-    {
+    let all = Sql::same("SELECT count(*) AS count FROM (SELECT 1 FROM letters LIMIT $1) AS kept");
+    let of_kind = Sql::same(
+        "SELECT count(*) AS count FROM (SELECT 1 FROM letters WHERE kind = $1 LIMIT $2) AS kept",
+    );
+    let of_kind = of_kind.bind(letter.kind).bind(max.of_kind);
+    if count(on, all.bind(max.all)).await? >= max.all || count(on, of_kind).await? >= max.of_kind {
         return Ok(false);
     }
     let put = Sql::same(
@@ -103,7 +110,13 @@ pub async fn put(on: &mut Transaction, letter: &New<'_>, max: i64) -> Result<boo
     Ok(true)
 }
 
-/// Claims at most `limit` letters that are due, for as long as sending them may take.
+async fn count(on: &mut Transaction, statement: super::sql::Statement) -> Result<i64, Error> {
+    let row = on.row(statement).await?;
+    row.map_or(Ok(0), |row| row.get("count"))
+}
+
+/// Claims at most `limit` letters that are due, for as long as sending them may take: those by which people come in
+/// before all others, which include what a newer hub may have put there.
 ///
 /// # Errors
 /// When the database does not answer.
@@ -116,7 +129,8 @@ pub async fn claim(
         Sql::built(format!(
             "UPDATE letters SET due = {{after $2}}, attempts = attempts + 1
               WHERE id IN (SELECT id FROM letters WHERE due <= {{now}} AND expire > {{now}}
-                            ORDER BY due LIMIT $1{skip})
+                            ORDER BY CASE WHEN kind IN ('password-reset', 'verification') THEN 0 ELSE 1 END, due
+                            LIMIT $1{skip})
              RETURNING id, kind, to_address, subject, body, attempts, expire, {{now}} AS now"
         ))
     };
@@ -148,6 +162,18 @@ fn claimed(row: &Row) -> Result<Claimed, Error> {
 pub async fn sent(on: &mut Transaction, id: Uuid, attempt: i64) -> Result<bool, Error> {
     let sent = Sql::same("DELETE FROM letters WHERE id = $1 AND attempts = $2");
     Ok(on.execute(sent.bind(id).bind(attempt)).await? > 0)
+}
+
+/// Gives a letter back that nobody has tried to send: it is due, as it was before it was claimed. `false` if somebody
+/// else has claimed it since.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn release(on: &mut Transaction, id: Uuid, attempt: i64) -> Result<bool, Error> {
+    let release = Sql::same(
+        "UPDATE letters SET due = {now}, attempts = attempts - 1 WHERE id = $1 AND attempts = $2",
+    );
+    Ok(on.execute(release.bind(id).bind(attempt)).await? > 0)
 }
 
 /// Notes why a letter was not sent, to be tried again after a pause. `false` if somebody else has claimed it since.

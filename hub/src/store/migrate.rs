@@ -40,6 +40,7 @@ const MIGRATIONS: &[Migration] = migrations! {
     5 "0005_control",
     6 "0006_letters",
     7 "0007_stats",
+    8 "0008_entry",
 };
 
 /// Holds others back in PostgreSQL: any number that no other program uses for the same. In SQLite the transaction does.

@@ -154,21 +154,26 @@ pub async fn insert(on: &mut Transaction, new: &Link) -> Result<(), Error> {
     Ok(())
 }
 
-/// Keeps what another site says about somebody now.
+/// Keeps what another site says about somebody now, if that has changed.
 ///
 /// # Errors
 /// When the database does not answer.
 pub async fn set_profile(
     on: &mut Transaction,
+    id: AccountId,
     strategy: &str,
     external_id: &str,
     profile: &Json,
 ) -> Result<(), Error> {
     let set = Sql::same(
-        "UPDATE passport_links SET profile = $3 WHERE strategy = $1 AND external_id = $2",
+        "UPDATE passport_links SET profile = $4
+          WHERE account_id = $1 AND strategy = $2 AND external_id = $3 AND profile <> $4",
     );
-    let set = set.bind(strategy).bind(external_id).bind(profile);
-    on.execute(set).await.map(drop)
+    let set = set.bind(id).bind(strategy).bind(external_id).bind(profile);
+    if on.execute(set).await? > 0 {
+        told(on, id);
+    }
+    Ok(())
 }
 
 /// Forgets that a site vouches for an account. `false` if it does not.

@@ -115,6 +115,14 @@ fn put_field(draft: &mut Draft, field: &Field) {
             "(SELECT json_group_object(m.account_id, m.last_active)
                 FROM project_members m WHERE m.project_id = t.project_id AND m.last_active IS NOT NULL)"
         }
+        (Kind::Derived(Derived::AccountPassports), Dialect::Postgres) => {
+            "(SELECT COALESCE(jsonb_object_agg(p.strategy || '-' || p.external_id, p.profile), '{}'::jsonb)
+                FROM passport_links p WHERE p.account_id = t.account_id)"
+        }
+        (Kind::Derived(Derived::AccountPassports), Dialect::Sqlite) => {
+            "(SELECT json_group_object(p.strategy || '-' || p.external_id, json(p.profile))
+                FROM passport_links p WHERE p.account_id = t.account_id)"
+        }
         (
             Kind::Uuid | Kind::Text(_) | Kind::Int | Kind::Bool | Kind::Time | Kind::Json(_),
             Dialect::Postgres | Dialect::Sqlite,

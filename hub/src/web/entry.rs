@@ -17,14 +17,15 @@ use std::sync::Arc;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use hyper::body::Incoming;
-use hyper::header::{COOKIE, HeaderMap, HeaderValue, RETRY_AFTER, SET_COOKIE, USER_AGENT};
+use hyper::header::{COOKIE, HeaderMap, HeaderValue, RETRY_AFTER};
 use hyper::{Method, Request, StatusCode};
 use serde::Deserialize;
 use serde_json::{Map, Value as Json, json};
 
+use super::cookies::{self, Cookies, set_cookie};
 use super::{Answer, From, Pages, body};
 use crate::accounts;
-use crate::auth::cookie::{Credential, Names, SameSite};
+use crate::auth::cookie::{Credential, Names};
 use crate::auth::password;
 use crate::entry::sign_in::Request as SignIn;
 use crate::entry::sign_up::Request as SignUp;
@@ -33,7 +34,7 @@ use crate::gate::{Gate, Keeper as _, Offer};
 use crate::id::AccountId;
 use crate::identity;
 
-/// What all these paths begin with.
+/// What all these paths begin with, below the base path.
 const PREFIX: &str = "/api/v2/auth/";
 
 /// The door for browsers. Cheap to clone.
@@ -102,7 +103,8 @@ impl Pages for EntryPages {
         request: Request<Incoming>,
         from: From,
     ) -> Result<BoxFuture<'static, Answer>, Request<Incoming>> {
-        let Some(name) = request.uri().path().strip_prefix(PREFIX) else {
+        let path = self.0.names.below(request.uri().path());
+        let Some(name) = path.and_then(|path| path.strip_prefix(PREFIX)) else {
             return Err(request);
         };
         let name = name.to_owned();
@@ -278,16 +280,17 @@ impl EntryPages {
 
     /// The `Set-Cookie` header for somebody who has come in.
     pub fn cookie(&self, signed_in: &SignedIn, from: From) -> String {
-        let (same_site, secure) = (self.same_site(), self.is_secure(from));
-        self.0
-            .names
-            .remember(&signed_in.cookie, signed_in.lifetime, same_site, secure)
+        self.cookies(from).session(signed_in)
     }
 
     /// The `Set-Cookie` header for somebody who has gone.
     pub fn forgotten(&self, from: From) -> String {
-        let secure = self.is_secure(from);
-        self.0.names.forget(self.same_site(), secure)
+        self.cookies(from).forgotten()
+    }
+
+    /// What cookies are called, and where the site lies.
+    pub(super) fn names(&self) -> &Names {
+        &self.0.names
     }
 
     /// The ways in.
@@ -314,35 +317,18 @@ impl EntryPages {
         }
     }
 
-    fn same_site(&self) -> SameSite {
-        match self.0.entry.settings.get().get("samesite_remember_me") {
-            "lax" => SameSite::Lax,
-            "none" => SameSite::None,
-            _ => SameSite::Strict,
+    fn cookies(&self, from: From) -> Cookies<'_> {
+        Cookies {
+            entry: &self.0.entry,
+            names: &self.0.names,
+            encrypted: from.encrypted,
         }
-    }
-
-    fn is_secure(&self, from: From) -> bool {
-        from.encrypted || self.0.entry.site.starts_with("https://")
     }
 }
 
 /// From where a request comes, for what is written down about it.
 pub fn origin(headers: &HeaderMap, from: From) -> Origin {
-    let agent = headers
-        .get(USER_AGENT)
-        .and_then(|value| value.to_str().ok());
-    Origin {
-        ip: Some(from.ip.to_string()),
-        user_agent: agent.map(ToOwned::to_owned),
-    }
-}
-
-pub(super) fn set_cookie(answer: &mut Answer, cookie: &str) {
-    // What is in a cookie is encoded, so that it is always a header.
-    if let Ok(value) = HeaderValue::from_str(cookie) {
-        answer.headers_mut().append(SET_COOKIE, value);
-    }
+    cookies::origin(headers, Some(from.ip))
 }
 
 /// What is wrong with what was filled in, by the field of the form.

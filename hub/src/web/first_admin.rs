@@ -12,7 +12,7 @@ use super::entry::{failure, origin};
 use super::{Answer, EntryPages, From, Pages, body};
 use crate::entry::first_admin::{Invitation, Request as Wanted};
 
-/// What the path begins with; the secret of the link is behind it.
+/// What the path begins with, below the base path; the secret of the link is behind it.
 pub const PREFIX: &str = "/auth/first-admin/";
 
 /// Takes `{email, password, firstName, lastName}` by `POST`, and answers as signing up does. Cheap to clone.
@@ -37,7 +37,8 @@ impl Pages for FirstAdminPages {
         request: Request<Incoming>,
         from: From,
     ) -> Result<BoxFuture<'static, Answer>, Request<Incoming>> {
-        let token = request.uri().path().strip_prefix(PREFIX);
+        let path = self.pages.names().below(request.uri().path());
+        let token = path.and_then(|path| path.strip_prefix(PREFIX));
         let is_for_programs = *request.method() == Method::POST
             && body::is_of_type(request.headers(), "application/json");
         let Some(token) = token.filter(|_| is_for_programs) else {

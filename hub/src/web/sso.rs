@@ -9,6 +9,7 @@
 //! What is refused is a page, or `{error, code}` for those who accept JSON.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
@@ -16,32 +17,21 @@ use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{
     ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, COOKIE, HeaderMap,
-    HeaderValue, LOCATION, REFERRER_POLICY, RETRY_AFTER, SET_COOKIE, USER_AGENT,
-    X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+    HeaderValue, LOCATION, REFERRER_POLICY, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
 use hyper::{Method, Request, Response, StatusCode};
 use serde_json::{Value as Json, json};
 use url::form_urlencoded;
 
-use super::{From, Pages};
-use crate::auth::cookie::{Names, SameSite};
-use crate::entry::{self, Origin, SignedIn, vouched};
+use super::cookies::{self, Cookies, set_cookie};
+use super::{From, Pages, body};
+use crate::auth::cookie::Names;
+use crate::entry::{self, Origin, vouched};
+use crate::sso::strategy::RESERVED;
 use crate::sso::{self, Answer, Refused, Sso, Strategy, Wish};
 
 /// What all these paths begin with, below the base path.
 const PREFIX: &str = "/auth/";
-
-/// Paths below it that are others' business.
-const OTHERS: [&str; 8] = [
-    "first-admin",
-    "sign-up",
-    "sign-out",
-    "verify",
-    "password-reset",
-    "password_reset",
-    "impersonate",
-    "sign-in",
-];
 
 /// Longest query that is read, in bytes.
 const QUERY_LEN_MAX: usize = 8 << 10;
@@ -150,13 +140,12 @@ impl SsoPages {
     }
 
     fn place<'a>(&self, path: &'a str) -> Option<Place<'a>> {
-        let base = self.0.names.base_path().trim_end_matches('/');
-        let rest = path.strip_prefix(base)?.strip_prefix(PREFIX)?;
+        let rest = self.0.names.below(path)?.strip_prefix(PREFIX)?;
         match rest.split_once('/') {
             None if rest == "strategies" => Some(Place::Strategies),
-            None if rest.is_empty() || OTHERS.contains(&rest) => None,
+            None if rest.is_empty() || RESERVED.contains(&rest) => None,
             None => Some(Place::Begin(rest)),
-            Some((name, "return")) if !OTHERS.contains(&name) => Some(Place::Return(name)),
+            Some((name, "return")) if !RESERVED.contains(&name) => Some(Place::Return(name)),
             Some(_) => None,
         }
     }
@@ -188,12 +177,8 @@ impl SsoPages {
         let location = HeaderValue::from_str(&begun.url);
         let location = location.map_err(|error| Refused::Provider(error.to_string()))?;
         page.headers_mut().insert(LOCATION, location);
-        let secure = self.is_secure(asked);
         let (name, value) = (&begun.cookie_name, &begun.cookie);
-        let cookie = self
-            .0
-            .names
-            .set_other(name, value, "/auth", sso::LIFETIME, secure);
+        let cookie = self.cookies(asked).attempt(name, value, sso::LIFETIME);
         set_cookie(&mut page, &cookie);
         protect(&mut page);
         Ok(page)
@@ -223,31 +208,22 @@ impl SsoPages {
             self.0.names.base_path().trim_end_matches('/'),
             done.target
         ));
-        let secure = self.is_secure(asked);
+        let made = self.cookies(asked);
         if let Some(signed_in) = &done.signed_in {
-            set_cookie(&mut page, &self.session_cookie(signed_in, secure));
+            set_cookie(&mut page, &made.session(signed_in));
         }
         if let Some(name) = cookie_name {
-            let gone = std::time::Duration::ZERO;
-            let forget = self.0.names.set_other(&name, "", "/auth", gone, secure);
-            set_cookie(&mut page, &forget);
+            set_cookie(&mut page, &made.attempt(&name, "", Duration::ZERO));
         }
         Ok(page)
     }
 
-    fn session_cookie(&self, signed_in: &SignedIn, secure: bool) -> String {
-        let settings = self.0.sso.entry().settings.get();
-        let same_site = match settings.get("samesite_remember_me") {
-            "lax" => SameSite::Lax,
-            "none" => SameSite::None,
-            _ => SameSite::Strict,
-        };
-        let names = &self.0.names;
-        names.remember(&signed_in.cookie, signed_in.lifetime, same_site, secure)
-    }
-
-    fn is_secure(&self, asked: &Asked<'_>) -> bool {
-        asked.encrypted || self.0.sso.entry().site.starts_with("https://")
+    fn cookies(&self, asked: &Asked<'_>) -> Cookies<'_> {
+        Cookies {
+            entry: self.0.sso.entry(),
+            names: &self.0.names,
+            encrypted: asked.encrypted,
+        }
     }
 }
 
@@ -278,19 +254,7 @@ fn cookies<'a>(asked: &Asked<'a>) -> impl Iterator<Item = &'a [u8]> {
 }
 
 fn origin(asked: &Asked<'_>) -> Origin {
-    let agent = asked.headers.get(USER_AGENT);
-    let agent = agent.and_then(|value| value.to_str().ok());
-    Origin {
-        ip: asked.ip.map(|ip| ip.to_string()),
-        user_agent: agent.map(ToOwned::to_owned),
-    }
-}
-
-fn set_cookie(page: &mut Page, cookie: &str) {
-    // What is in a cookie is encoded, so that it is always a header.
-    if let Ok(value) = HeaderValue::from_str(cookie) {
-        page.headers_mut().append(SET_COOKIE, value);
-    }
+    cookies::origin(asked.headers, asked.ip)
 }
 
 /// A page that leads on by itself.
@@ -342,12 +306,7 @@ fn status(refused: &Refused) -> StatusCode {
                 StatusCode::CONFLICT
             }
             vouched::Refused::Banned => StatusCode::FORBIDDEN,
-            vouched::Refused::Entry(inner)
-                if matches!(**inner, entry::Refused::Throttled { .. }) =>
-            {
-                StatusCode::TOO_MANY_REQUESTS
-            }
-            vouched::Refused::Entry(_) => StatusCode::BAD_REQUEST,
+            vouched::Refused::Entry(inner) => super::status(inner),
             vouched::Refused::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
         },
     }
@@ -369,10 +328,7 @@ fn refusal(asked: &Asked<'_>, status: StatusCode, code: &str, text: &str) -> Pag
 }
 
 fn json_page(status: StatusCode, value: &Json) -> Page {
-    let mut page = Response::new(Full::new(Bytes::from(value.to_string())));
-    *page.status_mut() = status;
-    let json = HeaderValue::from_static("application/json");
-    page.headers_mut().insert(CONTENT_TYPE, json);
+    let mut page = body::answer(status, value);
     protect(&mut page);
     page
 }

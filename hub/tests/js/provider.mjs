@@ -18,6 +18,8 @@ const people = {
   bob: { name: 'Bob B Builder', email: 'bob@example.net', email_verified: false },
   eve: { given_name: 'Eve', family_name: 'Evil', email: 'ada@example.org', email_verified: false },
   uni: { given_name: 'Una', family_name: 'Iversity', email: 'una@uni.example', email_verified: true },
+  mallory: { given_name: 'Mal', family_name: 'Lory', email: 'una@uni.example', email_verified: false },
+  silent: { given_name: 'Una', family_name: 'Iversity', email: 'una@uni.example' },
   mute: {},
 };
 

@@ -1,7 +1,11 @@
 //! What ends with a ban, a new password or an account: everything that was let in as it, and nobody else's.
 
+use std::time::Duration;
+
 use dialtone_hub::accounts::{self, Error};
 use dialtone_hub::id::AccountId;
+use dialtone_hub::maintenance::{self, Blobs, Config};
+use dialtone_hub::store::files::{self, BlobTotals};
 use dialtone_hub::store::outbox::{self, Batch, Table};
 use dialtone_hub::store::tokens::{self, SignIn};
 use dialtone_hub::store::{Store, accounts as stored, api_keys, remember_me};
@@ -14,9 +18,40 @@ on_both! {
     a_new_password_spares_the_session_that_asked,
     signing_out_everywhere_leaves_the_password,
     a_deleted_account_has_nothing_left,
+    blobs_that_are_over_are_removed_and_others_counted,
     administrators_are_made_and_unmade,
     an_unknown_account_is_said_to_be_unknown,
     somebody_is_found_by_number_address_or_name,
+}
+
+async fn blobs_that_are_over_are_removed_and_others_counted(site: Site) {
+    let store = site.open().await;
+    let mut on = store.write().await.unwrap();
+    for (bytes, keep) in [
+        (&b"over"[..], Some(Duration::ZERO)),
+        (b"over as well", Some(Duration::ZERO)),
+        (b"for a while", Some(NEVER)),
+        (b"for ever", None),
+    ] {
+        let id = uuid::Uuid::new_v4();
+        files::put_blob(&mut on, id, bytes, keep).await.unwrap();
+    }
+    on.commit().await.unwrap();
+    // One at a time, so that there is more than one transaction.
+    let config = Config {
+        batch: 1,
+        delay: Duration::ZERO,
+        ..Config::default()
+    };
+    let done = maintenance::blobs(&store, &config).await.unwrap();
+    let kept = BlobTotals {
+        count: 2,
+        ending: 1,
+        bytes: 19,
+    };
+    assert_eq!(done, Blobs { removed: 2, kept });
+    let again = maintenance::blobs(&store, &config).await.unwrap();
+    assert_eq!(again, Blobs { removed: 0, kept });
 }
 
 /// An account that is signed in twice, has a key, and asked for a new password and a token to sign in.

@@ -1,5 +1,6 @@
 //! Coming in: signing up and in, a new password, an address that is shown to be one's own.
 
+use std::task::Poll;
 use std::time::Duration;
 
 use dialtone_hub::accounts;
@@ -29,6 +30,9 @@ on_both! {
     an_ephemeral_account_needs_its_kind_of_token,
     a_site_may_not_let_people_sign_up,
     the_first_administrator_is_made_once,
+    who_goes_away_in_the_middle_can_become_the_first_administrator_still,
+    a_password_is_what_was_typed,
+    who_has_forgotten_a_password_gets_a_letter_where_no_others_are_sent,
     a_forgotten_password_is_set_anew_by_a_letter,
     a_letter_shows_whose_an_address_is,
 }
@@ -406,6 +410,119 @@ async fn the_first_administrator_is_made_once(site: Site) {
     assert!(account.is_admin());
     assert!(Invitation::if_needed(&door.store).await.unwrap().is_none());
     assert!(!invitation.is_open_to(&secret));
+}
+
+/// What a future gives, or `None` if it has not when it was polled so often; then it is dropped.
+async fn polled<F: Future>(times: usize, future: F) -> Option<F::Output> {
+    let mut future = Box::pin(future);
+    let mut left = times;
+    std::future::poll_fn(move |context| {
+        if left == 0 {
+            return Poll::Ready(None);
+        }
+        left -= 1;
+        future.as_mut().poll(context).map(Some)
+    })
+    .await
+}
+
+async fn who_goes_away_in_the_middle_can_become_the_first_administrator_still(site: Site) {
+    let door = Door::open(&site).await;
+    let (invitation, secret) = Invitation::if_needed(&door.store).await.unwrap().unwrap();
+    let wanted = first_admin::Request {
+        token: &secret,
+        email_address: ADDRESS,
+        password: PASSWORD,
+        first_name: "Ada",
+        last_name: "Lovelace",
+        origin: Origin::default(),
+    };
+    // Wherever it is dropped, it was used if there is an administrator, and not otherwise.
+    for times in 0..1_000 {
+        let made = polled(times, door.entry.become_first_admin(&invitation, &wanted)).await;
+        let needed = Invitation::if_needed(&door.store).await.unwrap().is_some();
+        match made {
+            None if needed => assert!(invitation.is_open_to(&secret), "dropped after {times}"),
+            None => return,
+            Some(Ok(_signed_in)) => {
+                assert!(!needed && !invitation.is_open_to(&secret));
+                return;
+            }
+            Some(Err(refused)) => {
+                assert!(
+                    !needed && matches!(refused, Refused::Token),
+                    "after {times}: {refused}"
+                );
+                return;
+            }
+        }
+    }
+    panic!("it is not made however often it is polled");
+}
+
+async fn a_password_is_what_was_typed(site: Site) {
+    let door = Door::open(&site).await;
+    let typed = " analytical engine 7 ";
+    let wanted = SignUp {
+        password: typed,
+        ..sign_up(ADDRESS)
+    };
+    let up = door.entry.sign_up(&wanted).await.unwrap();
+    let comes_in = async |password: &str| door.entry.sign_in(&sign_in(ADDRESS, password)).await;
+    assert!(matches!(comes_in(typed.trim()).await, Err(Refused::Wrong)));
+    comes_in(typed).await.unwrap();
+    let link = door.entry.reset_link(up.account_id).await.unwrap();
+    let token = link.rsplit_once('/').unwrap().1;
+    let typed = "\tanother engine 8";
+    door.entry
+        .reset(token, typed, &from("192.0.2.1"))
+        .await
+        .unwrap();
+    assert!(matches!(comes_in(typed.trim()).await, Err(Refused::Wrong)));
+    comes_in(typed).await.unwrap();
+    let (invitation, secret) = Invitation::if_needed(&door.store).await.unwrap().unwrap();
+    let wanted = first_admin::Request {
+        token: &secret,
+        email_address: "root@example.org",
+        password: " difference engine 2",
+        first_name: "Charles",
+        last_name: "Babbage",
+        origin: Origin::default(),
+    };
+    door.entry
+        .become_first_admin(&invitation, &wanted)
+        .await
+        .unwrap();
+    let root = sign_in("root@example.org", " difference engine 2");
+    door.entry.sign_in(&root).await.unwrap();
+}
+
+async fn who_has_forgotten_a_password_gets_a_letter_where_no_others_are_sent(site: Site) {
+    let store = site.open().await;
+    for (name, value) in [
+        ("email_enabled", "yes"),
+        ("password_reset_override", "smtp"),
+        ("password_reset_smtp_server", "127.0.0.1"),
+        ("password_reset_smtp_from", "reset@example.org"),
+    ] {
+        settings::set(&store, name, value).await.unwrap();
+    }
+    let (live, _follower) = Live::open(&store).await.unwrap();
+    let entry = Entry {
+        store: store.clone(),
+        letters: Letters::new(live.clone(), None),
+        settings: live,
+        hasher: Hasher::new(password::Config::default()).unwrap(),
+        site: "https://example.org".to_owned(),
+    };
+    // Nobody asks whose the address is, so that the account is whole without.
+    entry.sign_up(&sign_up(ADDRESS)).await.unwrap();
+    entry
+        .ask_for_reset(ADDRESS, &from("192.0.2.1"))
+        .await
+        .unwrap();
+    let waiting = site.beside("SELECT kind FROM letters").await;
+    assert_eq!(waiting, ["password-reset"]);
 }
 
 /// What stands behind this in the only letter that has it.

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use dialtone_hub::letters::{Config, Kind, Letter, Letters, Sender, send_now};
 use dialtone_hub::settings::{self, Live};
-use dialtone_hub::store::Store;
 use dialtone_hub::store::letters as stored;
-use dialtone_hub::store::letters::{Claimed, New, Waiting};
+use dialtone_hub::store::letters::{Claimed, Max, New, Waiting};
+use dialtone_hub::store::{Location, Store};
 use dialtone_testkit::{MailServer, MailTls};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -25,6 +25,9 @@ on_both! {
     what_a_hub_leaves_behind_is_sent_by_another,
     a_letter_is_put_if_the_transaction_is_committed,
     so_many_letters_wait_and_no_more,
+    notices_leave_room_and_wait_for_others,
+    letters_for_passwords_are_sent_where_no_others_are,
+    a_sender_that_ends_gives_back_what_it_has_not_begun,
     a_sender_sends_what_it_is_woken_for_and_ends,
 }
 
@@ -311,6 +314,7 @@ async fn a_letter_is_put_if_the_transaction_is_committed(site: Site) {
 async fn so_many_letters_wait_and_no_more(site: Site) {
     let store = site.open().await;
     let mut on = store.write().await.unwrap();
+    let max = Max { all: 2, of_kind: 3 };
     for (number, taken) in [(0, true), (1, true), (2, false)] {
         let new = New {
             id: Uuid::new_v4(),
@@ -321,11 +325,122 @@ async fn so_many_letters_wait_and_no_more(site: Site) {
             keep: Duration::from_mins(1),
         };
         assert_eq!(
-            stored::put(&mut on, &new, 2).await.unwrap(),
+            stored::put(&mut on, &new, max).await.unwrap(),
             taken,
             "{number}"
         );
     }
+}
+
+async fn notices_leave_room_and_wait_for_others(site: Site) {
+    let server = MailServer::start();
+    let post = Post::open(&site, &server, PLAIN).await;
+    site.beside(match &site.location {
+        Location::Postgres { .. } => {
+            "INSERT INTO letters (id, kind, to_address, subject, body, created, due, expire)
+             SELECT gen_random_uuid(), 'notice', 'ada@example.org', '', '', now(), now(), now() + interval '1 hour'
+               FROM generate_series(2, 5000)"
+        }
+        Location::Sqlite { .. } => {
+            "WITH RECURSIVE n (i) AS (SELECT 2 UNION ALL SELECT i + 1 FROM n WHERE i < 5000)
+             INSERT INTO letters (id, kind, to_address, subject, body, created, due, expire)
+             SELECT lower(hex(randomblob(4)) || '-' || hex(randomblob(2)) || '-' || hex(randomblob(2)) || '-'
+                          || hex(randomblob(2)) || '-' || hex(randomblob(6))),
+                    'notice', 'ada@example.org', '', '', 0, 0, (unixepoch() + 3600) * 1000 FROM n"
+        }
+    })
+    .await;
+    let put = async |kind| {
+        let mut on = post.store.write().await.unwrap();
+        post.letters
+            .put(&mut on, kind, &letter("eve@example.org"))
+            .await
+            .unwrap();
+        on.commit().await.unwrap();
+    };
+    for kind in [
+        Kind::Notice,
+        Kind::Notice,
+        Kind::PasswordReset,
+        Kind::Verification,
+    ] {
+        put(kind).await;
+    }
+    let kept = site
+        .beside("SELECT CAST(count(*) AS text) FROM letters GROUP BY kind ORDER BY count(*)")
+        .await;
+    assert_eq!(kept, ["1", "1", "5000"]);
+    let mut on = post.store.write().await.unwrap();
+    let claimed = stored::claim(&mut on, 3, Duration::from_mins(1))
+        .await
+        .unwrap();
+    let mut kinds: Vec<&str> = claimed.iter().map(|one| one.kind.as_str()).collect();
+    kinds.sort_unstable();
+    assert_eq!(kinds, ["notice", "password-reset", "verification"]);
+}
+
+async fn letters_for_passwords_are_sent_where_no_others_are(site: Site) {
+    let mut server = MailServer::start();
+    let port = server.port().to_string();
+    let store = site.open().await;
+    for (name, value) in [
+        ("email_enabled", "yes"),
+        ("password_reset_override", "smtp"),
+        ("password_reset_smtp_server", "127.0.0.1"),
+        ("password_reset_smtp_port", &*port),
+        ("password_reset_smtp_from", "reset@example.org"),
+        ("password_reset_smtp_tls", "none"),
+    ] {
+        settings::set(&store, name, value).await.unwrap();
+    }
+    let post = Post::with(store).await;
+    let sent = [Kind::Notice, Kind::Verification, Kind::PasswordReset];
+    assert_eq!(
+        sent.map(|kind| post.letters.are_sent_of(kind)),
+        [false, false, true]
+    );
+    for kind in sent {
+        let mut on = post.store.write().await.unwrap();
+        post.letters
+            .put(&mut on, kind, &letter("ada@example.org"))
+            .await
+            .unwrap();
+        on.commit().await.unwrap();
+    }
+    let waiting: Vec<String> = post
+        .waiting()
+        .await
+        .into_iter()
+        .map(|one| one.kind)
+        .collect();
+    assert_eq!(waiting, ["password-reset"]);
+    assert_eq!(post.sender.round().await.unwrap(), 1);
+    assert_eq!(server.next_letter()["from"], "reset@example.org");
+    assert_eq!(server.end(), 0);
+}
+
+async fn a_sender_that_ends_gives_back_what_it_has_not_begun(site: Site) {
+    let mut server = MailServer::start();
+    let post = Post::open(&site, &server, PLAIN).await;
+    for to in ["ada@example.org", "bob@example.org", "eve@example.org"] {
+        post.put(to).await;
+    }
+    let stop = CancellationToken::new();
+    stop.cancel();
+    assert_eq!(post.sender.round_until(&stop).await.unwrap(), 3);
+    let attempts: Vec<i64> = post
+        .waiting()
+        .await
+        .iter()
+        .map(|one| one.attempts)
+        .collect();
+    assert_eq!(attempts, [0, 0, 0]);
+    // Another hub finds them due.
+    assert_eq!(post.sender.round().await.unwrap(), 3);
+    for _ in 0..3 {
+        server.next_letter();
+    }
+    assert_eq!(server.end(), 0);
 }
 
 async fn a_sender_sends_what_it_is_woken_for_and_ends(site: Site) {

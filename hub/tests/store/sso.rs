@@ -6,6 +6,7 @@ use dialtone_hub::entry::sign_up::Request as SignUp;
 use dialtone_hub::entry::vouched::Unlink;
 use dialtone_hub::entry::{self, Origin};
 use dialtone_hub::sso::configure;
+use dialtone_hub::store::Location;
 use hyper::StatusCode;
 use serde_json::json;
 
@@ -22,6 +23,9 @@ on_both! {
     who_is_signed_in_links_and_unlinks,
     an_identity_of_another_account_is_not_linked,
     a_domain_may_have_one_way_in,
+    nobody_comes_in_by_another_way_than_that_of_the_domain,
+    an_address_that_was_not_seen_opens_no_account,
+    what_two_transactions_have_ended_is_done_again,
     who_does_not_agree_does_not_come_in,
     a_banned_account_stays_out,
     names_may_follow_the_other_site,
@@ -213,6 +217,98 @@ async fn a_domain_may_have_one_way_in(site: Site) {
     let mut browser = Browser::of("ada");
     browser.sign_in(&door, "/auth/uni").await;
     assert_eq!(browser.who(&door).await, Some(ada.account_id));
+}
+
+async fn nobody_comes_in_by_another_way_than_that_of_the_domain(site: Site) {
+    let door = Door::open(&site, json!({"other": oidc(&json!({}))})).await;
+    let ada = door.sign_up("ada@example.org").await;
+    // Somebody who came by another way before.
+    let mut before = Browser::of("uni");
+    before.sign_in(&door, "/auth/other").await;
+    let una = before.who(&door).await.unwrap();
+    let campus = json!({"exclusive_domains": ["uni.example"], "display": "The University"});
+    let strategies = json!({"uni": oidc(&campus)});
+    configure::apply(&door.store, &strategies).await.unwrap();
+    let mut browser = Browser::of("uni");
+    let page = browser.sign_in(&door, "/auth/other").await;
+    refused(&page, 403, "exclusive");
+    assert!(page.text.contains("The University"), "{}", page.text);
+    assert_eq!(browser.who(&door).await, None);
+    // Nor does an account with such an address get another way.
+    let mut browser = Browser::of("bob");
+    browser.hub = before.hub.clone();
+    let page = browser.sign_in(&door, "/auth/other?link=yes").await;
+    refused(&page, 403, "exclusive");
+    assert_eq!(
+        door.links(una).await,
+        [("other".to_owned(), "uni".to_owned())]
+    );
+    accounts::delete(&door.store, una).await.unwrap();
+    let page = Browser::of("uni").sign_in(&door, "/auth/other").await;
+    refused(&page, 403, "exclusive");
+    // Hers, and the one that was ended.
+    assert_eq!(door.accounts().await, 2, "no account is made either");
+    // An account with an address of elsewhere may have it.
+    let mut browser = Browser::of("uni").signed_in(&ada);
+    let page = browser.sign_in(&door, "/auth/other?link=yes").await;
+    assert_eq!(page.code, StatusCode::OK, "{}", page.text);
+    // A second way for people of the domain is one of theirs.
+    let second = json!({"other": oidc(&json!({"exclusive_domains": ["example"]}))});
+    assert!(
+        configure::apply(&door.store, &second).await.is_err(),
+        "no dot"
+    );
+    let second = json!({"other": oidc(&json!({"exclusive_domains": ["uni.example"]}))});
+    configure::apply(&door.store, &second).await.unwrap();
+    door.entry
+        .unlink(ada.account_id, "other", "uni")
+        .await
+        .unwrap();
+    let mut browser = Browser::of("uni");
+    let page = browser.sign_in(&door, "/auth/uni").await;
+    assert_eq!(page.code, StatusCode::OK, "{}", page.text);
+    assert!(browser.who(&door).await.is_some());
+}
+
+async fn an_address_that_was_not_seen_opens_no_account(site: Site) {
+    let door = Door::open(&site, json!({})).await;
+    let una = door.sign_up("una@uni.example").await;
+    let strategies = json!({"uni": oidc(&json!({"exclusive_domains": ["uni.example"]}))});
+    configure::apply(&door.store, &strategies).await.unwrap();
+    // The site of the domain says that it has not seen whose the address is, which counts more than that it is its own.
+    let mut browser = Browser::of("mallory");
+    let page = browser.sign_in(&door, "/auth/uni").await;
+    refused(&page, 409, "email-address-taken");
+    assert_eq!(browser.who(&door).await, None);
+    assert!(door.links(una.account_id).await.is_empty());
+    // One that says nothing answers for the addresses of its domain.
+    let mut browser = Browser::of("silent");
+    browser.sign_in(&door, "/auth/uni").await;
+    assert_eq!(browser.who(&door).await, Some(una.account_id));
+}
+
+async fn what_two_transactions_have_ended_is_done_again(site: Site) {
+    let door = Door::open(&site, json!({"uni": oidc(&json!({}))})).await;
+    let is_postgres = matches!(site.location, Location::Postgres { .. });
+    if is_postgres {
+        // As if another transaction had waited for this one: once, since a sequence does not go back.
+        site.beside(
+            "CREATE SEQUENCE attempts;
+             CREATE FUNCTION end_once() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+                 IF nextval('attempts') = 1 THEN RAISE EXCEPTION 'of a test' USING ERRCODE = '40P01'; END IF;
+                 RETURN NEW;
+             END $$;
+             CREATE TRIGGER end_once BEFORE INSERT ON passport_links FOR EACH ROW EXECUTE FUNCTION end_once();",
+        )
+        .await;
+    }
+    let mut browser = Browser::of("ada");
+    let page = browser.sign_in(&door, "/auth/uni").await;
+    assert_eq!(page.code, StatusCode::OK, "{}", page.text);
+    assert_eq!(door.accounts().await, 1);
+    if is_postgres {
+        assert_eq!(site.beside("SELECT last_value FROM attempts").await, ["2"]);
+    }
 }
 
 async fn who_does_not_agree_does_not_come_in(site: Site) {

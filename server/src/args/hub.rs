@@ -106,8 +106,8 @@ as `hub` with the site's own secret (`dialtone admin settings get conat_password
 credentials are given. Without any of --all, --conat-…, --proxy-server and --next-server the hub looks after its
 database and nothing else. The broker and the node of persist take what --config says of them.
 
-Over HTTP: /alive, /healthcheck, /concurrent, /concurrent-warn, /healthz, /readyz, /metrics; with
---next-server also /api/v2/auth/sign-up, sign-in, sign-out and others.
+Over HTTP, whatever the base path: /alive, /healthcheck, /concurrent, /concurrent-warn, /healthz,
+/readyz, /metrics; with --next-server also /api/v2/auth/sign-up, sign-in, sign-out and others below it.
 
 Signals:
   TERM, INT   stop taking work, finish what has begun, give leases back; again: stop at once
@@ -125,6 +125,9 @@ pub(crate) struct Hub {
     /// What to run.
     #[command(flatten)]
     pub(crate) services: ServiceArgs,
+    /// Path below which the site lies, as in https://example.org/PATH [env: DIALTONE_BASE_PATH, BASE_PATH] [default: /]
+    #[arg(long, value_name = "PATH")]
+    pub(crate) base_path: Option<String>,
     /// Where its broker listens, may be given several times [default: as `listen` of the configuration says, or ws://127.0.0.1:4480]
     #[arg(long, value_name = "URL", help_heading = SERVICES)]
     pub(crate) broker_listen: Vec<String>,
@@ -172,6 +175,9 @@ pub(crate) struct Once {
     /// Remove everything that is over, and exit
     #[arg(long, help_heading = ONCE)]
     pub(crate) delete_expired: bool,
+    /// Remove blobs that are over, say how many stay and how large they are, and exit
+    #[arg(long, help_heading = ONCE)]
+    pub(crate) blob_maintenance: bool,
     /// Count how large the site is and how much is done on it, and exit
     #[arg(long, help_heading = ONCE)]
     pub(crate) update_stats: bool,
@@ -225,7 +231,9 @@ pub(crate) enum AdminCommand {
     Hubs,
     /// Remove everything that is over
     DeleteExpired,
-    /// Count how large the site is and how much is done on it, which a hub does every minute
+    /// Remove blobs that are over, and say how many stay and how large they are
+    BlobMaintenance,
+    /// Count how large the site is and how much is done on it, which a hub does every ten minutes
     UpdateStats,
     /// Letters that wait to be sent
     #[command(subcommand)]

@@ -41,6 +41,7 @@ pub(super) async fn run(args: Args) -> Outcome {
         AdminCommand::Leases => site.leases().await,
         AdminCommand::Hubs => site.hubs().await,
         AdminCommand::DeleteExpired => site.delete_expired().await,
+        AdminCommand::BlobMaintenance => super::hub::blob_maintenance(site.store).await,
         AdminCommand::UpdateStats => site.update_stats().await,
         AdminCommand::Letters(command) => letters::run(&site, command).await,
         AdminCommand::Sso(command) => sso::run(&site, command).await,

@@ -13,6 +13,7 @@ mod beginning;
 pub(crate) use beginning::make as begin_site;
 
 mod once;
+pub(super) use once::blob_maintenance;
 
 /// `dialtone hub`
 pub(super) fn run(args: Box<Args>, log: &LogArgs) -> Outcome {

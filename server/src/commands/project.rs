@@ -19,7 +19,7 @@ use crate::config::{Environment, Strings};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::lifecycle::{self, Ended, Signals};
 use crate::print::{Output, note};
-use crate::{connect, shards};
+use crate::{base_path, connect, shards};
 
 /// How long the end of a project may take: its processes have five seconds, and what they print takes a moment.
 const GRACE: Duration = Duration::from_secs(30);
@@ -121,11 +121,7 @@ fn read(args: &Args, strings: &dyn Strings) -> Result<(Config, Options), Failure
         });
     }
     let mut config = Config::new(place, home);
-    let base = args
-        .base_path
-        .clone()
-        .or_else(|| first(&["DIALTONE_BASE_PATH", "BASE_PATH"]));
-    config.base_path = base_path(base.as_deref().unwrap_or_default())?;
+    config.base_path = base_path::of(args.base_path.as_deref(), strings)?;
     config.host = args.host;
     config.raw_port = args.raw_port;
     config.raw_is_open = args.raw_open;
@@ -184,27 +180,6 @@ fn websocket(server: &str) -> String {
         .map(|rest| format!("ws://{rest}"))
         .or_else(|| rest("https://").map(|rest| format!("wss://{rest}")))
         .unwrap_or_else(|| server.to_owned())
-}
-
-/// Empty, or with a slash in front and none at the end.
-fn base_path(text: &str) -> Result<String, Failure> {
-    let trimmed = text.trim_matches('/');
-    if trimmed.is_empty() {
-        return Ok(String::new());
-    }
-    let is_path = trimmed
-        .bytes()
-        .all(|byte| byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte));
-    if !is_path
-        || trimmed
-            .split('/')
-            .any(|segment| matches!(segment, "" | "." | ".."))
-    {
-        return Err(Failure::usage(format_args!(
-            "the base path is no path: {text:?}"
-        )));
-    }
-    Ok(format!("/{trimmed}"))
 }
 
 /// What is started gets the daemon's environment, without what is for the daemon or holds the secret.
@@ -347,18 +322,12 @@ mod tests {
     }
 
     #[test]
-    fn addresses_and_paths_are_those_of_the_original() {
+    fn addresses_are_those_of_the_original() {
         assert_eq!(
             websocket("http://localhost:5000/b"),
             "ws://localhost:5000/b"
         );
         assert_eq!(websocket("https://example.org"), "wss://example.org");
         assert_eq!(websocket("quic://x:1"), "quic://x:1");
-        for (text, path) in [("", ""), ("/", ""), ("/a/b/", "/a/b"), ("a", "/a")] {
-            assert_eq!(base_path(text).unwrap(), path);
-        }
-        for wrong in ["/a b", "/a//b", "/..", "/a?b"] {
-            assert!(base_path(wrong).is_err(), "{wrong}");
-        }
     }
 }

@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use dialtone_client::Client;
-use dialtone_hub::auth::cookie::Names;
 use dialtone_hub::caller::Caller;
 use dialtone_hub::control::Control;
 use dialtone_hub::gate::{Gate, Keeper as _};
@@ -20,6 +19,7 @@ use tokio::runtime::Handle as Runtime;
 use tokio::sync::{broadcast, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::Plan;
 use crate::exit::Failure;
 use crate::shards;
 
@@ -71,25 +71,25 @@ impl Front {
     pub(super) fn bind(
         listen: SocketAddr,
         pages: SocketAddr,
-        names: &Names,
+        plan: &Plan,
         asked: Asked,
-        hint: &str,
     ) -> Result<Self, Failure> {
         let config = Config {
             listen: vec![Listen {
                 addr: listen,
                 tls: None,
             }],
+            base: plan.base_path.clone(),
             pages: Some(pages),
             // A proxy of this machine in front says who asks.
             trust_local: true,
             // Within what the process has for its whole end; web sockets end when they are cut.
             drain_grace: DRAIN_GRACE,
             names: dialtone_proxy::headers::request::Names {
-                cookies: names.all(),
+                cookies: plan.names.all(),
                 ..dialtone_proxy::headers::request::Names::default()
             },
-            sign_in: Some("/auth/sign-in".to_owned()),
+            sign_in: Some(format!("{}/auth/sign-in", plan.base_path)),
             ..Config::default()
         };
         let services = Services {
@@ -99,7 +99,7 @@ impl Front {
             log: None,
         };
         let proxy = Proxy::bind(config, services)
-            .map_err(|error| Failure::from(anyhow::Error::from(error)).hint(hint))?;
+            .map_err(|error| Failure::from(anyhow::Error::from(error)).hint(plan.address_hint))?;
         let addr = proxy.local_addrs().first().copied().unwrap_or(listen);
         Ok(Self { proxy, addr, asked })
     }

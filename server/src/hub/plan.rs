@@ -10,6 +10,7 @@ use super::Services;
 use super::projects::Running;
 use crate::args::{Hub as Args, Mode};
 use crate::assemble;
+use crate::base_path;
 use crate::config::Strings;
 use crate::database;
 use crate::exit::Failure;
@@ -37,6 +38,8 @@ pub(crate) struct Plan {
     pub(crate) sso_config: Option<PathBuf>,
     /// Settings of the site that the environment has.
     pub(crate) settings: Vec<(String, String)>,
+    /// The path below which the site lies: empty, or with a slash in front and none at the end.
+    pub(crate) base_path: String,
     /// What cookies are called.
     pub(crate) names: Names,
     /// Whether whoever started it is shown how to become the first administrator.
@@ -79,15 +82,18 @@ impl Plan {
                 "cannot tell where the data folder is: {error}"
             ))
         })?;
+        let base_path = base_path::of(args.base_path.as_deref(), strings)?;
+        let homes = strings.get("PROJECTS");
         Ok(Self {
             sso_config: args.sso_config.clone(),
             mode,
-            projects: Running::new(mode, strings, &data, hostname()),
+            projects: Running::new(mode, strings, &data, hostname()).below(&base_path),
             services: Services::of(args.services),
             config,
             database: database::config(&args.database, strings)?,
             settings: setting_variables(strings),
-            names: names(strings)?,
+            names: names(&base_path, strings)?,
+            base_path,
             invites_admin: false,
             address_hint: "choose another address with --listen ADDRESS (port 0: any free port)",
         })
@@ -103,15 +109,18 @@ impl Plan {
         let path: PathBuf = data.join(DATABASE_FILE);
         let mut config = dialtone_hub::Config::new(hostname(), listen);
         config.letters_folder = strings.get("DIALTONE_LETTERS").map(Into::into);
+        let base_path = base_path::of(None, strings)?;
+        let mode = Mode::SingleUser;
         Ok(Self {
             sso_config: None,
-            mode: Mode::SingleUser,
-            projects: Running::new(Mode::SingleUser, strings, data, hostname()),
+            mode,
+            projects: Running::new(mode, strings, data, hostname()).below(&base_path),
             services: Services::all(),
             config,
             database: store::Config::new(Location::Sqlite { path }),
             settings: setting_variables(strings),
-            names: names(strings)?,
+            names: names(&base_path, strings)?,
+            base_path,
             invites_admin: true,
             address_hint: "choose another address for the hub with --hub-listen ADDRESS (port 0: any free port), or none with --no-hub",
         })
@@ -123,8 +132,13 @@ fn hostname() -> String {
     machine.nodename().to_string_lossy().into_owned()
 }
 
-fn names(strings: &dyn Strings) -> Result<Names, Failure> {
-    let names = Names::new("/");
+/// What cookies are called, by the environment alone: for brokers by themselves, which are told what hubs are.
+pub(crate) fn cookie_names(strings: &dyn Strings) -> Result<Names, Failure> {
+    names(&base_path::of(None, strings)?, strings)
+}
+
+fn names(base_path: &str, strings: &dyn Strings) -> Result<Names, Failure> {
+    let names = Names::new(base_path);
     match strings.get("COCALC_REMEMBER_ME_COOKIE_NAME") {
         Some(name) => names.with_remember_me(&name).map_err(Failure::usage),
         None => Ok(names),

@@ -89,24 +89,18 @@ pub(super) async fn prepare(
         client,
     };
     let control = Arc::clone(&asked.control);
-    let front = services.proxy.then(|| {
-        Front::bind(
-            listen,
-            hub.local_addr(),
-            &plan.names,
-            asked,
-            plan.address_hint,
-        )
-    });
+    let front = services
+        .proxy
+        .then(|| Front::bind(listen, hub.local_addr(), &plan, asked));
     let front = front.transpose()?;
     let addr = front.as_ref().map_or_else(|| hub.local_addr(), Front::addr);
-    let http = format!("http://{addr}");
+    let http = format!("http://{addr}{}", plan.base_path);
     let entry = Entry {
         store: store.clone(),
         settings: live.clone(),
         hasher: parts.hasher.clone(),
         letters: handle.letters,
-        site: site(live.get().get("dns"), &http),
+        site: site(live.get().get("dns"), &plan.base_path, &http),
     };
     let api = Arc::new(api(&parts, &entry, control));
     let (hub, first_admin) = with_pages(hub, &plan, entry, &gate, &api, &http).await?;
@@ -259,7 +253,8 @@ async fn with_pages(
         hub = hub.with_pages(Arc::new(page));
         invitation = Some(invited);
     }
-    let people = dialtone_web::Site::new("/", pages.clone(), Arc::clone(api), invitation);
+    let people =
+        dialtone_web::Site::new(&plan.base_path, pages.clone(), Arc::clone(api), invitation);
     hub = hub.with_pages(Arc::new(people));
     hub = hub.with_pages(Arc::new(sso));
     hub = hub.with_pages(Arc::new(pages));
@@ -277,10 +272,10 @@ fn not_bound(error: dialtone_hub::hub::Error, hint: &str) -> Failure {
 }
 
 /// Where people find the site.
-fn site(dns: &str, http: &str) -> String {
+fn site(dns: &str, base_path: &str, http: &str) -> String {
     if dns.is_empty() {
         http.to_owned()
     } else {
-        format!("https://{dns}")
+        format!("https://{dns}{base_path}")
     }
 }

@@ -30,6 +30,8 @@ pub(crate) struct Running {
     host: String,
     /// The file that says how pods are made.
     pods: Option<PathBuf>,
+    /// The path of the site, as projects are told.
+    base_path: String,
 }
 
 /// Project control, ready to run.
@@ -71,6 +73,15 @@ impl Running {
                 .unwrap_or_else(|| below(data.to_owned())),
             host,
             pods: strings.get("DIALTONE_KUBERNETES").map(PathBuf::from),
+            base_path: String::new(),
+        }
+    }
+
+    /// The same on a site below this path.
+    pub(super) fn below(self, base_path: &str) -> Self {
+        Self {
+            base_path: base_path.to_owned(),
+            ..self
         }
     }
 
@@ -84,6 +95,7 @@ impl Running {
         let mut config = processes::Config::new(self.host.clone(), self.homes.clone(), command()?);
         config.names = uids.is_some();
         config.uids = uids;
+        config.base_path.clone_from(&self.base_path);
         let processes = Processes::new(config).map_err(|error| Failure::new(Exit::Usage, error))?;
         let processes = Arc::new(processes);
         Ok(Runs {

@@ -33,11 +33,10 @@ pub(crate) struct RemoteHub {
 }
 
 impl RemoteHub {
-    /// With the site's secret from this file. Hubs are asked on `runtime`.
-    pub(crate) fn new(path: &Path, runtime: Handle) -> anyhow::Result<Self> {
+    /// With the site's secret from this file, and its names of cookies. Hubs are asked on `runtime`.
+    pub(crate) fn new(path: &Path, names: Names, runtime: Handle) -> anyhow::Result<Self> {
         let secret = read(path)?;
         let (line, asks) = watch::channel(None);
-        let names = Names::new("/");
         Ok(Self {
             secret: secret.into(),
             door: Door::new(

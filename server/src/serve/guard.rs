@@ -9,7 +9,7 @@ use dialtone_broker::auth::system::SystemPassword;
 use tokio_util::sync::CancellationToken;
 
 use crate::args::Mode;
-use crate::config::Settings;
+use crate::config::{Environment, Settings};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::hub::{self, Plan, RemoteHub};
 use crate::lifecycle::Signals;
@@ -105,7 +105,8 @@ impl Guarding {
             let Some(path) = &settings.hub_password_file.value else {
                 return Ok(Self::Settings);
             };
-            let remote = RemoteHub::new(path, tokio::runtime::Handle::current());
+            let names = hub::cookie_names(&Environment)?;
+            let remote = RemoteHub::new(path, names, tokio::runtime::Handle::current());
             let remote = remote.map_err(|error| Failure::new(Exit::Usage, error))?;
             *provider = with_system(password, Arc::new(remote.clone()));
             return Ok(Self::Remote(Box::new(remote)));

@@ -49,6 +49,14 @@ fn what_is_done_once_needs_no_mode_and_ends() {
     home.run(&["hub", "--delete-expired"])
         .ok()
         .says("removed 0 rows");
+    let blobs = home.run(&["hub", "--blob-maintenance"]).ok();
+    assert_eq!(
+        blobs.json(),
+        serde_json::json!({"removed": 0, "blobs": 0, "ending": 0, "bytes": 0})
+    );
+    admin(&home, &["blob-maintenance"])
+        .ok()
+        .says("removed 0 blobs");
     let counts = home
         .run(&["hub", "--update-stats", "--delete-expired"])
         .ok()

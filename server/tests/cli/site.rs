@@ -209,6 +209,117 @@ fn who_signs_out_is_out_at_once() {
     site.call(&home, &back.session(), &["system.test"]).ok();
 }
 
+/// A site that shares its host with others: pages, cookies, functions and servers of projects are below its path.
+#[test]
+fn a_site_may_lie_below_a_path() {
+    let home = Home::new();
+    let all = [
+        "--all",
+        "--broker-listen",
+        "ws://127.0.0.1:0",
+        "--base-path",
+        "sub/site/",
+    ];
+    let mut command = home.command(&["hub", "--mode", "single-user", "--listen", "127.0.0.1:0"]);
+    command.args(["--ready-file", "below.json"]).args(all);
+    command.env("PROJECTS", home.path().join("projects/[project_id]"));
+    let hub = Running::new(command.spawn().unwrap());
+    hub.until("the hub is ready at");
+    let site = Site::of(&ready(&home, "below.json"));
+    let (root, path) = site.http.split_at(site.http.find("/sub").unwrap());
+    assert_eq!(path, "/sub/site");
+    // Whoever looks after the process asks where they always do.
+    assert_eq!(send("GET", &format!("{root}/healthz"), "", "").code, 200);
+    for elsewhere in [
+        "/auth/sign-in",
+        "/api/v2/auth/sign-in",
+        "/sub/sites/auth/sign-in",
+        "/sub",
+    ] {
+        assert_eq!(
+            send("GET", &format!("{root}{elsewhere}"), "", "").code,
+            404,
+            "{elsewhere}"
+        );
+    }
+    let page = send("GET", &format!("{}/auth/sign-in", site.http), "", "");
+    assert!(
+        page.body.contains("action=\"/sub/site/auth/sign-in\""),
+        "{}",
+        page.body
+    );
+    for start in [site.http.clone(), format!("{}/", site.http)] {
+        let page = send("GET", &start, "", "");
+        assert!(
+            page.head.contains("location: /sub/site/auth/sign-in\r\n"),
+            "{}",
+            page.head
+        );
+    }
+    let strategies = send("GET", &format!("{}/auth/strategies", site.http), "", "");
+    assert_eq!((strategies.code, &*strategies.body), (200, "[]"));
+
+    let ada = json!({"email": "ada@example.org", "password": PASSWORD, "firstName": "Ada", "lastName": "Test"});
+    let up = site.auth("sign-up", "", &ada);
+    assert_eq!(up.code, 200, "{}", up.body);
+    let cookie = up
+        .head
+        .lines()
+        .find_map(|line| line.strip_prefix("set-cookie: "))
+        .unwrap();
+    let (pair, rest) = cookie.split_once(';').unwrap();
+    let (name, session) = pair.split_once('=').unwrap();
+    assert_eq!(name, "%2Fsub%2Fsiteremember_me");
+    assert!(
+        rest.contains("Path=/sub/site;") || rest.ends_with("Path=/sub/site"),
+        "{cookie}"
+    );
+    // `send` names the cookie as a site of its own host does.
+    let with_cookie = |session: &str| format!("x; {name}={session}");
+    let projects = format!("{}/projects", site.http);
+    assert_eq!(
+        send("GET", &projects, session, "").code,
+        303,
+        "this cookie is another site's"
+    );
+    let page = send("GET", &projects, &with_cookie(session), "");
+    assert_eq!(page.code, 200, "{}", page.head);
+
+    let project = site
+        .call(&home, session, &["projects.createProject", "title=Notes"])
+        .ok()
+        .json();
+    let id = project.as_str().unwrap();
+    let started = site.call(
+        &home,
+        session,
+        &["projects.start", &format!("project_id={id}")],
+    );
+    started.ok();
+    let terminal = format!("{}/{id}/raw/", site.http);
+    let page = send("GET", &terminal, "", "");
+    assert_eq!(page.code, 401, "{}", page.head);
+    let mut page = send("GET", &terminal, &with_cookie(session), "");
+    // The proxy says when to ask again while the project starts.
+    while page.code == 503 {
+        page = send("GET", &terminal, &with_cookie(session), "");
+    }
+    assert_eq!(page.code, 200, "{} {}", page.head, page.body);
+    let not_below = format!("{root}/{id}/raw/");
+    assert_eq!(send("GET", &not_below, &with_cookie(session), "").code, 404);
+
+    let out = site.auth("sign-out", &with_cookie(session), &json!({}));
+    assert_eq!(out.code, 200);
+    assert!(
+        out.head.contains(&format!("set-cookie: {name}=;")),
+        "{}",
+        out.head
+    );
+    assert_eq!(send("GET", &projects, &with_cookie(session), "").code, 303);
+    hub.signal(Signal::TERM);
+    hub.end().ok();
+}
+
 /// The ready file of a hub.
 fn ready(home: &Home, name: &str) -> Value {
     serde_json::from_slice(&std::fs::read(home.path().join(name)).unwrap()).unwrap()

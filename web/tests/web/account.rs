@@ -1,5 +1,10 @@
 //! Keys and sessions.
 
+use dialtone_hub::accounts;
+use dialtone_hub::sso::configure;
+use dialtone_hub::store::passports::{self, Link};
+use serde_json::json;
+
 use crate::world::World;
 
 #[tokio::test]
@@ -46,4 +51,39 @@ async fn signing_out_everywhere_ends_other_browsers() {
         "/auth/sign-in"
     );
     assert_eq!(two.get("/projects").await.place(), "/auth/sign-in");
+}
+
+#[tokio::test]
+async fn a_site_that_vouches_is_shown_and_unlinked() {
+    let world = World::new().await;
+    let conf = json!({"clientID": "c", "clientSecret": "s"});
+    let ways =
+        json!({"github": {"conf": conf}, "google": {"conf": conf, "info": {"display": "Google"}}});
+    configure::apply(&world.store, &ways).await.unwrap();
+    let mut browser = world.member("ada@example.org").await;
+    let page = browser.get("/account").await;
+    page.has("href=\"/auth/google?link=yes&amp;target=/account\">Google</a>");
+    let ada = accounts::find(&world.store, "ada@example.org")
+        .await
+        .unwrap();
+    let mut on = world.store.write().await.unwrap();
+    let link = Link {
+        strategy: "github".to_owned(),
+        external_id: "a-7".to_owned(),
+        account_id: ada.id,
+        profile: json!({"id": "a-7", "emails": [{"email": "ada@<work>.example", "verified": true}]}),
+    };
+    passports::insert(&mut on, &link).await.unwrap();
+    on.commit().await.unwrap();
+    let page = browser.get("/account").await;
+    page.has("github, as ada@&lt;work&gt;.example");
+    page.has_not("/auth/github?");
+    let fields = [("strategy", "github"), ("id", "a-8")];
+    let page = browser.post("/account/unlink", &fields).await;
+    assert_eq!(page.code, 404);
+    page.has("This account has no such identity.");
+    let fields = [("strategy", "github"), ("id", "a-7")];
+    let done = browser.post("/account/unlink", &fields).await;
+    assert_eq!(done.place(), "/account", "{}", done.text);
+    browser.get("/account").await.has_not("github, as");
 }

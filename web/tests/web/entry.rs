@@ -1,5 +1,8 @@
 //! Signing up, in and out, and a new password.
 
+use dialtone_hub::sso::configure;
+use serde_json::json;
+
 use crate::world::{PASSWORD, World, person};
 
 #[tokio::test]
@@ -204,4 +207,35 @@ async fn the_first_administrator_is_made_once() {
     assert_eq!(browser.get("/projects").await.code, 200, "and signed in");
     assert_eq!(world.browser().get(&link).await.code, 404);
     assert_eq!(world.browser().post(&link, &fields).await.code, 404);
+}
+
+#[tokio::test]
+async fn other_ways_to_sign_in_are_shown_to_those_whom_they_are_for() {
+    let world = World::new().await;
+    let client = json!({"clientID": "c", "clientSecret": "s"});
+    let campus =
+        json!({"display": "The University", "public": false, "exclusive_domains": ["uni.example"]});
+    let campus = json!({"conf": {"type": "google", "clientID": "c"}, "info": campus});
+    let ways = json!({
+        "github": {"conf": client, "info": {"display": "<GitHub>", "description": "For all"}},
+        "google": {"conf": client, "info": {"display": "Google", "disabled": true}},
+        "campus": campus,
+    });
+    configure::apply(&world.store, &ways).await.unwrap();
+    let mut browser = world.browser();
+    for path in ["/auth/sign-in", "/auth/sign-up"] {
+        let page = browser.get(path).await;
+        page.has("href=\"/auth/github?target=/projects\">&lt;GitHub&gt;</a> – For all");
+        page.has_not("Google");
+        page.has_not("The University");
+    }
+    let id = "7f2c6d1e-0b5a-4c39-9d5e-1a2b3c4d5e6f";
+    let page = browser.get(&format!("/auth/sign-in?project={id}")).await;
+    page.has(&format!("href=\"/auth/github?target=/projects/{id}\""));
+    // Who has an address of the domain learns of it, and how.
+    let fields = [("email", "una@cs.uni.example"), ("password", PASSWORD)];
+    let page = browser.post("/auth/sign-in", &fields).await;
+    assert_eq!(page.code, 403);
+    page.has("With an address like this one signs in with The University.");
+    page.has("href=\"/auth/campus?target=/projects\"");
 }

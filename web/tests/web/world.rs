@@ -30,6 +30,8 @@ pub(crate) struct World {
     addr: SocketAddr,
     folder: TempDir,
     sender: Sender,
+    /// For what others than its people do to the site.
+    pub(crate) store: Store,
     /// The secret of the link that makes the first administrator.
     pub(crate) secret: String,
     _task: AbortOnDropHandle<()>,
@@ -74,13 +76,14 @@ impl World {
         );
         let web = Web::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let addr = web.local_addr();
-        let health = Arc::new(Health::new(health::Config::default(), store));
+        let health = Arc::new(Health::new(health::Config::default(), store.clone()));
         let pages: Vec<Arc<dyn Pages>> = vec![Arc::new(site)];
         let task = tokio::spawn(web.run(health, pages, CancellationToken::new()));
         Self {
             addr,
             folder,
             sender,
+            store,
             secret,
             _task: AbortOnDropHandle::new(task),
         }

@@ -1,6 +1,6 @@
 //! People: oneself, and what others may know.
 
-use crate::query::rule::{Constant, Field, Get, Kind, Rows, Set, Table, Who, Write};
+use crate::query::rule::{Constant, Derived, Field, Get, Kind, Rows, Set, Table, Who, Write};
 
 const NAME: Kind = Kind::Text(254);
 
@@ -43,6 +43,7 @@ pub(super) const ACCOUNTS: Table = Table {
         Field::read("balance", Kind::Int),
         Field::read("min_balance", Kind::Int),
         Field::read("unread_message_count", Kind::Int),
+        Field::read("passports", Kind::Derived(Derived::AccountPassports)),
     ],
     get: Some(Get {
         who: Who::Account,

@@ -113,7 +113,6 @@ fn no_secret_can_be_read() {
         "session_epoch",
         "email_address_challenge",
         "api_key",
-        "passports",
         "auth_token_hash",
         "stripe_customer_id",
     ];

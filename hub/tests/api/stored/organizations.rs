@@ -1,8 +1,10 @@
 //! Organizations: who may do what to whom.
 
 use dialtone_hub::api::Code;
+use dialtone_hub::auth::password::{self, Hasher, Verdict};
 use dialtone_hub::auth::token;
 use dialtone_hub::id::AccountId;
+use dialtone_hub::store::passports::{self, Stored};
 use dialtone_hub::store::{accounts, organizations, tokens};
 use serde_json::{Value as Json, json};
 
@@ -13,6 +15,7 @@ on_both! {
     admins_act_on_members_of_their_own_organization_alone,
     somebody_is_in_one_organization,
     an_account_is_made_for_a_member,
+    nobody_is_made_a_member_who_signs_in_in_another_way_only,
     a_token_signs_in_as_a_member_once,
     everybody_in_it_gets_a_message,
     names_are_taken_once,
@@ -299,6 +302,45 @@ async fn an_account_is_made_for_a_member(site: Site) {
             make("tim@example.org", Json::Null),
         )
         .await;
+}
+
+async fn nobody_is_made_a_member_who_signs_in_in_another_way_only(site: Site) {
+    let world = World::new(site).await;
+    let mut on = world.site.store.write().await.unwrap();
+    let campus = Stored {
+        strategy: "campus".to_owned(),
+        conf: json!({}),
+        info: json!({"exclusive_domains": ["uni.example"], "display": "The University"}),
+    };
+    passports::put_strategy(&mut on, &campus).await.unwrap();
+    on.commit().await.unwrap();
+    let make = |email: &str| json!({"name": "cats", "email": email, "firstName": "Tom", "lastName": "Cat", "password": " mice 4 dinner "});
+    let done = world
+        .site
+        .call(world.admin, "org.createUser", make("tom@cs.uni.example"));
+    let refused = done.await.unwrap_err();
+    assert_eq!(
+        (refused.code, refused.reason),
+        (Code::FailedPrecondition, Some("EXCLUSIVE"))
+    );
+    assert!(refused.text.contains("The University"), "{}", refused.text);
+    let id = world
+        .ok(world.admin, "createUser", make("tom@example.org"))
+        .await;
+    // A password is what was typed.
+    let id: AccountId = serde_json::from_value(id).unwrap();
+    let mut on = world.site.store.read().await.unwrap();
+    let hash = accounts::by_id(&mut on, id)
+        .await
+        .unwrap()
+        .unwrap()
+        .password_hash;
+    let hasher = Hasher::new(password::Config::default()).unwrap();
+    let verdict = hasher
+        .check(" mice 4 dinner ", hash.as_deref())
+        .await
+        .unwrap();
+    assert_eq!(verdict, Verdict::Right);
 }
 
 async fn a_token_signs_in_as_a_member_once(site: Site) {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use dialtone_hub::api::{Code, Error};
 use dialtone_hub::id::{AccountId, ProjectId};
 use dialtone_hub::store::accounts::{self, Update};
-use dialtone_hub::store::passport_links::{self, Passport};
+use dialtone_hub::store::passports::{self, Link, Stored};
 use dialtone_hub::store::purchases::{self, Cost, New};
 use dialtone_hub::store::{files, throttle};
 use dialtone_hub::time::Time;
@@ -24,6 +24,7 @@ on_both! {
     blobs_are_kept,
     the_last_way_to_sign_in_is_not_unlinked,
     exclusive_ways_to_sign_in_stay,
+    who_vouches_for_an_account_is_a_field_of_it,
     an_address_is_verified_by_letter,
     what_a_hub_has_not_is_not_configured,
 }
@@ -271,14 +272,14 @@ async fn blobs_are_kept(site: Site) {
 }
 
 async fn link(site: &Site, account: AccountId, strategy: &str) -> Json {
-    let passport = Passport {
+    let link = Link {
         strategy: strategy.to_owned(),
         external_id: format!("{account}"),
+        account_id: account,
+        profile: json!({"id": account, "first_name": "Ada"}),
     };
     let mut on = site.store.write().await.unwrap();
-    passport_links::insert(&mut on, account, &passport)
-        .await
-        .unwrap();
+    passports::insert(&mut on, &link).await.unwrap();
     on.commit().await.unwrap();
     json!({"strategy": strategy, "id": format!("{account}")})
 }
@@ -323,14 +324,37 @@ async fn exclusive_ways_to_sign_in_stay(site: Site) {
         link(&site, ada, "github").await,
     );
     let mut on = site.store.write().await.unwrap();
-    let info = json!({"exclusive_domains": ["example.org"]});
-    passport_links::put_info(&mut on, "campus", &info)
-        .await
-        .unwrap();
+    // Of two that say so, neither is unlinked.
+    for strategy in ["also", "campus"] {
+        let strategy = Stored {
+            strategy: strategy.to_owned(),
+            conf: json!({}),
+            info: json!({"exclusive_domains": ["example.org"]}),
+        };
+        passports::put_strategy(&mut on, &strategy).await.unwrap();
+    }
     on.commit().await.unwrap();
     let refused = unlink(&site, ada, &campus).await.unwrap_err();
     assert_eq!(refused.reason, Some("EXCLUSIVE"));
     unlink(&site, ada, &other).await.unwrap();
+}
+
+async fn who_vouches_for_an_account_is_a_field_of_it(site: Site) {
+    let (ada, bob) = (
+        site.account("ada", &[]).await,
+        site.account("bob", &[]).await,
+    );
+    let own = json!({"accounts": {"account_id": null, "passports": null}});
+    let read =
+        async |who| site.query(who, own.clone()).await.unwrap()["accounts"]["passports"].clone();
+    assert_eq!(read(ada).await, json!({}));
+    link(&site, ada, "my-campus").await;
+    let said = json!({format!("my-campus-{ada}"): {"id": ada, "first_name": "Ada"}});
+    assert_eq!(read(ada).await, said);
+    assert_eq!(read(bob).await, json!({}));
+    let write = json!({"accounts": {"passports": {}}});
+    let refused = site.query(ada, write).await.unwrap_err();
+    assert_eq!(refused.code, Code::PermissionDenied);
 }
 
 async fn an_address_is_verified_by_letter(site: Site) {

@@ -104,9 +104,8 @@ fn say(account: &Account, text: &str) {
 /// Asks for a password that signing up would take as well, from somebody of whom this is known.
 fn new_password(personal: &[&str]) -> Result<String, Failure> {
     let password = passwd::secret("password")?;
-    let password = password.trim();
-    strength::check(password, personal).map_err(Failure::usage)?;
-    Ok(hash_password(password).map_err(anyhow::Error::from)?)
+    strength::check(&password, personal).map_err(Failure::usage)?;
+    Ok(hash_password(&password).map_err(anyhow::Error::from)?)
 }
 
 async fn add(site: &Site<'_>, args: UserAdd) -> Outcome {

@@ -7,6 +7,7 @@ use dialtone_hub::auth::password::{self, Hasher};
 use dialtone_hub::auth::token;
 use dialtone_hub::store::{Store, migrate};
 use dialtone_hub::{accounts, maintenance, settings, stats};
+use serde_json::json;
 
 use super::super::admin::failure;
 use crate::args::{Hub, Once};
@@ -67,6 +68,9 @@ impl Once {
                 counted(removed.changes, "old change")
             ));
         }
+        if self.blob_maintenance {
+            blob_maintenance(store).await?;
+        }
         if self.update_stats {
             let counts = stats::update(store, &stats::Config::default()).await;
             let counts = counts.map_err(failure)?;
@@ -76,6 +80,24 @@ impl Once {
         }
         Ok(())
     }
+}
+
+/// Prints what stays as JSON, and says how many were removed.
+pub(in crate::commands) async fn blob_maintenance(store: &Store) -> Outcome {
+    let done = maintenance::blobs(store, &maintenance::Config::default()).await;
+    let maintenance::Blobs { removed, kept } = done.map_err(failure)?;
+    note(format_args!(
+        "removed {} that were over",
+        counted(removed as u64, "blob")
+    ));
+    let mut out = Output::stdout();
+    out.json(&json!({
+        "removed": removed,
+        "blobs": kept.count,
+        "ending": kept.ending,
+        "bytes": kept.bytes,
+    }))?;
+    Ok(out.flush()?)
 }
 
 /// Prints the password and nothing else on standard output.
