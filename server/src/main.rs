@@ -12,6 +12,7 @@ use clap::FromArgMatches as _;
 mod announce;
 mod args;
 mod assemble;
+mod certificates;
 mod cluster;
 mod commands;
 mod config;

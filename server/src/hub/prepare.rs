@@ -89,10 +89,16 @@ pub(super) async fn prepare(
         client,
     };
     let control = Arc::clone(&asked.control);
+    let known_site = site(plan.edge.site.as_deref(), live.get().get("dns"));
     let front = services.proxy.then(|| {
         Front::bind(
-            listen,
-            hub.local_addr(),
+            front::Place {
+                listen,
+                pages: hub.local_addr(),
+                edge: plan.edge.clone(),
+                site: &known_site,
+                secret: &password,
+            },
             &plan.names,
             asked,
             plan.address_hint,
@@ -100,13 +106,13 @@ pub(super) async fn prepare(
     });
     let front = front.transpose()?;
     let addr = front.as_ref().map_or_else(|| hub.local_addr(), Front::addr);
-    let http = format!("http://{addr}");
+    let http = format!("{}://{addr}", plan.edge.scheme());
     let entry = Entry {
         store: store.clone(),
         settings: live.clone(),
         hasher: parts.hasher.clone(),
         letters: handle.letters,
-        site: site(live.get().get("dns"), &http),
+        site: known_site.unwrap_or_else(|| http.clone()),
     };
     let api = Arc::new(api(&parts, &entry, control));
     let (hub, first_admin) = with_pages(hub, &plan, entry, &gate, &api, &http).await?;
@@ -276,11 +282,8 @@ fn not_bound(error: dialtone_hub::hub::Error, hint: &str) -> Failure {
     }
 }
 
-/// Where people find the site.
-fn site(dns: &str, http: &str) -> String {
-    if dns.is_empty() {
-        http.to_owned()
-    } else {
-        format!("https://{dns}")
-    }
+/// Where people find the site, if that was said; else it is at the hub's address.
+fn site(said: Option<&str>, dns: &str) -> Option<String> {
+    let of_dns = || (!dns.is_empty()).then(|| format!("https://{dns}"));
+    said.map(str::to_owned).or_else(of_dns)
 }
