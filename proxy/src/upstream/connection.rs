@@ -120,7 +120,8 @@ mod tests {
     async fn pair() -> (Connection, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
-        let opened = Connection::open(addr, &Timing::default(), &Limits::default());
+        let (timing, limits) = (Timing::default(), Limits::default());
+        let opened = Connection::open(addr, &timing, &limits);
         let (connection, accepted) = tokio::join!(opened, listener.accept());
         (connection.unwrap(), accepted.unwrap().0)
     }
