@@ -83,6 +83,7 @@ fn proxy(port: u16, large_head: u16) {
         listen: vec![Listen {
             addr: ([127, 0, 0, 1], port).into(),
             tls: None,
+            https_port: None,
         }],
         ..Config::default()
     };

@@ -7,6 +7,7 @@ use dialtone_transport::tls::ServerTls;
 use tokio::runtime::Handle;
 
 use crate::headers::request::Names;
+use crate::separate::Separate;
 
 /// Where to listen.
 #[derive(Clone, Debug)]
@@ -15,6 +16,9 @@ pub struct Listen {
     pub addr: SocketAddr,
     /// The certificate; without one, HTTP is spoken without encryption.
     pub tls: Option<ServerTls>,
+    /// Leads whoever comes without encryption to this port of the same host, encrypted; 0: that of the first address
+    /// that is.
+    pub https_port: Option<u16>,
 }
 
 /// What can be set.
@@ -41,6 +45,10 @@ pub struct Config {
     pub trust_local: bool,
     /// Where browsers without credentials are sent; `None` shows them a page.
     pub sign_in: Option<String>,
+    /// Where the servers of projects are, if that is not the site's own host.
+    pub separate: Option<Separate>,
+    /// How long browsers that came encrypted are told to come encrypted only (RFC 6797); `None`: they are told nothing.
+    pub hsts: Option<Duration>,
     /// How long an answer of [`Access`](crate::Access) is used. Live connections are asked about again as often.
     pub access_ttl: Duration,
     /// How long a refusal of it is used.
@@ -68,6 +76,8 @@ impl Default for Config {
             trust_forwarded: false,
             trust_local: false,
             sign_in: None,
+            separate: None,
+            hsts: None,
             access_ttl: Duration::from_mins(1),
             refusal_ttl: Duration::from_secs(10),
             target_ttl: Duration::from_secs(30),

@@ -28,6 +28,12 @@ pub enum Refusal {
     /// A page of another site opened a WebSocket with the user's cookies.
     #[error("pages of {0} may not connect to this project")]
     Origin(String),
+    /// The servers of projects are at another host than the site.
+    #[error("the servers of projects are at a host of their own")]
+    Elsewhere,
+    /// A ticket is not good: too old, shown already, or of another browser.
+    #[error("this link into the project was for one moment and one browser")]
+    Ticket,
     /// The method means nothing here.
     #[error("{0} is not possible here")]
     Method(Method),
@@ -92,7 +98,8 @@ impl Refusal {
             | Self::Folder
             | Self::NoService(_) => StatusCode::NOT_FOUND,
             Self::SignIn => StatusCode::UNAUTHORIZED,
-            Self::Denied | Self::Origin(_) | Self::Ended => StatusCode::FORBIDDEN,
+            Self::Denied | Self::Origin(_) | Self::Ticket | Self::Ended => StatusCode::FORBIDDEN,
+            Self::Elsewhere => StatusCode::MISDIRECTED_REQUEST,
             Self::Method(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::Starting(_) | Self::NotRunning | Self::Busy | Self::Unavailable(_) => {
                 StatusCode::SERVICE_UNAVAILABLE
@@ -116,6 +123,8 @@ impl Refusal {
             Self::SignIn => "sign_in",
             Self::Denied => "denied",
             Self::Origin(_) => "origin",
+            Self::Elsewhere => "elsewhere",
+            Self::Ticket => "ticket",
             Self::Method(_) => "method",
             Self::Starting(_) => "starting",
             Self::NotRunning => "not_running",
@@ -149,6 +158,10 @@ impl Refusal {
             Self::Origin(_) => {
                 "Open the project's page itself, or ask the operator to allow this origin."
             }
+            Self::Elsewhere => {
+                "Open the project's page, which leads there, or send an API key without cookies."
+            }
+            Self::Ticket => "Open the project again from the site.",
             Self::Method(_) => "Use GET or HEAD.",
             Self::Starting(_) => "This page tries again by itself.",
             Self::NotRunning => "Start the project, and open this page again.",

@@ -1,34 +1,34 @@
 //! A request and its answer: who may, where to, there and back.
 
-use std::net::SocketAddr;
-use std::pin::pin;
+mod send;
+
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use http::header::CONTENT_LENGTH;
-use http::uri::PathAndQuery;
-use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version};
+use http::header::{CONTENT_LENGTH, STRICT_TRANSPORT_SECURITY};
+use http::{HeaderMap, Request, Response, StatusCode};
+use http_body::Body as _;
 use hyper::body::Incoming;
-use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
+use self::send::switch;
 use crate::access::Level;
-use crate::body::{Body, Progress, Relayed, Upload, Watch};
+use crate::body::Body;
 use crate::error::Refusal;
 use crate::files;
-use crate::headers::forwarded::Sender as From;
+use crate::grant::Grant;
 use crate::headers::request::{self, Upgrade};
 use crate::headers::response;
 use crate::metrics::add;
 use crate::page::{self, Form};
 use crate::pool::Shard;
 use crate::record::Record;
+use crate::separate::Visit;
 use crate::serve::Client;
 use crate::site::Site;
 use crate::target::{self, Route, Service, Target, Want};
 use crate::targets::TOKEN_HEADER;
 use crate::upgrade;
-use crate::upstream::{self, Answer as Received, ConnectError, Connection};
 
 /// Answers one request, whatever it is.
 pub(crate) async fn answer(
@@ -38,6 +38,7 @@ pub(crate) async fn answer(
     request: Request<Incoming>,
 ) -> Response<Body> {
     let form = Form::of(request.headers());
+    let uploads = !request.body().is_end_stream();
     let mut record = Box::new(Record::begin(&site, &client, &request));
     let exchange = Exchange {
         site: &site,
@@ -54,14 +55,24 @@ pub(crate) async fn answer(
         }
         Err(refusal) => {
             record.entry.code = refusal.code();
+            if uploads {
+                client.lingering.begin();
+            }
             if matches!(refusal, Refusal::Ended) {
                 add(&site.metrics.ended, 1);
             }
-            page::refuse(&refusal, form, site.config.sign_in.as_deref())
+            let sign_in = site.config.sign_in.as_deref();
+            page::refuse(&refusal, form, sign_in.filter(|_| record.is_at_site))
         }
     };
     record.entry.status = response.status();
-    response.map(|body| body.recorded(record))
+    let mut response = response.map(|body| body.recorded(record));
+    // Only what came encrypted can say so (RFC 6797 §7.2).
+    if let (Some(hsts), true) = (&site.hsts, client.encrypted) {
+        let headers = response.headers_mut();
+        headers.insert(STRICT_TRANSPORT_SECURITY, hsts.clone());
+    }
+    response
 }
 
 /// What there is to say to a request.
@@ -71,25 +82,33 @@ enum Answer {
     Switching(Response<Body>, upgrade::Tunnel),
 }
 
+/// A request for a project.
+#[derive(Clone, Copy)]
+struct Asked<'a> {
+    host: &'a str,
+    target: &'a Target,
+    upgrade: Upgrade,
+    /// Where projects are at hosts of their own.
+    visit: Option<&'a Visit<'a>>,
+}
+
+/// What comes of asking whether a request may pass.
+enum Admitted {
+    Granted(Arc<Grant>),
+    /// It is to come elsewhere.
+    Led(Response<Body>),
+}
+
 struct Exchange<'a> {
     site: &'a Arc<Site>,
     shard: &'a Arc<Shard>,
     client: &'a Client,
 }
 
-/// What is sent to a server, and what is known about it.
-struct Outgoing {
-    head: http::request::Parts,
-    upload: Upload,
-    progress: Arc<Progress>,
-    ended: Option<CancellationToken>,
-    service: Service,
-}
-
 impl Exchange<'_> {
     async fn run(
         &self,
-        mut incoming: Request<Incoming>,
+        incoming: Request<Incoming>,
         record: &mut Record,
     ) -> Result<Answer, Refusal> {
         let config = &self.site.config;
@@ -100,9 +119,23 @@ impl Exchange<'_> {
             version,
             incoming.headers(),
         )?;
+        if let Some(port) = self.client.https_port {
+            return Ok(Answer::Whole(page::to_https(&host, port, incoming.uri())));
+        }
+        let visit = config.separate.as_ref();
+        let visit = visit.map(|separate| separate.visit(&host));
+        record.is_at_site = !visit.as_ref().is_some_and(Visit::is_to_projects);
+        if let Some(visit) = &visit
+            && let Some(answer) = Box::pin(visit.answer(self.site, &incoming)).await
+        {
+            return answer.map(Answer::Whole);
+        }
         let route = target::route(&config.base, incoming.uri().path())?;
         let upgrade = request::upgrade(incoming.method(), version, incoming.headers());
         let target = match route {
+            Route::Elsewhere | Route::Broker(_) if !record.is_at_site => {
+                return Err(Refusal::NotFound);
+            }
             Route::Elsewhere => return Box::pin(self.to_pages(incoming, &host)).await,
             Route::AddSlash => {
                 return Ok(Answer::Whole(page::with_slash(
@@ -114,31 +147,31 @@ impl Exchange<'_> {
             Route::Project(target) => target,
         };
         self.check_len(incoming.headers())?;
-        let credentials = request::take_credentials(incoming.headers_mut(), &config.names);
-        // A key is no cookie: no page of another site can send it.
-        if upgrade == Upgrade::WebSocket
-            && !credentials.cookies.is_empty()
-            && let Some(origin) =
-                request::foreign_origin(incoming.headers(), &host, &config.allowed_origins)
-        {
-            return Err(Refusal::Origin(origin));
-        }
-        let level = match target.want {
-            Want::File(_) => Level::Read,
-            Want::Server { .. } => Level::Write,
+        let asked = Asked {
+            host: &host,
+            target: &target,
+            upgrade,
+            visit: visit.as_ref(),
         };
+        self.to_project(incoming, asked, record).await
+    }
+
+    async fn to_project(
+        &self,
+        mut incoming: Request<Incoming>,
+        asked: Asked<'_>,
+        record: &mut Record,
+    ) -> Result<Answer, Refusal> {
+        let target = asked.target;
         record.entry.project = Some(target.project);
-        let grant = self
-            .site
-            .grants
-            .check(target.project, credentials, level)
-            .await?;
+        let admitted = self.admit(&mut incoming, &asked).await?;
+        let grant = match admitted {
+            Admitted::Granted(grant) => grant,
+            Admitted::Led(answer) => return Ok(Answer::Whole(answer)),
+        };
         record.entry.identity = Arc::clone(grant.identity());
-        record.place = Some(
-            grant
-                .enter(config.limits.project_requests_max)
-                .ok_or(Refusal::Busy)?,
-        );
+        let max = self.site.config.limits.project_requests_max;
+        record.place = Some(grant.enter(max).ok_or(Refusal::Busy)?);
         match &target.want {
             Want::File(path) => Box::pin(files::answer(
                 self.site,
@@ -150,10 +183,55 @@ impl Exchange<'_> {
             .await
             .map(Answer::Whole),
             Want::Server { .. } => {
-                self.to_server(incoming, &host, &target, upgrade, grant.ended(), record)
+                let Asked { host, upgrade, .. } = asked;
+                self.to_server(incoming, host, target, upgrade, grant.ended(), record)
                     .await
             }
         }
+    }
+
+    /// Whether a request may pass to its project. Its credentials are taken out.
+    async fn admit(
+        &self,
+        incoming: &mut Request<Incoming>,
+        asked: &Asked<'_>,
+    ) -> Result<Admitted, Refusal> {
+        let config = &self.site.config;
+        let Asked {
+            host,
+            target,
+            upgrade,
+            visit,
+        } = *asked;
+        let mut credentials = request::take_credentials(incoming.headers_mut(), &config.names);
+        let mut shown = None;
+        if let Some(visit) = visit {
+            let led = visit.leads(target, upgrade, incoming, &credentials)?;
+            if let Some(led) = led {
+                return Ok(Admitted::Led(led));
+            }
+            shown = visit.unseal(&mut credentials);
+        }
+        // A key is no cookie: no page of another site can send it.
+        if upgrade == Upgrade::WebSocket
+            && !credentials.cookies.is_empty()
+            && let Some(origin) =
+                request::foreign_origin(incoming.headers(), host, &config.allowed_origins)
+        {
+            return Err(Refusal::Origin(origin));
+        }
+        let level = match target.want {
+            Want::File(_) => Level::Read,
+            Want::Server { .. } => Level::Write,
+        };
+        let grants = &self.site.grants;
+        let checked = grants.check(target.project, credentials, level).await;
+        if let (Err(Refusal::SignIn), Some(visit), Some(shown)) = (&checked, visit, &shown)
+            && let Some(led) = visit.ask(&config.base, target, upgrade, incoming, shown)
+        {
+            return Ok(Admitted::Led(led));
+        }
+        checked.map(Admitted::Granted)
     }
 
     fn check_len(&self, headers: &HeaderMap) -> Result<(), Refusal> {
@@ -202,9 +280,8 @@ impl Exchange<'_> {
         if let Some(token) = found.token {
             outgoing.head.headers.insert(TOKEN_HEADER, token);
         }
-        let progress = Arc::clone(&outgoing.progress);
+        record.progress = Some(Arc::clone(&outgoing.progress));
         let sent = self.send(addr, outgoing).await;
-        record.entry.received = progress.bytes();
         let mut answer = sent.inspect_err(|refusal| self.failed(target, refusal))?;
         let source = response::Source {
             scope: &target.scope,
@@ -217,7 +294,9 @@ impl Exchange<'_> {
         let refused = response::prepare(answer.headers_mut(), source);
         add(&self.site.metrics.cookies_refused, refused);
         match client {
-            Some(client) if is_websocket => Ok(switch(client, answer, Some(ended))),
+            Some(client) if is_websocket => {
+                switch(client, answer, Some(ended)).ok_or_else(|| Refusal::Broken(service.clone()))
+            }
             _ if switches => Err(Refusal::Broken(service.clone())),
             _ => Ok(Answer::Whole(self.relay(answer, addr, Some(ended)))),
         }
@@ -276,256 +355,13 @@ impl Exchange<'_> {
             let switches = answer.status() == StatusCode::SWITCHING_PROTOCOLS;
             response::prepare_own(answer.headers_mut());
             return match client {
-                Some(client) if switches => Ok(switch(client, answer, None)),
+                Some(client) if switches => {
+                    switch(client, answer, None).ok_or(Refusal::Broken(service))
+                }
                 _ if switches => Err(Refusal::Broken(service)),
                 _ => Ok(Answer::Whole(self.relay(answer, addr, None))),
             };
         }
         Err(Refusal::NoBroker)
     }
-
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "each is a fact about the request that nobody else has"
-    )]
-    fn outgoing(
-        &self,
-        incoming: Request<Incoming>,
-        host: &str,
-        seen: std::ops::Range<usize>,
-        prefix: Option<&str>,
-        upgrade: Upgrade,
-        ended: Option<CancellationToken>,
-        service: &Service,
-    ) -> Result<Outgoing, Refusal> {
-        let config = &self.site.config;
-        let (mut head, body) = incoming.into_parts();
-        head.uri = seen_uri(&head.uri, seen)?;
-        let from = From {
-            address: self.client.address.ip(),
-            encrypted: self.client.encrypted,
-            host,
-            trusted: config.trust_forwarded
-                || (config.trust_local && self.client.address.ip().to_canonical().is_loopback()),
-        };
-        request::prepare(&mut head.headers, from, prefix, upgrade);
-        head.version = Version::HTTP_11;
-        let progress = Arc::default();
-        let watch = Watch::new(config.timing.upload_idle, ended.clone());
-        let upload = Upload::new(body, watch, &progress, config.limits.body_len_max);
-        Ok(Outgoing {
-            head,
-            upload,
-            progress,
-            ended,
-            service: service.clone(),
-        })
-    }
-
-    /// Sends a request, and waits for the head of its answer.
-    async fn send(
-        &self,
-        addr: SocketAddr,
-        outgoing: Outgoing,
-    ) -> Result<Response<Received>, Refusal> {
-        let (connection, reused) = self.connection(addr, &outgoing.service).await?;
-        self.exchange(addr, connection, reused, outgoing).await
-    }
-
-    /// A connection to a server, and whether it was there already.
-    async fn connection(
-        &self,
-        addr: SocketAddr,
-        service: &Service,
-    ) -> Result<(Connection, bool), Refusal> {
-        if let Some(connection) = self.shard.pool.take(addr) {
-            add(&self.site.metrics.upstream_reuses, 1);
-            return Ok((connection, true));
-        }
-        let fresh = Box::pin(self.connect(addr, service)).await?;
-        Ok((fresh, false))
-    }
-
-    async fn connect(&self, addr: SocketAddr, service: &Service) -> Result<Connection, Refusal> {
-        add(&self.site.metrics.upstream_connects, 1);
-        let config = &self.site.config;
-        Connection::open(addr, &config.timing, &config.limits)
-            .await
-            .map_err(|error| match error {
-                ConnectError::Timeout => Refusal::ConnectTimeout(service.clone()),
-                ConnectError::Refused(error) => {
-                    tracing::debug!(%addr, %error, "a server cannot be reached");
-                    Refusal::Unreachable(service.clone())
-                }
-            })
-    }
-
-    /// Sends over this connection. One that was kept may have been closed by its server at this very moment: then a
-    /// request that has not been sent, or that may be sent twice, goes over a new one.
-    async fn exchange(
-        &self,
-        addr: SocketAddr,
-        connection: Connection,
-        reused: bool,
-        outgoing: Outgoing,
-    ) -> Result<Response<Received>, Refusal> {
-        let Outgoing {
-            head,
-            upload,
-            progress,
-            ended,
-            service,
-        } = outgoing;
-        let wait = Wait {
-            exchange: self,
-            progress: &progress,
-            ended: ended.as_ref(),
-            service: &service,
-        };
-        let mut exchange = upstream::Exchange::new(connection, &head, upload);
-        let mut reply = wait.reply(&mut exchange).await?;
-        if reused && matches!(reply, Err(upstream::Error::Unanswered(_))) {
-            let Some(again) = exchange.again(is_idempotent(&head.method)) else {
-                return Err(Refusal::Broken(service));
-            };
-            let fresh = Box::pin(self.connect(addr, &service)).await?;
-            exchange = again(fresh);
-            reply = Box::pin(wait.reply(&mut exchange)).await?;
-        }
-        match reply {
-            Ok(reply) => {
-                let (head, answer) = Received::new(exchange, reply);
-                Ok(Response::from_parts(head, answer))
-            }
-            Err(error) => {
-                tracing::debug!(%addr, %error, "a server has not answered");
-                Err(progress
-                    .failure(self.site.config.limits.body_len_max)
-                    .unwrap_or(Refusal::Broken(service)))
-            }
-        }
-    }
-
-    fn relay(
-        &self,
-        answer: Response<Received>,
-        addr: SocketAddr,
-        ended: Option<CancellationToken>,
-    ) -> Response<Body> {
-        let watch = Watch::new(self.site.config.timing.answer_idle, ended);
-        let (mut head, body) = answer.into_parts();
-        head.version = Version::HTTP_11;
-        let body = Relayed::new(body, watch, Arc::clone(self.shard), addr);
-        Response::from_parts(head, Body::relayed(body))
-    }
-
-    /// A server that cannot be reached may be elsewhere by now.
-    fn failed(&self, target: &Target, refusal: &Refusal) {
-        if matches!(
-            refusal,
-            Refusal::Unreachable(_) | Refusal::ConnectTimeout(_)
-        ) {
-            self.site.places.forget(Some(target.project));
-        }
-        if !matches!(
-            refusal,
-            Refusal::Ended | Refusal::BodyTimeout | Refusal::BodyTooLong(_)
-        ) {
-            add(&self.site.metrics.upstream_failures, 1);
-        }
-    }
-}
-
-/// Waiting for the head of an answer.
-struct Wait<'a> {
-    exchange: &'a Exchange<'a>,
-    progress: &'a Progress,
-    ended: Option<&'a CancellationToken>,
-    service: &'a Service,
-}
-
-impl Wait<'_> {
-    /// The outer error ends the request; with the inner one, its server has not answered.
-    async fn reply(
-        &self,
-        exchange: &mut upstream::Exchange,
-    ) -> Result<Result<upstream::Reply, upstream::Error>, Refusal> {
-        let config = &self.exchange.site.config;
-        let begun = Instant::now();
-        let mut replied = pin!(exchange.answered());
-        let mut late = pin!(sleep(config.timing.first_byte));
-        let mut ended = pin!(async {
-            match self.ended {
-                Some(ended) => ended.cancelled().await,
-                None => std::future::pending().await,
-            }
-        });
-        let mut sent = self.progress.bytes();
-        loop {
-            tokio::select! {
-                biased;
-                reply = &mut replied => {
-                    if reply.is_ok() {
-                        self.exchange.site.metrics.first_byte(begun.elapsed());
-                    }
-                    return Ok(reply);
-                }
-                () = &mut ended => return Err(Refusal::Ended),
-                () = &mut late => {
-                    let now = self.progress.bytes();
-                    if now == sent {
-                        return Err(Refusal::FirstByteTimeout(self.service.clone()));
-                    }
-                    // The request itself is still on its way.
-                    sent = now;
-                    late.as_mut().reset(Instant::now() + config.timing.first_byte);
-                }
-            }
-        }
-    }
-}
-
-/// From HTTP to a WebSocket, on both sides.
-fn switch(
-    client: hyper::upgrade::OnUpgrade,
-    answer: Response<Received>,
-    ended: Option<CancellationToken>,
-) -> Answer {
-    let (head, received) = answer.into_parts();
-    let tunnel = upgrade::Tunnel {
-        client,
-        server: received.into_socket(),
-        ended,
-    };
-    Answer::Switching(upgrade::switching(head.headers), tunnel)
-}
-
-/// The address as the server sees it.
-fn seen_uri(uri: &Uri, seen: std::ops::Range<usize>) -> Result<Uri, Refusal> {
-    let is_whole = seen == (0..uri.path().len());
-    if is_whole && uri.scheme().is_none() && uri.authority().is_none() {
-        return Ok(uri.clone());
-    }
-    let path = uri.path().get(seen).unwrap_or("/");
-    let text = match uri.query() {
-        Some(query) => format!("{path}?{query}"),
-        None => path.to_owned(),
-    };
-    let path: PathAndQuery = text
-        .parse()
-        .map_err(|_not| Refusal::BadRequest("the address cannot be read"))?;
-    Ok(Uri::from(path))
-}
-
-/// Methods that may be sent twice (RFC 9110 §9.2.2).
-fn is_idempotent(method: &Method) -> bool {
-    [
-        Method::GET,
-        Method::HEAD,
-        Method::OPTIONS,
-        Method::PUT,
-        Method::DELETE,
-        Method::TRACE,
-    ]
-    .contains(method)
 }

@@ -25,6 +25,7 @@ pub mod access;
 pub mod fixed;
 mod grant;
 mod places;
+pub mod separate;
 pub mod targets;
 
 mod config;

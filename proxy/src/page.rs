@@ -5,7 +5,8 @@ use http::header::{
     ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderMap, HeaderName,
     HeaderValue, LOCATION, RETRY_AFTER, VARY, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
 };
-use http::{Response, StatusCode};
+use http::uri::PathAndQuery;
+use http::{Response, StatusCode, Uri};
 
 use crate::body::Body;
 use crate::error::Refusal;
@@ -65,6 +66,54 @@ pub(crate) fn with_slash(path: &str, query: Option<&str>) -> Response<Body> {
             response.headers_mut().insert(LOCATION, location);
         }
         Err(_) => *response.status_mut() = StatusCode::NOT_FOUND,
+    }
+    response
+}
+
+/// The same address, encrypted.
+pub(crate) fn to_https(host: &str, port: u16, uri: &Uri) -> Response<Body> {
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => host,
+    };
+    let path = uri.path_and_query().map_or("/", PathAndQuery::as_str);
+    let location = if port == 443 {
+        format!("https://{name}{path}")
+    } else {
+        format!("https://{name}:{port}{path}")
+    };
+    let mut response = Response::new(Body::empty());
+    match HeaderValue::from_str(&location) {
+        Ok(location) if !name.is_empty() => {
+            *response.status_mut() = StatusCode::PERMANENT_REDIRECT;
+            response.headers_mut().insert(LOCATION, location);
+        }
+        _ => *response.status_mut() = StatusCode::BAD_REQUEST,
+    }
+    response
+}
+
+/// A page that asks for the same address again, as the site's own.
+pub(crate) fn again(uri: &Uri) -> Response<Body> {
+    let to = uri.path_and_query().map_or("/", PathAndQuery::as_str);
+    let text = format!(
+        "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\">\
+         <meta http-equiv=\"refresh\" content=\"0; url={to}\"><title>One moment</title></head>\
+         <body><p><a href=\"{to}\">Continue</a></p></body></html>\n",
+        to = escaped(to)
+    );
+    let mut response = Response::new(Body::full(Bytes::from(text)));
+    let headers = response.headers_mut();
+    for (name, value) in [
+        (CONTENT_TYPE, "text/html; charset=utf-8"),
+        (CACHE_CONTROL, "no-store"),
+        (
+            CONTENT_SECURITY_POLICY,
+            "default-src 'none'; frame-ancestors 'none'",
+        ),
+        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
     }
     response
 }

@@ -20,6 +20,11 @@ pub struct ProjectId(u128);
 #[error("a project's id is a UUID such as 7f2c6d1e-0b5a-4c39-9d5e-1a2b3c4d5e6f")]
 pub struct ProjectIdError;
 
+impl ProjectId {
+    /// That of no project.
+    pub const NIL: Self = Self(0);
+}
+
 impl FromStr for ProjectId {
     type Err = ProjectIdError;
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
+use http::HeaderValue;
 use parking_lot::RwLock;
 use rustix::net::sockopt;
 use thiserror::Error;
@@ -25,6 +26,7 @@ use crate::metrics::Metrics;
 use crate::places::Places;
 use crate::pool::{Pool, Shard};
 use crate::project::ProjectId;
+use crate::separate::{Separate, Tickets};
 use crate::serve::{Door, Worker};
 use crate::site::Site;
 use crate::targets::Targets;
@@ -130,7 +132,7 @@ impl Proxy {
     ///
     /// # Errors
     /// When an address is taken, not of this machine, or forbidden.
-    pub fn bind(config: Config, services: Services) -> Result<Self, BindError> {
+    pub fn bind(mut config: Config, services: Services) -> Result<Self, BindError> {
         let mut listeners = Vec::with_capacity(config.listen.len());
         for listen in &config.listen {
             let failed = |source| BindError {
@@ -140,6 +142,10 @@ impl Proxy {
             let listener = listen_on(listen.addr).map_err(failed)?;
             let addr = listener.local_addr().map_err(failed)?;
             listeners.push((listener, addr, listen.clone()));
+        }
+        fill_ports(&mut listeners, config.separate.as_mut());
+        if config.separate.is_some() {
+            config.names.cookies.extend(Separate::cookies());
         }
         let limits = &config.limits;
         let site = Site {
@@ -156,6 +162,8 @@ impl Proxy {
             nobody: "".into(),
             brokers: RwLock::new(config.brokers.clone().into()),
             broker: AtomicUsize::new(0),
+            hsts: config.hsts.and_then(hsts),
+            tickets: Tickets::default(),
             tracker: TaskTracker::new(),
             cut: CancellationToken::new(),
             config,
@@ -212,6 +220,31 @@ impl Proxy {
         }
         Ok(())
     }
+}
+
+/// Puts real ports in the place of those that were not known before.
+fn fill_ports(
+    listeners: &mut [(std::net::TcpListener, SocketAddr, Listen)],
+    separate: Option<&mut Separate>,
+) {
+    let encrypted = listeners.iter().find(|(.., listen)| listen.tls.is_some());
+    let https = encrypted.map(|(_, addr, _)| addr.port());
+    for (.., listen) in listeners.iter_mut() {
+        listen.https_port = match listen.https_port {
+            Some(0) => https,
+            port => port,
+        };
+    }
+    let first = listeners.first().map(|(_, addr, _)| addr.port());
+    if let (Some(separate), Some(first)) = (separate, first)
+        && let Some(host) = separate.site.strip_suffix(":0")
+    {
+        separate.site = format!("{host}:{first}");
+    }
+}
+
+fn hsts(age: Duration) -> Option<HeaderValue> {
+    HeaderValue::from_str(&format!("max-age={}", age.as_secs())).ok()
 }
 
 /// A worker for each runtime, or one for the runtime of the caller.

@@ -6,6 +6,7 @@ use std::time::SystemTime;
 use http::{Request, StatusCode};
 use tokio::time::Instant;
 
+use crate::body::Progress;
 use crate::grant::Place;
 use crate::log::Entry;
 use crate::metrics::{Metrics, add};
@@ -18,9 +19,13 @@ pub(crate) struct Record {
     pub(crate) client: Arc<Client>,
     pub(crate) entry: Entry,
     begun: Instant,
+    /// How far the upload is, where there is one to a server.
+    pub(crate) progress: Option<Arc<Progress>>,
     /// Its place among the project's requests.
     pub(crate) place: Option<Place>,
     is_tunnel: bool,
+    /// Whether the pages of the site are at the host that was asked.
+    pub(crate) is_at_site: bool,
 }
 
 impl Record {
@@ -63,8 +68,10 @@ impl Record {
             client: Arc::clone(client),
             entry,
             begun: Instant::now(),
+            progress: None,
             place: None,
             is_tunnel: false,
+            is_at_site: true,
         }
     }
 
@@ -96,6 +103,11 @@ impl Drop for Record {
         gauge.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
         if !self.is_tunnel {
             metrics.answered(self.entry.status.as_u16());
+            let received = self
+                .progress
+                .as_ref()
+                .map_or(0, |progress| progress.bytes());
+            self.entry.received = received;
         }
         add(&metrics.received_bytes, self.entry.received);
         add(&metrics.sent_bytes, self.entry.sent);

@@ -27,7 +27,7 @@ use crate::metrics::{Held, Metrics, add};
 use crate::pool::Shard;
 use crate::quiet::Quiet;
 use crate::site::Site;
-use crate::socket::{Socket, Stream};
+use crate::socket::{Lingering, Socket, Stream};
 
 /// How long to wait after a failure to accept, which mostly is a lack of file descriptors.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
@@ -44,6 +44,9 @@ type Gauge = fn(&Metrics) -> &AtomicU64;
 pub(crate) struct Client {
     pub(crate) address: SocketAddr,
     pub(crate) encrypted: bool,
+    /// Where it is to come instead, encrypted.
+    pub(crate) https_port: Option<u16>,
+    pub(crate) lingering: Arc<Lingering>,
     /// Requests in progress.
     now: AtomicU32,
     /// Requests so far.
@@ -127,6 +130,8 @@ impl Door {
         let client = Client {
             address,
             encrypted: self.listen.tls.is_some(),
+            https_port: self.listen.https_port.filter(|_| self.listen.tls.is_none()),
+            lingering: Arc::default(),
             now: AtomicU32::new(0),
             sum: AtomicU64::new(0),
             _slot: slot,
@@ -172,7 +177,11 @@ async fn serve(
         }
         Err(_) => return,
     };
-    let socket = Socket::new(stream, site.config.timing.client_stall);
+    let socket = Socket::new(
+        stream,
+        site.config.timing.client_stall,
+        Arc::clone(&client.lingering),
+    );
     let builder = builder(&site.config);
     let head = site.config.timing.head;
     let at = Arc::clone(&client);

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
+use http::HeaderValue;
 use parking_lot::RwLock;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -14,6 +15,7 @@ use crate::grant::Grants;
 use crate::log::Log;
 use crate::metrics::Metrics;
 use crate::places::Places;
+use crate::separate::Tickets;
 
 /// The proxy as its connections see it.
 pub(crate) struct Site {
@@ -29,6 +31,10 @@ pub(crate) struct Site {
     pub(crate) brokers: RwLock<Arc<[SocketAddr]>>,
     /// Which broker is next.
     pub(crate) broker: AtomicUsize,
+    /// What tells browsers to come encrypted.
+    pub(crate) hsts: Option<HeaderValue>,
+    /// The tickets for projects' hosts that were shown.
+    pub(crate) tickets: Tickets,
     /// Everything that runs.
     pub(crate) tracker: TaskTracker,
     /// Ends everything at once.

@@ -96,5 +96,7 @@ impl Tunnel {
 
 fn client_of(upgraded: Upgraded) -> Option<Side<Socket>> {
     let parts = auto::upgrade::downcast::<TokioIo<Socket>>(upgraded).ok()?;
-    Some(Side::new(parts.io.into_inner(), parts.read_buf))
+    let mut socket = parts.io.into_inner();
+    socket.leaves_http();
+    Some(Side::new(socket, parts.read_buf))
 }

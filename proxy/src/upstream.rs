@@ -5,14 +5,16 @@
 //! ```
 //!
 //! No task stands between the client's connection and the server's: the task of the client writes the request, reads
-//! the answer, and hands the parts of its body on as they come. An upload goes on while the answer is read, for servers
-//! that answer before they have read everything.
+//! the answer, and hands the parts of its body on as they come. Only an upload that is not over when its answer begins
+//! goes on in a task of its own.
 
 mod chunks;
 mod connection;
 mod exchange;
 mod head;
 mod request;
+mod uploading;
 
 pub(crate) use connection::{ConnectError, Connection};
 pub(crate) use exchange::{Answer, Error, Exchange, Reply};
+pub(crate) use uploading::Uploading;

@@ -16,6 +16,9 @@ pub(crate) use cluster::{
 };
 
 #[expect(clippy::doc_markdown, reason = "help texts are shown as they stand")]
+mod edge;
+pub(crate) use edge::Edge;
+
 mod hub;
 pub(crate) use hub::{
     Admin, AdminCommand, DatabaseArgs, Db, Hub, Letters, Migrations, Mode, Once, ServiceArgs,

@@ -4,6 +4,7 @@
 //! ```text
 //!   services   which parts this process runs, from the flags                       pure
 //!   plan       everything that a hub needs, from flags and environment
+//!   edge       how browsers reach it: encrypted or not, and where the servers of projects are    pure
 //!   prepare    what a hub is made of
 //!   embedded   the hub in a thread of its own: open the database, serve, join, drain, end
 //!   projects   project control, with projects as processes of this machine
@@ -19,6 +20,9 @@ pub(crate) use services::Services;
 
 mod plan;
 pub(crate) use plan::{Plan, cookie_names, mode_name, setting_variables};
+
+mod edge;
+pub(crate) use edge::Edge;
 
 mod projects;
 

@@ -13,6 +13,7 @@ mod announce;
 mod args;
 mod assemble;
 mod base_path;
+mod certificates;
 mod cluster;
 mod commands;
 mod config;

@@ -8,9 +8,11 @@ use anyhow::Context as _;
 use dialtone_proxy::fixed::Fixed;
 use dialtone_proxy::log::{Destination, Log, Style};
 use dialtone_proxy::monitor::Monitor;
+use dialtone_proxy::separate::Separate;
 use dialtone_proxy::{Handle, Proxy as Running, Services, Whose};
 use dialtone_transport::tls::ServerTls;
 use serde_json::json;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 mod assemble;
@@ -26,8 +28,10 @@ pub(crate) use show::{resolved, sample};
 use self::projects::Site;
 use self::settings::Settings;
 use crate::args::Proxy as Args;
+use crate::certificates;
 use crate::config::{Environment, Problem, Strings};
 use crate::exit::{Failure, Outcome};
+use crate::expiry::{self, Shown};
 use crate::lifecycle::{self, Ended, Signals};
 use crate::print::{Output, Paint, note};
 use crate::shards::{self, Shards};
@@ -88,7 +92,8 @@ impl Loaded {
     pub(crate) fn unopened(&self) -> Vec<String> {
         let table = self.site.table().map(drop);
         let tls = assemble::tls(&self.settings).map(drop);
-        let errors = [table, tls].into_iter().filter_map(Result::err);
+        let separate = assemble::separate(&self.settings).map(drop);
+        let errors = [table, tls, separate].into_iter().filter_map(Result::err);
         errors.map(|error| format!("{error:#}")).collect()
     }
 }
@@ -102,6 +107,7 @@ pub(crate) fn run(args: Args) -> Outcome {
     let loaded = usable(sources.load(&Environment))?;
     let wrong = |error: anyhow::Error| Failure::new(crate::exit::Exit::Usage, error);
     let tls = assemble::tls(&loaded.settings).map_err(wrong)?;
+    let separate = assemble::separate(&loaded.settings).map_err(wrong)?;
     let fixed = Arc::new(Fixed::new(loaded.site.table().map_err(wrong)?));
     let (projects, _) = loaded.site.counts();
     if projects == 0 && loaded.settings.brokers.value.is_empty() {
@@ -118,6 +124,7 @@ pub(crate) fn run(args: Args) -> Outcome {
         sources,
         settings: loaded.settings,
         tls,
+        separate,
         fixed,
         log,
         ready_file: args.ready_file,
@@ -174,6 +181,7 @@ struct Service {
     sources: Sources,
     settings: Settings,
     tls: Option<ServerTls>,
+    separate: Option<Separate>,
     fixed: Arc<Fixed>,
     log: Option<Log>,
     ready_file: Option<PathBuf>,
@@ -184,7 +192,8 @@ impl Service {
     async fn run(self, shards: &Shards) -> Outcome {
         // Before anything is announced, so that whoever reads it may send signals.
         let signals = Signals::new().context("cannot take over signals")?;
-        let config = assemble::config(&self.settings, self.tls.as_ref(), shards.handles());
+        let (tls, separate) = (self.tls.as_ref(), self.separate.clone());
+        let config = assemble::config(&self.settings, tls, separate, shards.handles());
         let grace = config.drain_grace;
         let services = Services {
             access: Arc::<Fixed>::clone(&self.fixed),
@@ -201,7 +210,11 @@ impl Service {
         let monitor = self.monitor(&handle).await?;
         self.announce(&proxy, monitor.as_ref())?;
         let drain = CancellationToken::new();
+        let renewed = renewed(self.tls.clone(), drain.clone());
         let serving = serve(proxy, monitor, drain.clone());
+        let serving = async move {
+            tokio::join!(serving, renewed);
+        };
         let counting = handle.clone();
         let reload = Reload {
             sources: self.sources,
@@ -272,6 +285,16 @@ impl Service {
             note(format_args!("Ready on {}", urls.join(", ")));
         }
         Ok(())
+    }
+}
+
+/// Looks after the certificate, if there is one, until the proxy ends.
+async fn renewed(tls: Option<ServerTls>, end: CancellationToken) {
+    if let Some(tls) = tls {
+        // A signal has it read again as well, with everything else.
+        let asked = Notify::new();
+        let expiring = expiry::watch(&tls, Shown::Clients, &end);
+        tokio::join!(certificates::follow(&tls, &asked, &end), expiring);
     }
 }
 

@@ -67,7 +67,7 @@ pub(crate) fn up(args: Up, log: &LogArgs) -> Outcome {
         None
     } else {
         Some(Guard {
-            plan: Plan::up(&data, args.hub_listen, &strings)?,
+            plan: Plan::up(&data, args.hub_listen, &args.edge, &strings)?,
             alone: false,
         })
     };
@@ -302,6 +302,8 @@ impl Service {
         let config = assemble::broker(&self.settings, self.tls.as_ref(), trusted, shards.handles());
         let keep = |folder| persist::keep(&self.settings, folder);
         let streams_kept = self.streams.clone().map(keep).transpose()?;
+        let certificates = self.hub.as_ref();
+        let certificates = certificates.map(|guard| Arc::clone(&guard.plan.edge.reload));
         let (hub, provider) = (self.hub.take(), &mut self.auth.provider);
         let mut guarding = Guarding::start(hub, &self.settings, provider, &mut signals).await?;
         let inside = Arc::new(Inside::new(Arc::clone(&self.auth.provider)));
@@ -362,7 +364,12 @@ impl Service {
             signals,
             drain,
             grace + CUT_AFTER,
-            || reload.run(),
+            || {
+                if let Some(certificates) = &certificates {
+                    certificates.notify_one();
+                }
+                reload.run();
+            },
             say_draining,
         );
         report(supervised.await, failure, served_by.was_asked_to_drain())

@@ -7,6 +7,9 @@
 //! | `project_secret` with `project_id` | the secret of a running project | a project's daemon |
 //! | `remember_me` | a session | browsers |
 //!
+//! Where the browser came encrypted, a session's cookie has the prefix `__Host-`: no other host of the same domain, such
+//! as one of a project, can set a cookie of that name. It goes before one without, which older sessions have.
+//!
 //! The first of these that is present decides, in this order. A bad one is refused and never passed over for another:
 //! what is wrong is to be seen where it is wrong.
 
@@ -29,6 +32,9 @@ const API_KEY: &str = "api_key";
 const PROJECT_SECRET: &str = "project_secret";
 const PROJECT_ID: &str = "project_id";
 const REMEMBER_ME: &str = "remember_me";
+
+/// What browsers take only from the host itself, encrypted, and for all of its paths (RFC 6265bis §4.1.3.2).
+const HOST: &str = "__Host-";
 
 /// Which `SameSite` the session's cookie has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -168,7 +174,7 @@ impl Names {
             let project = project.ok_or(Error::ProjectId { name })?;
             return Ok(Credential::ProjectSecret { project, secret });
         }
-        if let Some(session) = cookies.get(&self.remember_me)? {
+        if let Some(session) = self.session_of(&cookies)? {
             return Ok(Credential::RememberMe(session));
         }
         Err(Error::Missing {
@@ -185,12 +191,16 @@ impl Names {
         secure: bool,
     ) -> String {
         let value = encode(session);
-        self.set_cookie(&self.remember_me, &value, lifetime, same_site, secure)
+        let secure = secure || same_site == SameSite::None;
+        let name = self.remembering(secure);
+        self.set_cookie(&name, &value, lifetime, same_site, secure)
     }
 
     /// The `Set-Cookie` header that takes it away.
     pub fn forget(&self, same_site: SameSite, secure: bool) -> String {
-        self.set_cookie(&self.remember_me, "", Duration::ZERO, same_site, secure)
+        let secure = secure || same_site == SameSite::None;
+        let name = self.remembering(secure);
+        self.set_cookie(&name, "", Duration::ZERO, same_site, secure)
     }
 
     /// The path that the site is below, `/` if it is below none.
@@ -217,7 +227,24 @@ impl Names {
     /// The session that is offered, whatever else is.
     pub fn session<'a>(&self, headers: impl IntoIterator<Item = &'a [u8]>) -> Option<String> {
         let cookies = Cookies::parse(headers).ok()?;
-        cookies.get(&self.remember_me).ok().flatten()
+        self.session_of(&cookies).ok().flatten()
+    }
+
+    fn session_of(&self, cookies: &Cookies<'_>) -> Result<Option<String>, Error> {
+        let secure = self.remembering(true);
+        if secure != self.remember_me
+            && let Some(session) = cookies.get(&secure)?
+        {
+            return Ok(Some(session));
+        }
+        cookies.get(&self.remember_me)
+    }
+
+    /// What the session's cookie is called. A name that somebody has chosen, or one below a path, stays as it is.
+    fn remembering(&self, secure: bool) -> String {
+        let protects = secure && self.remember_me == REMEMBER_ME && self.base_path == "/";
+        let prefix = if protects { HOST } else { "" };
+        format!("{prefix}{}", self.remember_me)
     }
 
     /// The `Set-Cookie` header for another cookie, below a path of the site. It comes back also when another site leads
@@ -518,6 +545,34 @@ mod tests {
         );
         let inside = names.remember("x", Duration::from_secs(1), SameSite::None, false);
         assert!(inside.ends_with("SameSite=None; Secure"));
+    }
+
+    #[test]
+    fn a_session_over_https_is_nobody_elses_to_set() {
+        let names = Names::new("/");
+        let set = names.remember("a", Duration::from_mins(1), SameSite::Lax, true);
+        assert_eq!(
+            set,
+            "__Host-remember_me=a; Path=/; Max-Age=60; HttpOnly; SameSite=Lax; Secure"
+        );
+        assert!(
+            names
+                .forget(SameSite::Lax, true)
+                .starts_with("__Host-remember_me=;")
+        );
+        assert!(names.is_ours("__Host-remember_me"));
+        let own = Ok(Credential::RememberMe("a".to_owned()));
+        for header in [
+            "__Host-remember_me=a",
+            "remember_me=x; __Host-remember_me=a; remember_me=y",
+        ] {
+            assert_eq!(read("/", header), own, "{header}");
+            let session = names.session([header.as_bytes()]);
+            assert_eq!(session.as_deref(), Some("a"), "{header}");
+        }
+        let chosen = Names::new("/").with_remember_me("session").unwrap();
+        let set = chosen.remember("a", Duration::from_mins(1), SameSite::Lax, true);
+        assert!(set.starts_with("session=a"), "{set}");
     }
 
     #[test]

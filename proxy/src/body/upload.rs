@@ -73,10 +73,6 @@ impl Upload {
             len_max,
         }))
     }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        matches!(self, Self::Empty)
-    }
 }
 
 impl Uploading {

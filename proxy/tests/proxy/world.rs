@@ -56,6 +56,7 @@ impl World {
             listen: vec![Listen {
                 addr: "127.0.0.1:0".parse().unwrap(),
                 tls: None,
+                https_port: None,
             }],
             ..Config::default()
         };

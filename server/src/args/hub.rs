@@ -140,6 +140,9 @@ pub(crate) struct Hub {
     /// Address for health, metrics and load balancers
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:5000")]
     pub(crate) listen: SocketAddr,
+    /// How browsers reach it.
+    #[command(flatten)]
+    pub(crate) edge: super::Edge,
     /// Port at which HAProxy asks whether to send work; 0: none [env: DIALTONE_AGENT_PORT, COCALC_AGENT_PORT]
     #[arg(long, value_name = "PORT")]
     pub(crate) agent_port: Option<u16>,

@@ -47,6 +47,9 @@ pub(crate) struct Up {
     /// Address of the hub, for browsers
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:5000")]
     pub(crate) hub_listen: std::net::SocketAddr,
+    /// How browsers reach the hub.
+    #[command(flatten)]
+    pub(crate) edge: super::Edge,
     /// Run no hub: a broker and its streams, for those who need no accounts; --nodes runs none in any case
     #[arg(long)]
     pub(crate) no_hub: bool,

@@ -56,12 +56,18 @@ async fn serve(args: Args) -> Outcome {
     let announcing = announce(args, handle.clone());
     let running = project.run(options, stop.clone());
     let own_end = handle.clone();
+    let failed = stop.clone();
     // It ends by itself only when somebody asks it to.
     let running = Box::pin(async {
         tokio::pin!(running);
         tokio::select! {
             () = &mut running => return Ok(()),
-            announced = announcing => announced?,
+            announced = announcing => if announced.is_err() {
+                // Nobody learns where it is: what it has started by now ends with it.
+                failed.cancel();
+                running.await;
+                return announced;
+            }
         }
         running.await;
         Ok(())

@@ -29,6 +29,7 @@ pub(crate) async fn run(
     // Before anything is announced, so that whoever reads it may send signals.
     let mut signals = Signals::new().context("cannot take over signals")?;
     let (services, mode) = (plan.services, plan.mode);
+    let edge = plan.edge.clone();
     let mut hub = Embedded::start(plan, &mut signals).await?;
     let mut node = None;
     if services.is_remote() {
@@ -77,7 +78,13 @@ pub(crate) async fn run(
         signals,
         stop.clone(),
         GRACE,
-        || note("there is nothing to be read again"),
+        || {
+            if edge.certificate.is_some() {
+                edge.reload.notify_one();
+            } else {
+                note("there is nothing to be read again");
+            }
+        },
         || note("stopping: what has begun is finished; press Ctrl-C again to stop at once"),
     );
     let ended = supervised.await;

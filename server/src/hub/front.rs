@@ -14,14 +14,18 @@ use dialtone_hub::caller::Caller;
 use dialtone_hub::control::Control;
 use dialtone_hub::gate::{Gate, Keeper as _};
 use dialtone_hub::permission::Affected;
+use dialtone_proxy::separate::{Key, Separate};
 use dialtone_proxy::{Config, Handle, Listen, Proxy, Services, Whose};
+use dialtone_transport::tls::ServerTls;
 use tokio::runtime::Handle as Runtime;
-use tokio::sync::{broadcast, watch};
+use tokio::sync::{Notify, broadcast, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::Plan;
+use super::Edge;
+use super::edge::Certificate;
 use crate::exit::Failure;
-use crate::shards;
+use crate::expiry::{self, Shown};
+use crate::{certificates, shards};
 
 mod access;
 use access::SiteAccess;
@@ -55,6 +59,71 @@ pub(super) struct Front {
     proxy: Proxy,
     addr: SocketAddr,
     asked: Asked,
+    /// Its certificate, and what has that read again.
+    certificate: Option<(ServerTls, Arc<Notify>)>,
+}
+
+/// Where it is, and where everything else is.
+#[derive(Debug)]
+pub(super) struct Place<'a> {
+    /// Where to listen.
+    pub(super) listen: SocketAddr,
+    /// The hub's own web server.
+    pub(super) pages: SocketAddr,
+    /// The path below which the site lies.
+    pub(super) base: &'a str,
+    /// How browsers reach it.
+    pub(super) edge: Edge,
+    /// Where people find the site, if that is known before it listens.
+    pub(super) site: &'a Option<String>,
+    /// The site's own secret.
+    pub(super) secret: &'a str,
+}
+
+impl Place<'_> {
+    fn tls(&self) -> Result<Option<ServerTls>, Failure> {
+        let certificate = self.edge.certificate.as_ref().map(Certificate::open);
+        certificate.transpose().map_err(|error| {
+            let error = anyhow::Error::from(error).context("cannot use the certificate for https");
+            Failure::new(crate::exit::Exit::Usage, error)
+        })
+    }
+
+    fn listen(&self, tls: Option<&ServerTls>) -> Vec<Listen> {
+        let site = Listen {
+            addr: self.listen,
+            tls: tls.cloned(),
+            https_port: None,
+        };
+        let port = self.site.as_deref().and_then(https_port);
+        let leading = self.edge.http.map(|addr| Listen {
+            addr,
+            tls: None,
+            https_port: Some(port.unwrap_or(0)),
+        });
+        std::iter::once(site).chain(leading).collect()
+    }
+
+    fn separate(&self) -> Result<Option<Separate>, Failure> {
+        let Some(hosts) = self.edge.hosts.clone() else {
+            return Ok(None);
+        };
+        let own = || format!("{}://{}", self.edge.scheme(), self.listen);
+        let site = self.site.clone().unwrap_or_else(own);
+        hosts.check_site(&site).map_err(Failure::usage)?;
+        Ok(Some(Separate {
+            hosts,
+            site,
+            key: Key::of(self.secret),
+        }))
+    }
+}
+
+/// The port of a site that is reached by https.
+fn https_port(site: &str) -> Option<u16> {
+    let host = site.strip_prefix("https://")?;
+    let port = host.rsplit_once(':').map(|(_, port)| port.parse().ok());
+    port.unwrap_or(Some(443))
 }
 
 /// It answers.
@@ -67,20 +136,20 @@ pub(super) struct Running {
 }
 
 impl Front {
-    /// Listens at `listen`; `pages` is where the hub's own web server is.
+    /// Listens there.
     pub(super) fn bind(
-        listen: SocketAddr,
-        pages: SocketAddr,
-        plan: &Plan,
+        place: Place<'_>,
+        names: &Names,
         asked: Asked,
     ) -> Result<Self, Failure> {
+        let Edge { hsts, reload, .. } = place.edge.clone();
+        let tls = place.tls()?;
         let config = Config {
-            listen: vec![Listen {
-                addr: listen,
-                tls: None,
-            }],
-            base: plan.base_path.clone(),
-            pages: Some(pages),
+            listen: place.listen(tls.as_ref()),
+            pages: Some(place.pages),
+            base: place.base.to_owned(),
+            separate: place.separate()?,
+            hsts,
             // A proxy of this machine in front says who asks.
             trust_local: true,
             // Within what the process has for its whole end; web sockets end when they are cut.
@@ -99,9 +168,16 @@ impl Front {
             log: None,
         };
         let proxy = Proxy::bind(config, services)
-            .map_err(|error| Failure::from(anyhow::Error::from(error)).hint(plan.address_hint))?;
-        let addr = proxy.local_addrs().first().copied().unwrap_or(listen);
-        Ok(Self { proxy, addr, asked })
+            .map_err(|error| Failure::from(anyhow::Error::from(error)).hint(hint))?;
+        let addr = proxy.local_addrs().first().copied();
+        let addr = addr.unwrap_or(place.listen);
+        let certificate = tls.map(|tls| (tls, reload));
+        Ok(Self {
+            proxy,
+            addr,
+            asked,
+            certificate,
+        })
     }
 
     /// Where it listens, with the real port.
@@ -111,7 +187,12 @@ impl Front {
 
     /// Answers from here on, on a thread of its own.
     pub(super) fn start(self) -> anyhow::Result<Running> {
-        let Self { proxy, asked, .. } = self;
+        let Self {
+            proxy,
+            asked,
+            certificate,
+            ..
+        } = self;
         let handle = proxy.handle();
         let stop = CancellationToken::new();
         let runtime = shards::current_thread().context("cannot start the runtime of the proxy")?;
@@ -119,12 +200,14 @@ impl Front {
         let ended = CancellationToken::new();
         let guard = ended.clone().drop_guard();
         let following = follow(handle.clone(), asked, stop.clone());
+        let renewed = renewed(certificate, stop.clone());
         let thread = std::thread::Builder::new()
             .name("proxy".to_owned())
             .spawn(move || {
                 let _guard = guard;
-                let outcome = runtime
-                    .block_on(async { tokio::join!(proxy.run(ending.clone()), following).0 });
+                let outcome = runtime.block_on(async {
+                    tokio::join!(proxy.run(ending.clone()), following, renewed).0
+                });
                 runtime.shutdown_background();
                 outcome.context("the proxy cannot go on")
             });
@@ -154,6 +237,14 @@ impl Running {
         self.stop.cancel();
         let joined = tokio::task::spawn_blocking(move || self.thread.join()).await?;
         joined.map_err(|_panic| anyhow::anyhow!("the proxy panicked"))?
+    }
+}
+
+/// Looks after the certificate, if there is one.
+async fn renewed(certificate: Option<(ServerTls, Arc<Notify>)>, stop: CancellationToken) {
+    if let Some((tls, asked)) = certificate {
+        let expiring = expiry::watch(&tls, Shown::Clients, &stop);
+        tokio::join!(certificates::follow(&tls, &asked, &stop), expiring);
     }
 }
 

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use dialtone_hub::auth::cookie::Names;
 use dialtone_hub::store::{self, Location};
 
-use super::Services;
 use super::projects::Running;
+use super::{Edge, Services};
 use crate::args::{Hub as Args, Mode};
 use crate::assemble;
 use crate::base_path;
@@ -40,6 +40,8 @@ pub(crate) struct Plan {
     pub(crate) settings: Vec<(String, String)>,
     /// The path below which the site lies: empty, or with a slash in front and none at the end.
     pub(crate) base_path: String,
+    /// How browsers reach it.
+    pub(crate) edge: Edge,
     /// What cookies are called.
     pub(crate) names: Names,
     /// Whether whoever started it is shown how to become the first administrator.
@@ -70,6 +72,12 @@ impl Plan {
             .clone()
             .or_else(|| strings.get("DIALTONE_LETTERS").map(Into::into));
         let mode = mode(args.mode, strings)?;
+        let services = Services::of(args.services);
+        let edge = Edge::of(&args.edge, strings)?;
+        if edge.needs_proxy() && !services.proxy {
+            let text = "--https-… and --projects-host are for a hub that runs the proxy";
+            return Err(Failure::usage(text).hint("--all or --proxy-server runs it"));
+        }
         let data = match args.database.data.clone() {
             Some(data) => data,
             None => match strings.get("DIALTONE_DATA") {
@@ -83,13 +91,13 @@ impl Plan {
             ))
         })?;
         let base_path = base_path::of(args.base_path.as_deref(), strings)?;
-        let homes = strings.get("PROJECTS");
         Ok(Self {
             sso_config: args.sso_config.clone(),
             mode,
             projects: Running::new(mode, strings, &data, hostname()).below(&base_path),
-            services: Services::of(args.services),
+            services,
             config,
+            edge,
             database: database::config(&args.database, strings)?,
             settings: setting_variables(strings),
             names: names(&base_path, strings)?,
@@ -103,6 +111,7 @@ impl Plan {
     pub(crate) fn up(
         data: &std::path::Path,
         listen: SocketAddr,
+        edge: &crate::args::Edge,
         strings: &dyn Strings,
     ) -> Result<Self, Failure> {
         database::private_folder(data)?;
@@ -117,6 +126,7 @@ impl Plan {
             projects: Running::new(mode, strings, data, hostname()).below(&base_path),
             services: Services::all(),
             config,
+            edge: Edge::of(edge, strings)?,
             database: store::Config::new(Location::Sqlite { path }),
             settings: setting_variables(strings),
             names: names(&base_path, strings)?,

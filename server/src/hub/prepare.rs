@@ -89,18 +89,32 @@ pub(super) async fn prepare(
         client,
     };
     let control = Arc::clone(&asked.control);
-    let front = services
-        .proxy
-        .then(|| Front::bind(listen, hub.local_addr(), &plan, asked));
+    let known_site = site(plan.edge.site.as_deref(), live.get().get("dns"));
+    let front = services.proxy.then(|| {
+        Front::bind(
+            front::Place {
+                listen,
+                pages: hub.local_addr(),
+                base: &plan.base_path,
+                edge: plan.edge.clone(),
+                site: &known_site,
+                secret: &password,
+            },
+            &plan.names,
+            asked,
+            plan.address_hint,
+        )
+    });
     let front = front.transpose()?;
     let addr = front.as_ref().map_or_else(|| hub.local_addr(), Front::addr);
-    let http = format!("http://{addr}{}", plan.base_path);
+    let origin = format!("{}://{addr}", plan.edge.scheme());
+    let http = format!("{origin}{}", plan.base_path);
     let entry = Entry {
         store: store.clone(),
         settings: live.clone(),
         hasher: parts.hasher.clone(),
         letters: handle.letters,
-        site: site(live.get().get("dns"), &plan.base_path, &http),
+        site: format!("{}{}", known_site.unwrap_or(origin), plan.base_path),
     };
     let api = Arc::new(api(&parts, &entry, control));
     let (hub, first_admin) = with_pages(hub, &plan, entry, &gate, &api, &http).await?;
@@ -271,11 +285,8 @@ fn not_bound(error: dialtone_hub::hub::Error, hint: &str) -> Failure {
     }
 }
 
-/// Where people find the site.
-fn site(dns: &str, base_path: &str, http: &str) -> String {
-    if dns.is_empty() {
-        http.to_owned()
-    } else {
-        format!("https://{dns}{base_path}")
-    }
+/// Where people find the site, if that was said; else it is at the hub's address.
+fn site(said: Option<&str>, dns: &str) -> Option<String> {
+    let of_dns = || (!dns.is_empty()).then(|| format!("https://{dns}"));
+    said.map(str::to_owned).or_else(of_dns)
 }

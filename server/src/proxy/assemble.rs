@@ -1,6 +1,10 @@
 //! From settings to the proxy's own types.
 
+use std::path::Path;
+
+use anyhow::Context as _;
 use dialtone_proxy::headers::request::Names;
+use dialtone_proxy::separate::{Hosts, Key, Separate};
 use dialtone_proxy::{Config, Limits, Listen, Timing};
 use dialtone_transport::tls::ServerTls;
 use tokio::runtime::Handle;
@@ -13,6 +17,10 @@ const THREADS_MAX: u16 = 1024;
 
 /// The least and the most that a head or a buffer may be, in bytes.
 const BUFFER: std::ops::RangeInclusive<u64> = 8 << 10..=16 << 20;
+
+/// The fewest and the most characters of the secret of `projects_key`: 128 bits and more, and no file taken by accident.
+const KEY_LEN_MIN: usize = 32;
+const KEY_LEN_MAX: usize = 4096;
 
 /// Looks for settings that make no sense.
 pub(super) fn check(s: &Settings, problems: &mut Vec<Problem>) {
@@ -55,6 +63,15 @@ pub(super) fn check(s: &Settings, problems: &mut Vec<Problem>) {
             "listen",
             "https needs tls.cert and tls.key, or tls.dev",
         );
+    }
+    let leads = s.tls_redirect.value.is_some() && !encrypted;
+    if leads || (!s.hsts.value.get().is_zero() && !encrypted) {
+        let (key, given) = if leads {
+            ("tls.redirect", &s.tls_redirect.origin)
+        } else {
+            ("tls.hsts", &s.hsts.origin)
+        };
+        wrong(given, key, "means nothing without an https address");
     }
     for (key, given) in [
         ("limits.head_len_max", &s.head_len_max),
@@ -126,11 +143,47 @@ pub(super) fn tls(s: &Settings) -> anyhow::Result<Option<ServerTls>> {
     Ok(Some(tls))
 }
 
+/// Where projects are, if they have hosts of their own.
+pub(super) fn separate(s: &Settings) -> anyhow::Result<Option<Separate>> {
+    let Some(hosts) = &s.projects_host.value else {
+        return Ok(None);
+    };
+    let hosts: Hosts = hosts.parse()?;
+    let own = || s.listen.value.first().map(ToString::to_string);
+    let site = s.site.value.clone().or_else(own).unwrap_or_default();
+    let site = site.trim_end_matches('/').to_owned();
+    hosts.check_site(&site)?;
+    let key = match &s.projects_key.value {
+        Some(path) => Key::of(&key_of(path)?),
+        None => Key::random(),
+    };
+    Ok(Some(Separate { hosts, site, key }))
+}
+
+/// The secret in a file.
+fn key_of(path: &Path) -> anyhow::Result<String> {
+    let text = std::fs::read_to_string(path);
+    let text = text.with_context(|| format!("cannot read {}", path.display()))?;
+    let secret = text.trim();
+    anyhow::ensure!(
+        (KEY_LEN_MIN..=KEY_LEN_MAX).contains(&secret.len()),
+        "{} must hold a secret of {KEY_LEN_MIN} to {KEY_LEN_MAX} characters, as `openssl rand -hex 32` makes one",
+        path.display()
+    );
+    Ok(secret.to_owned())
+}
+
 /// Everything as the proxy wants it.
-pub(super) fn config(s: &Settings, tls: Option<&ServerTls>, shards: Vec<Handle>) -> Config {
+pub(super) fn config(
+    s: &Settings,
+    tls: Option<&ServerTls>,
+    separate: Option<Separate>,
+    shards: Vec<Handle>,
+) -> Config {
     let listen = |at: &super::listen::At| Listen {
         addr: at.addr,
         tls: tls.filter(|_| at.encrypted).cloned(),
+        https_port: s.tls_redirect.value.filter(|_| !at.encrypted),
     };
     Config {
         listen: s.listen.value.iter().map(listen).collect(),
@@ -146,6 +199,8 @@ pub(super) fn config(s: &Settings, tls: Option<&ServerTls>, shards: Vec<Handle>)
         trust_forwarded: s.trust_forwarded.value,
         trust_local: false,
         sign_in: s.sign_in.value.clone(),
+        separate,
+        hsts: Some(s.hsts.value.get()).filter(|hsts| !hsts.is_zero()),
         access_ttl: s.access_ttl.value.get(),
         refusal_ttl: s.refusal_ttl.value.get(),
         target_ttl: s.target_ttl.value.get(),

@@ -91,6 +91,12 @@ settings! {
         "The server of everything that is neither a project's nor a broker's, by IP:PORT, such as a hub; it gets all cookies. Empty: none.";
     sign_in: Option<String>, "sign_in", |_: &Proxy| None, "/sign-in",
         "Where browsers without credentials are sent. Empty: they are shown a page that says so.";
+    projects_host: Option<String>, "projects_host", |_: &Proxy| None, "{project}.example.org",
+        "Host of the servers of projects, which keeps their pages from acting as whoever opens them: {project}.example.org, one for each, or one for all. Empty: the proxy's own.";
+    site: Option<String>, "site", |_: &Proxy| None, "https://hub.example.org",
+        "Where people find the site, when projects have hosts of their own. Empty: where the proxy listens first.";
+    projects_key: Option<PathBuf>, "projects_key", |_: &Proxy| None, "/etc/dialtone/projects.key",
+        "File with a secret by which the cookies of projects' hosts are sealed: the same for all proxies of a site. Empty: one that ends with the process.";
     trust_forwarded: bool, "trust_forwarded", |_: &Proxy| false, "true",
         "Believe Forwarded and X-Forwarded-*: only where a proxy of yours stands in front that sets them.";
     allowed_origins: Vec<String>, "allowed_origins", |_: &Proxy| Vec::new(), "https://example.org",
@@ -105,6 +111,10 @@ settings! {
         "Private key of the certificate, as PEM.";
     tls_dev: Option<PathBuf>, "tls.dev", |_: &Proxy| None, "/tmp/dialtone",
         "Folder for a development certificate, made when there is none, used where no certificate is given.";
+    tls_redirect: Option<u16>, "tls.redirect", |_: &Proxy| None, "443",
+        "Port to which whoever comes by http is led, to come by https; 0: that of the first https address. Empty: http is answered.";
+    hsts: Span, "tls.hsts", |_: &Proxy| Span(Duration::ZERO), "8760h",
+        "How long browsers that came by https come by nothing else (Strict-Transport-Security). 0: nothing is said.";
     log_file: Option<PathBuf>, "access_log.file", |_: &Proxy| None, "/var/log/dialtone/access.log",
         "File for the access log, one line for each request; opened again on SIGHUP. `-` is standard output. Empty: none.";
     log_combined: bool, "access_log.combined", |_: &Proxy| false, "true",

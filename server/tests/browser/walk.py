@@ -173,10 +173,13 @@ def main():
             walk.show("failed")
         raise
     finally:
+        # With a page still open: no browser may keep a site from ending.
+        process.terminate()
+        code = process.wait(WITHIN)
         if walk:
             walk.page.quit()
-        process.terminate()
-        process.wait(WITHIN)
+    if code != 0:
+        sys.exit(f"dialtone up has ended with {code}")
     print(f"signed up, started, computed, plotted, typed and stopped; the screenshots are in {folder}")
 
 

@@ -12,6 +12,7 @@ mod configuration;
 mod contexts;
 mod crash;
 mod damaged;
+mod edge;
 mod exit_codes;
 mod founding;
 mod full;

@@ -113,6 +113,18 @@ impl ServerTls {
         self.0.current.read().fingerprint
     }
 
+    /// The files that a reload reads; none where the certificate was made here and is kept nowhere.
+    pub fn files(&self) -> Vec<&Path> {
+        let client_ca = self.0.client_ca.as_deref();
+        match &self.0.source {
+            Source::Files { certificates, key } => {
+                let own = [certificates.as_path(), key.as_path()];
+                own.into_iter().chain(client_ca).collect()
+            }
+            Source::Development { .. } => client_ca.into_iter().collect(),
+        }
+    }
+
     /// From when and until when the leaf certificate in use is valid; `None` if it cannot be told.
     pub fn lifetime(&self) -> Option<(SystemTime, SystemTime)> {
         self.0.current.read().lifetime

@@ -1,6 +1,6 @@
 //! `dialtone admin sso`
 
-use std::io::{Read as _, Write as _};
+use std::io::{Read, Write as _};
 use std::path::Path;
 
 use anyhow::Context as _;
@@ -61,21 +61,28 @@ pub(crate) fn refused(error: SetError) -> Failure {
 
 /// A file with JSON.
 pub(crate) fn read(path: &Path) -> Result<Value, Failure> {
-    let mut text = String::new();
-    if path.as_os_str() == "-" {
-        let read = std::io::stdin()
-            .lock()
-            .take(FILE_LEN_MAX)
-            .read_to_string(&mut text);
-        read.context("cannot read standard input")?;
+    let (text, name) = if path.as_os_str() == "-" {
+        let text = bounded(std::io::stdin().lock()).context("cannot read standard input")?;
+        (text, "standard input".to_owned())
     } else {
         let file = std::fs::File::open(path);
         let file = file.with_context(|| format!("cannot open {}", path.display()))?;
-        let read = file.take(FILE_LEN_MAX).read_to_string(&mut text);
-        read.with_context(|| format!("cannot read {}", path.display()))?;
-    }
-    serde_json::from_str(&text)
-        .map_err(|error| Failure::usage(format_args!("{} is not JSON: {error}", path.display())))
+        let text = bounded(file).with_context(|| format!("cannot read {}", path.display()))?;
+        (text, path.display().to_string())
+    };
+    let text = text.ok_or_else(|| {
+        Failure::usage(format_args!("{name} is longer than {FILE_LEN_MAX} bytes"))
+    })?;
+    serde_json::from_slice(&text)
+        .map_err(|error| Failure::usage(format_args!("{name} is not JSON: {error}")))
+}
+
+/// All of it; `None` if it is too long.
+fn bounded(from: impl Read) -> std::io::Result<Option<Vec<u8>>> {
+    let mut bytes = Vec::new();
+    from.take(FILE_LEN_MAX + 1).read_to_end(&mut bytes)?;
+    let fits = u64::try_from(bytes.len()).is_ok_and(|len| len <= FILE_LEN_MAX);
+    Ok(fits.then_some(bytes))
 }
 
 async fn ls(site: &Site<'_>) -> Outcome {
@@ -123,4 +130,24 @@ async fn ls(site: &Site<'_>) -> Outcome {
         )?;
     }
     Ok(out.flush()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_too_long_is_refused_and_not_cut_off() {
+        let most = usize::try_from(FILE_LEN_MAX).unwrap();
+        let fits = vec![b' '; most];
+        assert_eq!(bounded(&fits[..]).unwrap().unwrap().len(), most);
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("long.json");
+        // Cut off at the longest length, this would be JSON.
+        std::fs::write(&path, format!("{{}}{}", " ".repeat(most))).unwrap();
+        let refused = format!("{:?}", read(&path).unwrap_err());
+        assert!(refused.contains("longer than 1048576 bytes"), "{refused}");
+        std::fs::write(&path, "{}").unwrap();
+        assert!(read(&path).is_ok());
+    }
 }
