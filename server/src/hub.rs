@@ -4,8 +4,10 @@
 //! ```text
 //!   services   which parts this process runs, from the flags                       pure
 //!   plan       everything that a hub needs, from flags and environment
+//!   given      settings of the site, from file, environment and flags               pure but for the file
 //!   prepare    what a hub is made of
 //!   embedded   the hub in a thread of its own: open the database, serve, join, drain, end
+//!   changefeeds   feeds of queries for clients of the original
 //!   projects   project control, with projects as processes of this machine
 //!   front      the one address: the proxy in front of the hub's web server
 //!   door       the broker's provider: asks the hub who is let in and what they may do
@@ -17,13 +19,18 @@ mod services;
 pub(crate) use services::Services;
 
 mod plan;
-pub(crate) use plan::{Plan, mode_name, setting_variables};
+pub(crate) use plan::{Plan, mode_name};
+
+mod given;
+pub(crate) use given::given as given_settings;
 
 mod projects;
 
 mod front;
 
 mod prepare;
+
+mod changefeeds;
 
 mod embedded;
 pub(crate) use embedded::{Embedded, Facts, HUB_USER, Join};

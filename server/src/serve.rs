@@ -67,7 +67,7 @@ pub(crate) fn up(args: Up, log: &LogArgs) -> Outcome {
         None
     } else {
         Some(Guard {
-            plan: Plan::up(&data, args.hub_listen, &strings)?,
+            plan: Plan::up(&data, args.hub_listen, &args.settings, &strings)?,
             alone: false,
         })
     };

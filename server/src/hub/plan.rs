@@ -7,15 +7,13 @@ use dialtone_hub::auth::cookie::Names;
 use dialtone_hub::store::{self, Location};
 
 use super::Services;
+use super::given::given;
 use super::projects::Running;
-use crate::args::{Hub as Args, Mode};
+use crate::args::{Hub as Args, Mode, SettingArgs};
 use crate::assemble;
 use crate::config::Strings;
 use crate::database;
 use crate::exit::Failure;
-
-/// How variables begin that set a setting of the site.
-const SETTING_PREFIXES: [&str; 2] = ["COCALC_SETTING_", "DIALTONE_SETTING_"];
 
 /// Where `dialtone up` keeps the database, within the data folder.
 const DATABASE_FILE: &str = "hub.db";
@@ -35,7 +33,7 @@ pub(crate) struct Plan {
     pub(crate) database: store::Config,
     /// File with the other sites that people may sign in by.
     pub(crate) sso_config: Option<PathBuf>,
-    /// Settings of the site that the environment has.
+    /// Settings of the site that this process is given.
     pub(crate) settings: Vec<(String, String)>,
     /// What cookies are called.
     pub(crate) names: Names,
@@ -86,7 +84,7 @@ impl Plan {
             services: Services::of(args.services),
             config,
             database: database::config(&args.database, strings)?,
-            settings: setting_variables(strings),
+            settings: given(&args.settings, strings)?,
             names: names(strings)?,
             invites_admin: false,
             address_hint: "choose another address with --listen ADDRESS (port 0: any free port)",
@@ -97,6 +95,7 @@ impl Plan {
     pub(crate) fn up(
         data: &std::path::Path,
         listen: SocketAddr,
+        settings: &SettingArgs,
         strings: &dyn Strings,
     ) -> Result<Self, Failure> {
         database::private_folder(data)?;
@@ -110,7 +109,7 @@ impl Plan {
             services: Services::all(),
             config,
             database: store::Config::new(Location::Sqlite { path }),
-            settings: setting_variables(strings),
+            settings: given(settings, strings)?,
             names: names(strings)?,
             invites_admin: true,
             address_hint: "choose another address for the hub with --hub-listen ADDRESS (port 0: any free port), or none with --no-hub",
@@ -171,45 +170,4 @@ fn number<T: std::str::FromStr>(
     let wrong =
         |_error: T::Err| Failure::usage(format_args!("{name} must be a number, not {text:?}"));
     text.parse().map(Some).map_err(wrong)
-}
-
-/// The later prefix goes first.
-pub(crate) fn setting_variables(strings: &dyn Strings) -> Vec<(String, String)> {
-    let mut found = std::collections::BTreeMap::new();
-    for prefix in SETTING_PREFIXES {
-        for variable in strings.names() {
-            let Some(name) = variable.strip_prefix(prefix) else {
-                continue;
-            };
-            if let Some(value) = strings.get(&variable) {
-                found.insert(name.to_lowercase(), value);
-            }
-        }
-    }
-    found.into_iter().collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-
-    use super::*;
-
-    #[test]
-    fn settings_come_from_variables_with_either_prefix() {
-        let strings: BTreeMap<String, String> = [
-            ("COCALC_SETTING_SITE_NAME", "theirs"),
-            ("DIALTONE_SETTING_SITE_NAME", "ours"),
-            ("COCALC_SETTING_DNS", "example.org"),
-            ("COCALC_SETTINGS", "x"),
-            ("HOME", "/"),
-        ]
-        .map(|(name, value)| (name.to_owned(), value.to_owned()))
-        .into();
-        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
-        assert_eq!(
-            setting_variables(&strings),
-            [pair("dns", "example.org"), pair("site_name", "ours")]
-        );
-    }
 }
