@@ -208,10 +208,10 @@ mod tests {
 
     fn select(caller: Caller, query: &Json) -> Select {
         let planned = plan(caller, query, &Json::Null, Time::from_millis(0));
-        match planned.unwrap().pop().unwrap().plan {
-            Plan::Get(select) => select,
-            other => panic!("{other:?}"),
-        }
+        let Plan::Get(select) = planned.unwrap().pop().unwrap().plan else {
+            panic!("{query} does not read");
+        };
+        select
     }
 
     fn touched(caller: Caller, query: &Json, change: &Change) -> Touched {

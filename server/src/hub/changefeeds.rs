@@ -119,7 +119,7 @@ async fn follow(mut socket: Socket, feeds: &Feeds<Store>, stop: &CancellationTok
     let telling = async {
         if writer.write(Data::of(&last)).await.is_ok() {
             // It may have gone meanwhile.
-            drop(writer.drained().await);
+            let _gone = writer.drained().await;
         }
     };
     if tokio::time::timeout(LAST_WITHIN, telling).await.is_err() {
