@@ -45,7 +45,7 @@ impl Default for Config {
             idle_least: Duration::from_mins(10),
             idle_max: 1000,
             pool_every: Duration::from_secs(30),
-            pool_age_max: Duration::from_hours(12),
+            pool_age_max: pool::AGE_MAX,
             pool_batch: 50,
         }
     }

@@ -21,6 +21,7 @@ pub use error::{Code, Error};
 
 mod shape;
 pub use shape::{Field, Shape};
+pub(crate) use shape::{NULL_CHARACTER, has_null_character};
 
 mod function;
 pub use function::{Function, Rule, Wrapper};
@@ -35,6 +36,7 @@ mod handlers;
 pub use handlers::{Call, Handlers};
 
 mod admission;
+pub(crate) use admission::Admission;
 pub use admission::Bounds;
 
 mod dispatch;

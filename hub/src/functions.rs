@@ -3,8 +3,6 @@
 use std::fmt;
 use std::sync::Arc;
 
-use dialtone_client::persist::Persist;
-
 use crate::api::{
     Accounts, Api, Bounds, Handlers, Histories, Invitations, Jupyter, Organizations, Projects,
     Running, Services, install_files, install_logs, install_messages, install_own,
@@ -14,6 +12,7 @@ use crate::auth::password::Hasher;
 use crate::control::Control;
 use crate::entry::Entry;
 use crate::letters::Letters;
+use crate::line::Line;
 use crate::permission::Authority;
 use crate::query::Queries;
 use crate::settings::Live;
@@ -43,8 +42,8 @@ pub struct Extras {
     pub control: Option<Arc<dyn Control>>,
     /// Runs code in kernels.
     pub jupyter: Option<Jupyter>,
-    /// Where streams are.
-    pub persist: Option<Persist>,
+    /// The connection to the broker, over which streams are reached.
+    pub line: Option<Line>,
     /// What `system.terminate` ends.
     pub services: Option<Arc<dyn Services>>,
 }
@@ -56,7 +55,7 @@ impl fmt::Debug for Extras {
             .field("site", &self.site)
             .field("control", &self.control.is_some())
             .field("jupyter", &self.jupyter.is_some())
-            .field("persist", &self.persist.is_some())
+            .field("line", &self.line.is_some())
             .field("services", &self.services.is_some())
             .finish()
     }
@@ -117,7 +116,7 @@ fn of_projects(parts: Parts, extras: Extras, handlers: Handlers) -> Handlers {
     let Parts {
         store, settings, ..
     } = parts;
-    let histories = extras.persist.map(Histories::new);
+    let histories = extras.line.map(Histories::new);
     let mut handlers = install_files(&store, histories.clone(), handlers);
     if let Some(histories) = histories {
         handlers = histories.install(handlers);

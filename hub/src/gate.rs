@@ -34,7 +34,7 @@ mod service;
 pub use service::{GateService, tell};
 
 mod remote;
-pub use remote::{Line, RemoteGate};
+pub use remote::RemoteGate;
 
 /// How long to wait to ask again when the store does not answer.
 const RETRY: Duration = Duration::from_secs(1);

@@ -2,6 +2,12 @@
 //!
 //! The connection is the client's to keep: it comes back by itself, and subscriptions with it. What is done here is to
 //! begin again when a broker has ended a subscription for good, and to say whether there is a connection.
+//!
+//! ```text
+//!   calls      the functions                          ends by `system.terminate`
+//!   queries    feeds                                  ends by `system.terminate`
+//!   others     who is let in, models, the time
+//! ```
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,8 +19,12 @@ use crate::api::{Api, ApiService};
 use crate::clock;
 use crate::gate::{self, Gate, GateService};
 use crate::health::Health;
+use crate::models::{ModelService, Models};
 use crate::query::{FeedService, Feeds};
 use crate::store::Store;
+
+mod ends;
+pub use ends::{Ends, Persist};
 
 /// How many requests are taken from the broker at once: more than the API lets run, so that what is too much is refused
 /// and does not wait.
@@ -39,6 +49,10 @@ pub struct Services {
     pub gate: Gate,
     /// Follows queries for whoever asks.
     pub feeds: Feeds<Store>,
+    /// Answers questions to language models.
+    pub models: Arc<Models<Store>>,
+    /// What a call may end.
+    pub ends: Ends,
 }
 
 /// From here on the hub is not ready while it does not answer on a broker.
@@ -56,20 +70,53 @@ pub async fn serve(
     health: &Health,
     stop: &CancellationToken,
 ) {
-    let watching = watch(client, health, stop);
-    let serving = keep_serving(client, services, stop);
+    let (calling, querying) = (stop.child_token(), stop.child_token());
+    let ending = async {
+        tokio::join!(
+            until(&services.ends.calls, &calling),
+            until(&services.ends.feeds, &querying),
+        )
+    };
+    let calls = async {
+        let watching = watch(client, health, &calling);
+        let serving = keep("the functions", &calling, async || {
+            calls_once(client, services, &calling).await
+        });
+        tokio::join!(watching, serving);
+        // A hub whose functions were ended is not ready, until it begins anew.
+        health.service(SERVICE, false);
+    };
+    let queries = keep("feeds", &querying, async || {
+        queries_once(client, services, &querying).await
+    });
+    let others = keep("what else it does there", stop, async || {
+        others_once(client, services, stop).await
+    });
     let telling = keep_telling(client, &services.gate, stop);
-    tokio::join!(watching, serving, telling);
+    tokio::join!(ending, calls, queries, others, telling);
 }
 
-async fn keep_serving(client: &Client, services: &Services, stop: &CancellationToken) {
+/// Ends `part` when it is asked for; it may end by itself.
+async fn until(asked: &CancellationToken, part: &CancellationToken) {
+    if part.run_until_cancelled(asked.cancelled()).await.is_some() {
+        part.cancel();
+    }
+}
+
+/// Begins something again whenever it has ended, until `stop`.
+async fn keep(
+    what: &'static str,
+    stop: &CancellationToken,
+    once: impl AsyncFn() -> Result<(), SubscribeError>,
+) {
     let mut pause = RETRY;
     while !stop.is_cancelled() {
         let begun = Instant::now();
-        match serve_once(client, services, stop).await {
+        match once().await {
             Ok(()) if stop.is_cancelled() => return,
-            Ok(()) => tracing::warn!("the broker has ended the subscriptions of the hub"),
+            Ok(()) => tracing::warn!(what, "the broker has ended subscriptions of the hub"),
             Err(error) => tracing::warn!(
+                what,
                 error = &error as &dyn std::error::Error,
                 "the hub cannot be asked on the broker"
             ),
@@ -83,34 +130,64 @@ async fn keep_serving(client: &Client, services: &Services, stop: &CancellationT
     }
 }
 
-/// Until the broker ends it, or `stop`.
-async fn serve_once(
+/// Answers calls until the broker ends it, or `stop`.
+async fn calls_once(
+    client: &Client,
+    services: &Services,
+    stop: &CancellationToken,
+) -> Result<(), SubscribeError> {
+    let beginning = ApiService::start(client, Arc::clone(&services.api), CONCURRENCY_MAX);
+    let Some(begun) = stop.run_until_cancelled(beginning).await else {
+        return Ok(());
+    };
+    let mut api = begun?;
+    stop.run_until_cancelled(api.ended()).await;
+    api.stop().await;
+    Ok(())
+}
+
+/// Follows queries until the broker ends it, or `stop`: followers go on elsewhere.
+async fn queries_once(
+    client: &Client,
+    services: &Services,
+    stop: &CancellationToken,
+) -> Result<(), SubscribeError> {
+    let beginning = FeedService::start(client, &services.feeds);
+    let Some(begun) = stop.run_until_cancelled(beginning).await else {
+        return Ok(());
+    };
+    let feeds = begun?;
+    stop.run_until_cancelled(feeds.ended()).await;
+    feeds.stop().await;
+    Ok(())
+}
+
+/// Answers brokers, questions to models, and who wants to know the time, until the broker ends it, or `stop`.
+async fn others_once(
     client: &Client,
     services: &Services,
     stop: &CancellationToken,
 ) -> Result<(), SubscribeError> {
     let beginning = async {
-        let api = ApiService::start(client, Arc::clone(&services.api), CONCURRENCY_MAX).await?;
         let gate = GateService::start(client, &services.gate).await?;
-        let feeds = FeedService::start(client, &services.feeds).await?;
+        let models = ModelService::start(client, Arc::clone(&services.models)).await?;
         let clock = clock::serve(client).await?;
-        Ok::<_, SubscribeError>((api, gate, feeds, clock))
+        Ok::<_, SubscribeError>((gate, models, clock))
     };
     let Some(begun) = stop.run_until_cancelled(beginning).await else {
         return Ok(());
     };
-    let (mut api, gate, feeds, clock) = begun?;
+    let (mut gate, mut models, mut clock) = begun?;
     let ended = async {
         tokio::select! {
-            () = api.ended() => {}
-            () = feeds.ended() => {}
+            () = gate.ended() => {}
+            () = models.ended() => {}
+            () = clock.stopped() => {}
         }
     };
     stop.run_until_cancelled(ended).await;
-    // Followers go on elsewhere while calls are finished here.
-    feeds.stop().await;
     clock.stop().await;
-    api.stop().await;
+    models.stop().await;
     gate.stop().await;
     Ok(())
 }

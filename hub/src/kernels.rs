@@ -14,6 +14,7 @@ use serde_json::{Value as Json, json};
 use crate::api::{Code, Error};
 use crate::control::Control;
 use crate::id::ProjectId;
+use crate::line::{self, Line};
 use crate::settings::Live;
 
 mod message;
@@ -48,7 +49,7 @@ pub trait Gateways: Send + Sync {
 #[derive(Clone)]
 pub struct SiteGateways {
     settings: Live,
-    projects: Option<(Arc<dyn Control>, Client)>,
+    projects: Option<(Arc<dyn Control>, Line)>,
     /// What stands before paths of projects.
     base_path: String,
 }
@@ -75,13 +76,8 @@ impl SiteGateways {
     /// Also those of projects, which are started and asked over the broker. `base_path` is what stands before their
     /// paths: empty, or as `/base`.
     #[must_use]
-    pub fn projects(
-        mut self,
-        control: Arc<dyn Control>,
-        client: Client,
-        base_path: String,
-    ) -> Self {
-        self.projects = Some((control, client));
+    pub fn projects(mut self, control: Arc<dyn Control>, line: Line, base_path: String) -> Self {
+        self.projects = Some((control, line));
         self.base_path = base_path;
         self
     }
@@ -98,9 +94,9 @@ impl SiteGateways {
     }
 
     async fn of_project(&self, id: ProjectId) -> Result<Gateway, Error> {
-        let (control, client) = self.projects.as_ref().ok_or_else(not_configured)?;
+        let (control, line) = self.projects.as_ref().ok_or_else(not_configured)?;
         let address = control.address(id).await?;
-        let port = server_port(client, id).await?;
+        let port = server_port(&line::connected(line)?, id).await?;
         let url = format!(
             "http://{}{}/{id}/port/{SERVER}",
             host(address.ip, port),

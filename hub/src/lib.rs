@@ -38,6 +38,7 @@ pub mod identity;
 pub mod joined;
 pub mod kernels;
 pub mod letters;
+pub mod line;
 pub mod maintenance;
 pub mod members;
 pub mod models;

@@ -84,14 +84,38 @@ const DESCRIBED: &[(&str, &str, &str, &str)] = &[
     ("ollama-", "ollama_enabled", "ollama_configuration", "/v1"),
 ];
 
-/// Where a model is, if this site uses it. Nothing is used that is not switched on, and nothing without an address.
-pub fn find(settings: &Settings, model: &str) -> Option<Endpoint> {
+/// Why a site does not use a model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unknown {
+    /// Its provider is not switched on, or there is none.
+    NotConfigured,
+    /// Its provider is, but the setting `selectable_llms` does not name it.
+    NotSelectable,
+}
+
+/// Where a model is, if this site uses it. Nothing is used that is not switched on, and nothing without an address. Of
+/// the models of providers, the setting `selectable_llms` may name those that may be used; those that the settings
+/// describe one by one need not be named again.
+///
+/// # Errors
+/// [`Unknown`].
+pub fn find(settings: &Settings, model: &str) -> Result<Endpoint, Unknown> {
     for (prefix, switch, description, behind) in DESCRIBED {
         if let Some(name) = model.strip_prefix(prefix) {
-            let described = settings.is_on(switch).then(|| settings.get(description))?;
-            return described_model(described, name, behind);
+            let described = settings.is_on(switch).then(|| settings.get(description));
+            let found = described.and_then(|described| described_model(described, name, behind));
+            return found.ok_or(Unknown::NotConfigured);
         }
     }
+    let found = provided(settings, model).ok_or(Unknown::NotConfigured)?;
+    if is_selectable(settings, model) {
+        Ok(found)
+    } else {
+        Err(Unknown::NotSelectable)
+    }
+}
+
+fn provided(settings: &Settings, model: &str) -> Option<Endpoint> {
     let provider = PROVIDERS.iter().find(|provider| {
         provider
             .prefixes
@@ -104,6 +128,11 @@ pub fn find(settings: &Settings, model: &str) -> Option<Endpoint> {
         key: Some(key.to_owned()),
         model: model.to_owned(),
     })
+}
+
+fn is_selectable(settings: &Settings, model: &str) -> bool {
+    let selectable = settings.list("selectable_llms");
+    selectable.is_empty() || selectable.contains(&model)
 }
 
 /// `{<name>: {baseUrl, apiKey?, model?}}`, as the original has it.
@@ -156,6 +185,18 @@ mod tests {
     }
 
     #[test]
+    fn a_site_offers_all_models_of_a_provider_or_those_that_it_names() {
+        let on = [("openai_enabled", "yes"), ("openai_api_key", "k")];
+        let some = [on[0], on[1], ("selectable_llms", "gpt-4o, gpt-5")];
+        let all = Settings::of_pairs(&on);
+        assert!(find(&all, "gpt-4o").is_ok() && find(&all, "gpt-3").is_ok());
+        let some = Settings::of_pairs(&some);
+        assert!(find(&some, "gpt-5").is_ok());
+        assert_eq!(find(&some, "gpt-3"), Err(Unknown::NotSelectable));
+        assert_eq!(find(&some, "claude-x"), Err(Unknown::NotConfigured));
+    }
+
+    #[test]
     fn nothing_is_used_that_is_not_switched_on() {
         let settings = Settings::default();
         for model in [
@@ -166,7 +207,11 @@ mod tests {
             "",
             "unknown",
         ] {
-            assert!(find(&settings, model).is_none(), "{model}");
+            assert_eq!(
+                find(&settings, model),
+                Err(Unknown::NotConfigured),
+                "{model}"
+            );
         }
     }
 }

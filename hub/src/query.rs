@@ -42,8 +42,11 @@ pub use known::{Action, Known, Update};
 
 mod touched;
 
+mod seats;
+pub use seats::Bounds as FeedBounds;
+
 mod feeds;
-pub use feeds::{Bounds as FeedBounds, Event, Feed, Feeds};
+pub use feeds::{Event, Feed, Feeds};
 
 mod service;
 pub use service::{FeedService, PATTERN as FEED_PATTERN, SIGN_OF_LIFE};

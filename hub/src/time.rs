@@ -27,6 +27,11 @@ impl Time {
         self.0
     }
 
+    /// The point in time that is so much later.
+    pub fn after(self, duration: Duration) -> Self {
+        Self(self.0.saturating_add(millis(duration)))
+    }
+
     /// How long it is from `earlier` until then; nothing if that is later.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))

@@ -22,7 +22,7 @@ pub(crate) use edge::Edge;
 mod hub;
 pub(crate) use hub::{
     Admin, AdminCommand, DatabaseArgs, Db, Hub, Letters, Migrations, Mode, Once, ServiceArgs,
-    Settings, Sso, TokenAdd, Tokens, UserAdd, UserNamed, Users,
+    SettingArgs, Settings, Sso, TokenAdd, Tokens, UserAdd, UserNamed, Users,
 };
 
 #[expect(clippy::doc_markdown, reason = "help texts are shown as they stand")]

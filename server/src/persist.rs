@@ -7,6 +7,7 @@ use std::thread::JoinHandle;
 use anyhow::Context as _;
 use dialtone_broker::auth::{Answer, Authenticate, Offer, Permissions, Principal};
 use dialtone_client::{Client, Options, Refused};
+use dialtone_hub::joined;
 use dialtone_persist::archive::{self, Location};
 use dialtone_persist::backend::{log, postgres};
 use dialtone_persist::node::{Archiving, Keep, KeepLog};
@@ -293,17 +294,32 @@ impl Embedded {
         self.handle.clone()
     }
 
-    /// Is there when the node has ended, for whatever reason.
-    pub(crate) fn ended(&self) -> CancellationToken {
-        self.ended.clone()
-    }
-
     /// Stops in good order, and waits for it.
     pub(crate) async fn stop(self) -> anyhow::Result<()> {
         self.stop.cancel();
         let joined = tokio::task::spawn_blocking(move || self.thread.join()).await?;
         joined.map_err(|_panic| anyhow::anyhow!("persist panicked"))?
     }
+}
+
+/// Is over when the node has ended by itself; never, if there is none. When a call asks for its end, it is stopped, and
+/// the process goes on without it.
+pub(crate) async fn until_failed(node: Option<&Embedded>, asked: Option<joined::Persist>) {
+    let Some(node) = node else {
+        return std::future::pending().await;
+    };
+    let Some(asked) = asked else {
+        return node.ended.cancelled().await;
+    };
+    tokio::select! {
+        () = node.ended.cancelled() => return,
+        () = asked.asked.cancelled() => {}
+    }
+    // Whether it has failed is told where the process ends.
+    node.stop.cancel();
+    node.ended.cancelled().await;
+    asked.ended.cancel();
+    std::future::pending::<()>().await;
 }
 
 async fn run(

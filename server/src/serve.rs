@@ -67,7 +67,7 @@ pub(crate) fn up(args: Up, log: &LogArgs) -> Outcome {
         None
     } else {
         Some(Guard {
-            plan: Plan::up(&data, args.hub_listen, &args.edge, &strings)?,
+            plan: Plan::up(&data, args.hub_listen, &args.edge, &args.settings, &strings)?,
             alone: false,
         })
     };

@@ -4,7 +4,7 @@
 //! Reading order: [`link`] is a connection with delays, chunks, stalls and cuts; [`world`] a broker with its peers and
 //! clients on such links; [`peer`] speaks frames by hand; [`model`] says what must be delivered; [`recorder`] keeps what
 //! happened, to be compared. [`postgres`] is a real database, [`s3`] a
-//! real object store, [`mail`] a real mail server, for what is to be tested with one.
+//! real object store, [`mail`] a real mail server, [`kernels`] real servers of Jupyter kernels, for what is to be tested with one.
 //!
 //! Everything takes its time from tokio. In a runtime of one thread whose clock is paused, a run depends on its seed and
 //! on what the broker draws at random, and an hour of waiting takes no time.
@@ -14,6 +14,9 @@ pub use ledger::Ledger;
 pub mod dns;
 pub mod fleet;
 pub use fleet::Fleet;
+
+pub mod kernels;
+pub use kernels::KernelServer;
 
 pub mod link;
 pub use link::{Link, Manner};

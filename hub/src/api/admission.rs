@@ -1,4 +1,4 @@
-//! How many calls run at once, for a caller and for a hub.
+//! How many things run at once, for a caller and for a hub.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -12,9 +12,9 @@ use crate::caller::Caller;
 /// Bounds of what runs at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bounds {
-    /// Calls of one caller; 32 by default. A browser has few at a time, and one that has more waits for them.
+    /// Those of one caller; 32 calls by default. A browser has few at a time, and one that has more waits for them.
     pub per_caller_max: usize,
-    /// Calls of all; 2,048 by default.
+    /// Those of all; 2,048 calls by default.
     pub calls_max: usize,
 }
 
@@ -27,41 +27,44 @@ impl Default for Bounds {
     }
 }
 
-/// Counts the calls that run.
+/// Counts what runs.
 #[derive(Debug)]
-pub(super) struct Admission {
+pub(crate) struct Admission {
     bounds: Bounds,
+    /// What is counted, in the plural, for who is refused.
+    what: &'static str,
     running: Arc<Mutex<Running>>,
 }
 
 #[derive(Debug, Default)]
 struct Running {
-    calls: usize,
+    all: usize,
     per_caller: HashMap<Caller, usize>,
 }
 
-/// A call that runs, until this is dropped.
+/// Something that runs, until this is dropped.
 #[derive(Debug)]
-pub(super) struct Permit {
+pub(crate) struct Permit {
     caller: Caller,
     running: Arc<Mutex<Running>>,
 }
 
 impl Admission {
-    pub(super) fn new(bounds: Bounds) -> Self {
+    pub(crate) fn new(what: &'static str, bounds: Bounds) -> Self {
         Self {
             bounds,
+            what,
             running: Arc::default(),
         }
     }
 
     /// Lets one more run.
-    pub(super) fn admit(&self, caller: Caller) -> Result<Permit, Error> {
-        let mut running = self.running.lock();
-        if running.calls >= self.bounds.calls_max {
+    pub(crate) fn admit(&self, caller: Caller) -> Result<Permit, Error> {
+        let (mut running, what) = (self.running.lock(), self.what);
+        if running.all >= self.bounds.calls_max {
             return Err(Error::new(
                 Code::Unavailable,
-                "too many calls at the same time on this hub",
+                format!("too many {what} at the same time on this hub"),
             ));
         }
         let max = self.bounds.per_caller_max;
@@ -69,26 +72,27 @@ impl Admission {
         if own >= max && caller != Caller::Hub {
             return Err(Error::new(
                 Code::TooMany,
-                format!("more than {max} calls at the same time"),
+                format!("more than {max} {what} at the same time"),
             ));
         }
         running.per_caller.insert(caller, own + 1);
-        running.calls += 1;
+        running.all += 1;
         Ok(Permit {
             caller,
             running: Arc::clone(&self.running),
         })
     }
 
-    pub(super) fn calls(&self) -> usize {
-        self.running.lock().calls
+    /// How many run.
+    pub(crate) fn count(&self) -> usize {
+        self.running.lock().all
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
         let mut running = self.running.lock();
-        running.calls -= 1;
+        running.all -= 1;
         if let Entry::Occupied(mut own) = running.per_caller.entry(self.caller) {
             *own.get_mut() -= 1;
             if *own.get() == 0 {
@@ -105,22 +109,27 @@ mod tests {
 
     #[test]
     fn a_caller_and_a_hub_have_bounds() {
-        let admission = Admission::new(Bounds {
+        let bounds = Bounds {
             per_caller_max: 2,
             calls_max: 3,
-        });
+        };
+        let admission = Admission::new("calls", bounds);
         let one = Caller::Account(AccountId::random());
         let other = Caller::Account(AccountId::random());
         let first = admission.admit(one).unwrap();
         let second = admission.admit(one).unwrap();
-        assert_eq!(admission.admit(one).unwrap_err().code, Code::TooMany);
+        let refused = admission.admit(one).unwrap_err();
+        assert_eq!(
+            (refused.code, &*refused.text),
+            (Code::TooMany, "more than 2 calls at the same time")
+        );
         let third = admission.admit(other).unwrap();
         assert_eq!(admission.admit(other).unwrap_err().code, Code::Unavailable);
         drop(first);
         let again = admission.admit(one).unwrap();
-        assert_eq!(admission.calls(), 3);
+        assert_eq!(admission.count(), 3);
         drop((second, third, again));
-        assert_eq!(admission.calls(), 0);
+        assert_eq!(admission.count(), 0);
         assert!(admission.running.lock().per_caller.is_empty());
     }
 }

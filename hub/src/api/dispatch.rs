@@ -63,7 +63,7 @@ impl<F: Facts> Api<F> {
         Self {
             authority,
             handlers: super::system::with_own(handlers),
-            admission: Admission::new(bounds),
+            admission: Admission::new("calls", bounds),
             under_way: Mutex::default(),
             calls: AtomicU64::new(0),
             failures: AtomicU64::new(0),
@@ -121,7 +121,7 @@ impl<F: Facts> Api<F> {
         Status {
             calls: self.calls.load(Ordering::Relaxed),
             failures: self.failures.load(Ordering::Relaxed),
-            running: self.admission.calls(),
+            running: self.admission.count(),
         }
     }
 

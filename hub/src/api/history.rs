@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use dialtone_client::persist::wire::StoredRecord;
-use dialtone_client::persist::{CallError, OpenError, Persist, ReadOptions};
+use dialtone_client::persist::{CallError, OpenError, Persist, ReadOptions, Stream};
 use serde::Deserialize;
 use serde_json::{Map, Value as Json, json};
 use sha1::{Digest as _, Sha1};
@@ -12,6 +12,7 @@ use super::error::{Code, Error};
 use super::handlers::{Call, Handlers};
 use crate::auth::token::hex;
 use crate::id::ProjectId;
+use crate::line::{self, Line};
 
 /// Most bytes of changes in one answer; more are read from the number on that it tells.
 const BYTES_MAX: usize = 4 << 20;
@@ -19,13 +20,16 @@ const BYTES_MAX: usize = 4 << 20;
 /// Most records of what is known of a document.
 const INFO_RECORDS_MAX: u64 = 1_000;
 
-/// Most records that are looked at for the times when a document was edited.
+/// Numbers behind which no record is looked at for the times when a document was edited, from its end.
 const TIMES_RECORDS_MAX: u64 = 1_000_000;
+
+/// How many numbers from the end are looked at first; twice as many each time that these were not enough.
+const TIMES_SPAN_MIN: u64 = 256;
 
 /// Histories of documents. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Histories {
-    persist: Persist,
+    line: Line,
 }
 
 #[derive(Deserialize)]
@@ -51,9 +55,9 @@ impl From<CallError> for Error {
 }
 
 impl Histories {
-    /// Those in the streams of this site.
-    pub fn new(persist: Persist) -> Self {
-        Self { persist }
+    /// Those in the streams that are reached over this connection.
+    pub fn new(line: Line) -> Self {
+        Self { line }
     }
 
     /// The handlers with that of this file. That the caller is a member of the project is in the table.
@@ -108,25 +112,30 @@ impl Histories {
         limit: i64,
     ) -> Result<Vec<u64>, Error> {
         let name = format!("projects/{project}/patches:{}", string_id(project, path));
-        let options = ReadOptions {
-            max_msgs: Some(TIMES_RECORDS_MAX),
-            ..ReadOptions::default()
+        let stream = self.stream(name)?;
+        let Some(info) = there(stream.info().await)? else {
+            return Ok(Vec::new());
         };
         let limit = usize::try_from(limit).unwrap_or(0);
-        let mut times = std::collections::VecDeque::new();
-        let mut records = self.stream(name)?.read(options);
-        while let Some(record) = records.next().await {
-            let Some(record) = there(record)? else {
+        let mut times = Vec::new();
+        let (mut to, mut span) = (info.last_seq, TIMES_SPAN_MIN);
+        // From the end, in parts that grow: most of the records in front of it may have left the stream.
+        while times.len() < limit && to >= info.first_seq.max(1) {
+            if info.last_seq - to >= TIMES_RECORDS_MAX {
                 break;
-            };
-            times.push_front(record.time);
-            times.truncate(limit);
+            }
+            let from = info.first_seq.max(1).max(to.saturating_sub(span - 1));
+            let mut part = times_of(&stream, from, to).await?;
+            part.reverse();
+            times.extend(part);
+            (to, span) = (from - 1, span * 2);
         }
-        Ok(times.into())
+        times.truncate(limit);
+        Ok(times)
     }
 
-    fn stream(&self, name: String) -> Result<dialtone_client::persist::Stream, Error> {
-        self.persist
+    fn stream(&self, name: String) -> Result<Stream, Error> {
+        Persist::new(&line::connected(&self.line)?)
             .stream(name)
             .map_err(|error: OpenError| Error::argument("args[0].path", error))
     }
@@ -160,10 +169,28 @@ impl Histories {
     }
 }
 
-/// A record, unless there is no such stream: nobody has edited the document.
-fn there(record: Result<StoredRecord, CallError>) -> Result<Option<StoredRecord>, Error> {
-    match record {
-        Ok(record) => Ok(Some(record)),
+/// When the records with these numbers were accepted, in their order.
+async fn times_of(stream: &Stream, from: u64, to: u64) -> Result<Vec<u64>, Error> {
+    let options = ReadOptions {
+        from,
+        to: Some(to),
+        ..ReadOptions::default()
+    };
+    let mut times = Vec::new();
+    let mut records = stream.read(options);
+    while let Some(record) = records.next().await {
+        let Some(record) = there(record)? else {
+            break;
+        };
+        times.push(record.time);
+    }
+    Ok(times)
+}
+
+/// What was found, unless there is no such stream: nobody has edited the document.
+fn there<T>(found: Result<T, CallError>) -> Result<Option<T>, Error> {
+    match found {
+        Ok(found) => Ok(Some(found)),
         Err(error) if error.kind() == Some(dialtone_client::persist::wire::FaultKind::NotFound) => {
             Ok(None)
         }

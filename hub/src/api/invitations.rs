@@ -22,7 +22,7 @@ use crate::id::{AccountId, ProjectId};
 use crate::letters::{Kind, Letter, Letters};
 use crate::members::Change;
 use crate::settings::Live;
-use crate::store::{Store, Transaction, accounts, invites, projects, throttle};
+use crate::store::{Reader, Store, Transaction, accounts, invites, projects, throttle};
 use crate::time::Time;
 
 /// How long it takes until somebody gets another letter about the same project, as in the original.
@@ -186,15 +186,22 @@ impl Invitations {
             return Err(Error::argument("args[0].opts.email", text));
         }
         let subject = subject.map(|subject| plain(&subject).replace('\n', " "));
-        let has_link = has_link(&text) || subject.as_deref().is_some_and(has_link);
-        if has_link && self.settings.get().is_on("commercial") {
+        if has_link(&text) || subject.as_deref().is_some_and(has_link) {
             let mut on = self.store.read().await?;
-            if !invites::has_network(&mut on, project).await? {
-                let text = "links are sent for projects with access to the network alone";
-                return Err(Error::denied(text).reason("LINKS_NOT_ALLOWED"));
-            }
+            self.check_link(&mut on, project, "what is said").await?;
         }
         Ok(Said { subject, text })
+    }
+
+    /// A letter with a link in `place`, which its sender has written, is refused where strangers could send it.
+    async fn check_link(&self, on: &mut Reader, id: ProjectId, place: &str) -> Result<(), Error> {
+        if !self.settings.get().is_on("commercial") || invites::has_network(on, id).await? {
+            return Ok(());
+        }
+        let text = format!(
+            "{place} has a link, and links are sent for projects with access to the network alone"
+        );
+        Err(Error::denied(text).reason("LINKS_NOT_ALLOWED"))
     }
 
     /// The letters for those who got none lately, and that is noted. The project's row is locked by who decided.
@@ -216,6 +223,15 @@ impl Invitations {
         let inviter = inviter.map_or_else(String::new, |account| {
             format!("{} {}", account.first_name, account.last_name)
         });
+        // They stand in the letter as well, and their writer chose them.
+        for (place, text) in [
+            ("the title of the project", &title),
+            ("the name of the inviter", &inviter),
+        ] {
+            if has_link(text) {
+                self.check_link(on, id, place).await?;
+            }
+        }
         let mut sent = invites::letters(on, id).await?;
         sent.retain(|_, letter| now.since(time_of(letter)) < AGAIN);
         let mut letters = Vec::new();

@@ -12,11 +12,13 @@ use tokio_util::task::TaskTracker;
 
 use super::error::{Code, Error};
 use super::handlers::{Call, Handlers};
+use super::shape::has_null_character;
 use crate::auth::token::hex;
 use crate::id::{AccountId, ProjectId};
 use crate::kernels::{Gateway, Gateways, Limits, Unreachable};
-use crate::store::Store;
 use crate::store::kernels::{self, Ran};
+use crate::store::{Store, throttle};
+use crate::time::Time;
 
 /// What code may use in kernels of the site, as in the original.
 const SITE: Limits = Limits {
@@ -35,6 +37,10 @@ const PROJECT: Limits = Limits {
 /// How long kernels of the site work in an hour: for an account, and for all.
 const ACCOUNT_MAX: Duration = Duration::from_mins(15);
 const SITE_MAX: Duration = Duration::from_hours(5);
+
+/// Longest answer that is kept for who asks the same again, in bytes as JSON. Longer ones are pictures and tables, which
+/// nobody asks for twice, and a database full of them is slow.
+const KEPT_MAX: usize = 256 << 10;
 
 /// Longest name of a kernel, in bytes.
 const KERNEL_LEN_MAX: usize = 254;
@@ -71,6 +77,18 @@ struct Execute {
     path: Option<String>,
     #[serde(rename = "noCache", default)]
     no_cache: bool,
+}
+
+/// Code that is to be run, and for whom.
+struct Run {
+    gateway: Gateway,
+    cells: Vec<String>,
+    account: Option<AccountId>,
+    project: Option<ProjectId>,
+    path: Option<String>,
+    hash: String,
+    kernel: String,
+    tag: Option<String>,
 }
 
 impl From<Unreachable> for Error {
@@ -125,7 +143,8 @@ impl Jupyter {
     async fn execute(&self, mut call: Call) -> Result<Json, Error> {
         let wanted: Execute = call.argument(0)?;
         if let Some(hash) = &wanted.hash {
-            return Ok(self.cached(hash).await?.unwrap_or_default());
+            let cached = self.cached(wanted.project_id, hash).await?;
+            return Ok(cached.unwrap_or_default());
         }
         let (Some(input), Some(kernel)) = (&wanted.input, &wanted.kernel) else {
             let text = "input and kernel are required, or hash";
@@ -137,57 +156,31 @@ impl Jupyter {
         }
         let hash = hash(&wanted, input, kernel);
         if !wanted.no_cache
-            && let Some(answer) = self.cached(&hash).await?
+            && let Some(answer) = self.cached(wanted.project_id, &hash).await?
         {
             return Ok(answer);
         }
         let account = call.caller.account();
         self.check_use(account, wanted.project_id).await?;
         let gateway = self.gateways.find(wanted.project_id).await?;
-        let limits = if wanted.project_id.is_some() {
-            PROJECT
-        } else {
-            SITE
-        };
-        let mut cells = wanted.history.clone();
+        let mut cells = wanted.history;
         cells.push(input.clone());
-        let begin = Instant::now();
-        let done = self.run(gateway, kernel.clone(), cells, limits).await;
-        let ran = Ran {
+        let run = Run {
+            gateway,
+            cells,
             account,
             project: wanted.project_id,
-            path: wanted.path.as_deref(),
-            hash: &hash,
-            kernel,
-            tag: wanted.tag.as_deref(),
-            duration: begin.elapsed(),
+            path: wanted.path,
+            hash,
+            kernel: kernel.clone(),
+            tag: wanted.tag,
         };
-        self.noted(&ran, done).await
+        self.run(run).await
     }
 
-    /// Notes what was used, also by code that failed, and keeps the answer.
-    async fn noted(
-        &self,
-        ran: &Ran<'_>,
-        done: Result<Vec<Json>, Unreachable>,
-    ) -> Result<Json, Error> {
+    async fn cached(&self, project: Option<ProjectId>, hash: &str) -> Result<Option<Json>, Error> {
         let mut on = self.store.write().await?;
-        kernels::log(&mut on, ran).await?;
-        let answer = match done {
-            Ok(output) => {
-                let output = Json::Array(output);
-                let created = kernels::put_cached(&mut on, ran.hash, &output).await?;
-                Ok(json!({"output": output, "created": created, "hash": ran.hash}))
-            }
-            Err(error) => Err(error.into()),
-        };
-        on.commit().await?;
-        answer
-    }
-
-    async fn cached(&self, hash: &str) -> Result<Option<Json>, Error> {
-        let mut on = self.store.write().await?;
-        let found = kernels::cached(&mut on, hash).await?;
+        let found = kernels::cached(&mut on, &kept_under(project, hash)).await?;
         on.commit().await?;
         Ok(found
             .map(|(output, created)| json!({"output": output, "created": created, "hash": hash})))
@@ -212,26 +205,74 @@ impl Jupyter {
         Ok(())
     }
 
-    /// Runs code in a task of its own, which ends the kernel also when this is dropped.
-    async fn run(
-        &self,
-        gateway: Gateway,
-        kernel: String,
-        cells: Vec<String>,
-        limits: Limits,
-    ) -> Result<Vec<Json>, Unreachable> {
+    /// Runs code in a task of its own, which ends the kernel and notes what was used also when this is dropped.
+    async fn run(&self, run: Run) -> Result<Json, Error> {
         let stop = CancellationToken::new();
         let running = self.tasks.spawn({
-            let stop = stop.clone();
-            async move { gateway.run(&kernel, &cells, limits, stop.cancelled()).await }
+            let (store, stop) = (self.store.clone(), stop.clone());
+            async move { run.finish(&store, &stop).await }
         });
         let _ends = stop.drop_guard();
         let done = running.await;
-        done.unwrap_or_else(|error| Err(Unreachable::Answer(error.to_string())))
+        done.unwrap_or_else(|error| Err(Unreachable::Answer(error.to_string()).into()))
     }
 }
 
-/// What an answer is kept under: all that it depends on.
+impl Run {
+    async fn finish(self, store: &Store, stop: &CancellationToken) -> Result<Json, Error> {
+        let limits = if self.project.is_some() {
+            PROJECT
+        } else {
+            SITE
+        };
+        let begin = Instant::now();
+        let running = self
+            .gateway
+            .run(&self.kernel, &self.cells, limits, stop.cancelled());
+        let done = running.await;
+        let noted = self.note(store, begin.elapsed(), done.as_ref().ok()).await;
+        let output = done?;
+        let created = noted?;
+        Ok(json!({"output": output, "created": created, "hash": self.hash}))
+    }
+
+    /// Notes what was used, also by code that failed, and keeps the answer if it is one to be kept.
+    async fn note(
+        &self,
+        store: &Store,
+        duration: Duration,
+        output: Option<&Vec<Json>>,
+    ) -> Result<Time, Error> {
+        let ran = Ran {
+            account: self.account,
+            project: self.project,
+            path: self.path.as_deref(),
+            hash: &self.hash,
+            kernel: &self.kernel,
+            tag: self.tag.as_deref(),
+            duration,
+        };
+        let mut on = store.write().await?;
+        kernels::log(&mut on, &ran).await?;
+        let created = match output.filter(|output| is_kept(output)) {
+            Some(output) => {
+                let key = kept_under(self.project, &self.hash);
+                kernels::put_cached(&mut on, &key, &Json::Array(output.clone())).await?
+            }
+            None => throttle::now(&mut on).await?,
+        };
+        on.commit().await?;
+        Ok(created)
+    }
+}
+
+/// Whether an answer is kept for who asks the same again.
+fn is_kept(output: &[Json]) -> bool {
+    let output = Json::from(output);
+    output.to_string().len() <= KEPT_MAX && !has_null_character(&output)
+}
+
+/// What an answer is known by to clients: all that it depends on.
 fn hash(wanted: &Execute, input: &str, kernel: &str) -> String {
     let all = json!([
         wanted.history,
@@ -241,4 +282,40 @@ fn hash(wanted: &Execute, input: &str, kernel: &str) -> String {
         wanted.path
     ]);
     hex(&Sha1::digest(all.to_string().as_bytes()))
+}
+
+/// What an answer is kept under. Whoever learns the hash of an answer of a project finds it as a member alone.
+fn kept_under(project: Option<ProjectId>, hash: &str) -> String {
+    match project {
+        None => hash.to_owned(),
+        Some(project) => hex(&Sha1::digest(format!("{project} {hash}").as_bytes())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_are_kept_apart_by_project() {
+        let (one, other) = (ProjectId::random(), ProjectId::random());
+        let keys = [
+            kept_under(None, "x"),
+            kept_under(Some(one), "x"),
+            kept_under(Some(other), "x"),
+            kept_under(Some(one), "y"),
+        ];
+        for (number, key) in keys.iter().enumerate() {
+            assert!(!keys[..number].contains(key), "{keys:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_long_or_cannot_be_stored_is_not_kept() {
+        assert!(is_kept(&[json!({"text": "4"}), json!("\\u0000")]));
+        assert!(!is_kept(&[json!("\0")]));
+        let text = |len: usize| [json!("x".repeat(len))];
+        assert!(!is_kept(&text(KEPT_MAX - 3)));
+        assert!(is_kept(&text(KEPT_MAX - 4)));
+    }
 }

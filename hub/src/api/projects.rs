@@ -14,7 +14,7 @@ use crate::id::{AccountId, ProjectId};
 use crate::members::{Change, Effect, InviteRefused, Refused, Situation};
 use crate::settings::Live;
 use crate::store::projects::{self, Group};
-use crate::store::{Reader, Store, Transaction, accounts, invites, licences, project_log};
+use crate::store::{Reader, Store, Transaction, accounts, invites, licences, pool, project_log};
 
 /// What a project is called by default.
 const TITLE: &str = "No Title";
@@ -41,6 +41,8 @@ struct Create {
     ephemeral: Option<i64>,
     license: Option<String>,
     public_path_id: Option<String>,
+    #[serde(rename = "noPool", default)]
+    no_pool: bool,
     #[serde(default)]
     customize: Customize,
 }
@@ -162,25 +164,36 @@ impl Projects {
             return Err(Error::new(Code::NotConfigured, text));
         }
         let mut on = self.store.write().await?;
-        let options = options(&mut on, &create).await?;
-        let new = projects::New {
-            id: create.project_id.unwrap_or_else(ProjectId::random),
-            title: create.title.unwrap_or_else(|| TITLE.to_owned()),
-            description: create.description.unwrap_or_default(),
-            compute_image: create.image,
-            owner: Some(owner),
+        let start = create.start;
+        let id = match self.take_pooled(&mut on, &create, owner).await? {
+            Some(id) => id,
+            None => insert(&mut on, create, owner).await?,
         };
-        projects::insert(&mut on, &new).await?;
-        projects::put_options(&mut on, new.id, options).await?;
         on.commit().await?;
-        if let Some(control) = self.control.as_ref().filter(|_| create.start) {
+        if let Some(control) = self.control.as_ref().filter(|_| start) {
             // Ordered, and not waited for: the caller has the project already.
-            if let Err(error) = control.touch(new.id, Some(owner), true).await {
+            if let Err(error) = control.touch(id, Some(owner), true).await {
                 let error = &error as &dyn std::error::Error;
-                tracing::warn!(error, project_id = %new.id, "a new project was not started");
+                tracing::warn!(error, project_id = %id, "a new project was not started");
             }
         }
-        Ok(json!(new.id))
+        Ok(json!(id))
+    }
+
+    /// One that was made before anybody wanted it, and may run already, if that is as good as a new one.
+    async fn take_pooled(
+        &self,
+        on: &mut Transaction,
+        create: &Create,
+        owner: AccountId,
+    ) -> Result<Option<ProjectId>, Error> {
+        let has_pool = self.settings.get().number("new_project_pool") > 0;
+        if !has_pool || !create.is_plain() {
+            return Ok(None);
+        }
+        let title = create.title.as_deref().unwrap_or(TITLE);
+        let description = create.description.as_deref().unwrap_or_default();
+        Ok(pool::take(on, owner, title, description, pool::AGE_MAX).await?)
     }
 
     async fn remove(&self, mut call: Call) -> Result<Json, Error> {
@@ -320,6 +333,39 @@ pub(super) async fn decide(
         owners_manage,
     };
     Ok(situation.decide(change)?)
+}
+
+impl Create {
+    /// Whether nothing is asked for in which a project of the pool may be different.
+    fn is_plain(&self) -> bool {
+        !self.no_pool
+            && self.image.is_none()
+            && self.project_id.is_none()
+            && self.ephemeral.is_none()
+            && self.license.is_none()
+            && self.public_path_id.is_none()
+            && self.customize.license.is_none()
+            && !self.customize.disable_internet
+    }
+}
+
+/// A project that is made now.
+async fn insert(
+    on: &mut Transaction,
+    create: Create,
+    owner: AccountId,
+) -> Result<ProjectId, Error> {
+    let options = options(on, &create).await?;
+    let new = projects::New {
+        id: create.project_id.unwrap_or_else(ProjectId::random),
+        title: create.title.unwrap_or_else(|| TITLE.to_owned()),
+        description: create.description.unwrap_or_default(),
+        compute_image: create.image,
+        owner: Some(owner),
+    };
+    projects::insert(on, &new).await?;
+    projects::put_options(on, new.id, options).await?;
+    Ok(new.id)
 }
 
 /// What a new project is made with: licences are those that are named, and that of what it is made from.

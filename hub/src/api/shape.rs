@@ -237,7 +237,7 @@ fn bounded_text(text: &str, max: usize, place: Place<'_>) -> Result<(), Error> {
     }
     // PostgreSQL does not store it, and nobody means it.
     if text.contains('\0') {
-        return Err(Error::argument(place, "has a character of number 0"));
+        return Err(Error::argument(place, NULL_CHARACTER));
     }
     Ok(())
 }
@@ -262,7 +262,25 @@ fn bounded_any(value: Json, max: usize, place: Place<'_>) -> Result<Json, Error>
             format_args!("takes more than {max} bytes as JSON ({len})"),
         ));
     }
+    if has_null_character(&value) {
+        return Err(Error::argument(place, NULL_CHARACTER));
+    }
     Ok(value)
+}
+
+/// What is said of a text with the character that PostgreSQL does not store.
+pub(crate) const NULL_CHARACTER: &str = "has the character U+0000, which cannot be stored";
+
+/// Whether a text or a name of a field anywhere in it has the character that PostgreSQL does not store.
+pub(crate) fn has_null_character(value: &Json) -> bool {
+    match value {
+        Json::Null | Json::Bool(_) | Json::Number(_) => false,
+        Json::String(text) => text.contains('\0'),
+        Json::Array(elements) => elements.iter().any(has_null_character),
+        Json::Object(fields) => fields
+            .iter()
+            .any(|(name, value)| name.contains('\0') || has_null_character(value)),
+    }
 }
 
 fn read_list(shape: &Shape, max: usize, value: Json, place: Place<'_>) -> Result<Json, Error> {

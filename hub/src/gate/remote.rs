@@ -11,13 +11,13 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::wire::{ADMIT, Again, CHANGED, Changed, FACT, GONE, Heard, REFUSED, STILL};
 use super::{Keeper, Offer, Told};
 use crate::caller::Caller;
 use crate::identity::{Identity, Refused};
+use crate::line::Line;
 use crate::permission::{Action, Affected, Authority, Config, Fact, Facts, LookupError};
 
 /// How long a hub may take for an answer.
@@ -29,9 +29,6 @@ const RETRY: Duration = Duration::from_secs(1);
 /// How long a fact is kept without hearing that it changed. Changes are told, and lost ones noticed within seconds, so
 /// that this only bounds how long a broker goes on by itself.
 const KEEP_MAX: Duration = Duration::from_hours(12);
-
-/// The connection over which hubs are asked, once there is one.
-pub type Line = watch::Receiver<Option<Client>>;
 
 /// Asks hubs. Cheap to clone.
 #[derive(Debug, Clone)]

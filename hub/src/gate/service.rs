@@ -6,6 +6,7 @@ use dialtone_client::service::Answer;
 use dialtone_client::{
     Client, Encoding, Message, Service, ServiceError, ServiceOptions, SubscribeError,
 };
+use futures_util::future::select_all;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
@@ -72,6 +73,12 @@ impl GateService {
         Ok(Self {
             services: vec![admit, still, fact.await?],
         })
+    }
+
+    /// Waits until the broker has ended one of its subscriptions, or the client has ended.
+    pub async fn ended(&mut self) {
+        let services = self.services.iter_mut();
+        select_all(services.map(|service| Box::pin(service.stopped()))).await;
     }
 
     /// Takes no more questions, answers those that were received, and ends.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures_util::{SinkExt as _, StreamExt as _};
-use reqwest::header::{AUTHORIZATION, CONTENT_TYPE};
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, COOKIE};
 use serde_json::{Value as Json, json};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
@@ -20,6 +20,9 @@ const ANSWER_MAX: usize = 4 << 20;
 
 /// How long a gateway may take to answer, which for a new kernel is how long that takes to start.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+
+/// What is given as the token of a form, in hexadecimal digits as the server reads it.
+const FORM_TOKEN: &str = "00112233445566778899aabbccddeeff";
 
 /// What a message may be longer than the output that it has, in bytes.
 const ENVELOPE_MAX: usize = 64 << 10;
@@ -89,7 +92,13 @@ impl Gateway {
         if !url.starts_with("http://") {
             return Err(Unreachable::Address(url.chars().take(64).collect()));
         }
-        let http = reqwest::Client::builder().timeout(ANSWER_WITHIN).build()?;
+        // What it answers is believed, and where it sends somebody else is not asked for: that may be inside the site.
+        // Variables about proxies are for the web, and a gateway is beside the hub.
+        let http = reqwest::Client::builder()
+            .timeout(ANSWER_WITHIN)
+            .redirect(reqwest::redirect::Policy::none())
+            .no_proxy()
+            .build()?;
         Ok(Self {
             url: url.to_owned(),
             token,
@@ -202,7 +211,11 @@ impl Gateway {
     async fn ask(&self, request: reqwest::RequestBuilder) -> Result<Json, Unreachable> {
         let request = match &self.token {
             Some(token) => request.header(AUTHORIZATION, format!("token {token}")),
-            None => request,
+            // A Jupyter server without a token wants the same in a cookie and a header: no page of another site can do
+            // that. What it is does not matter.
+            None => request
+                .header(COOKIE, format!("_xsrf={FORM_TOKEN}"))
+                .header("x-xsrftoken", FORM_TOKEN),
         };
         let mut answer = request.send().await?;
         let status = answer.status();

@@ -14,9 +14,9 @@ use serde::Deserialize;
 use serde_json::{Value as Json, json};
 use uuid::Uuid;
 
-use super::endpoint::{self, Ask, Failed, Piece, Turn, Usage};
-use super::find;
-use crate::api::{Code, Error, Need, meet};
+use super::endpoint::{self, Ask, Endpoint, Failed, Piece, Turn, Usage};
+use super::{Unknown, find};
+use crate::api::{Admission, Bounds, Code, Error, NULL_CHARACTER, Need, has_null_character, meet};
 use crate::caller::Caller;
 use crate::id::ProjectId;
 use crate::permission::{Authority, Fact, Facts};
@@ -46,8 +46,22 @@ const SITE_TOKENS_MAX: i64 = 1_000_000;
 const WITHIN: Duration = Duration::from_mins(2);
 const WITHIN_MAX: Duration = Duration::from_mins(10);
 
+/// Questions that are answered at the same time: for an account or project, and on a hub. A person reads one at a time;
+/// each is a connection to a provider and its answer in memory.
+const AT_ONCE: Bounds = Bounds {
+    per_caller_max: 4,
+    calls_max: 512,
+};
+
+/// How many questions are taken from the broker at once: more than are answered, so that what is too much is refused
+/// and does not wait.
+const TAKEN_MAX: usize = 1_024;
+
 /// How often a client is sent what has come in, as in the original.
 const FLUSH_EVERY: Duration = Duration::from_millis(500);
+
+/// Longest name of a model that is repeated in an error, in characters.
+const MODEL_SHOWN_MAX: usize = 64;
 
 /// About how many bytes a token has, where a provider does not count.
 const TOKEN_BYTES: usize = 4;
@@ -58,6 +72,7 @@ pub struct Models<F> {
     settings: Live,
     authority: Arc<Authority<F>>,
     http: reqwest::Client,
+    admission: Admission,
 }
 
 impl<F> std::fmt::Debug for Models<F> {
@@ -86,18 +101,17 @@ struct Question {
 pub struct ModelService(Service);
 
 impl ModelService {
-    /// Answers until it is stopped, at most so many at once.
+    /// Answers until it is stopped.
     ///
     /// # Errors
     /// When the broker does not let this client subscribe.
     pub async fn start<F: Facts>(
         client: &Client,
         models: Arc<Models<F>>,
-        concurrency_max: usize,
     ) -> Result<Self, SubscribeError> {
         let options = ServiceOptions {
             group: GROUP.to_owned(),
-            concurrency_max,
+            concurrency_max: TAKEN_MAX,
         };
         let service = client
             .service_with(PATTERN, options, move |message| {
@@ -106,6 +120,11 @@ impl ModelService {
             })
             .await?;
         Ok(Self(service))
+    }
+
+    /// Waits until the broker has ended the subscription, or the client has ended.
+    pub async fn ended(&mut self) {
+        self.0.stopped().await;
     }
 
     /// Takes no more questions, answers those that were received, and ends.
@@ -131,6 +150,7 @@ impl<F: Facts> Models<F> {
             settings,
             authority,
             http: endpoint::http()?,
+            admission: Admission::new("questions", AT_ONCE),
         })
     }
 
@@ -153,12 +173,10 @@ impl<F: Facts> Models<F> {
 
     async fn answer(&self, message: &Message, seq: &mut u64) -> Result<(), Error> {
         let caller = caller(message.subject().as_str())?;
+        let _permit = self.admission.admit(caller)?;
         let question = question(message)?;
         self.may_ask(caller, &question).await?;
-        let model = find(&self.settings.get(), &question.model).ok_or_else(|| {
-            let text = format!("model {:?} is not configured on this site", question.model);
-            Error::new(Code::NotConfigured, text)
-        })?;
+        let model = self.model(&question.model)?;
         let begin = Instant::now();
         let within = question
             .timeout
@@ -193,6 +211,20 @@ impl<F: Facts> Models<F> {
         done.unwrap_or_else(|_| {
             let text = format!("no answer within {} s", within.as_secs());
             Err(Error::new(Code::Timeout, text))
+        })
+    }
+
+    fn model(&self, name: &str) -> Result<Endpoint, Error> {
+        let shown: String = name.chars().take(MODEL_SHOWN_MAX).collect();
+        find(&self.settings.get(), name).map_err(|unknown| match unknown {
+            Unknown::NotConfigured => {
+                let text = format!("model {shown:?} is not configured on this site");
+                Error::new(Code::NotConfigured, text)
+            }
+            Unknown::NotSelectable => {
+                let text = format!("model {shown:?} is none of those that this site offers");
+                Error::denied(text)
+            }
         })
     }
 
@@ -271,7 +303,8 @@ impl Said {
     fn take(&mut self, pieces: Vec<Piece>) {
         for piece in pieces {
             match piece {
-                Piece::Text(text) => self.text.push_str(&text),
+                // What the database cannot store is told as what cannot be read.
+                Piece::Text(text) => self.text.push_str(&text.replace('\0', "\u{fffd}")),
                 Piece::Usage(usage) => self.usage = Some(usage),
             }
         }
@@ -333,16 +366,16 @@ fn question(message: &Message) -> Result<Question, Error> {
         let text = format!("the question is longer than {QUESTION_MAX} bytes ({len})");
         return Err(Error::new(Code::BadRequest, text));
     }
-    let question: Question = message
-        .decode()
-        .map_err(|error| Error::new(Code::BadRequest, format!("not a question: {error}")))?;
+    let wrong = |error: String| Error::new(Code::BadRequest, format!("not a question: {error}"));
+    let fields: Json = message.decode().map_err(|error| wrong(error.to_string()))?;
+    if has_null_character(&fields) {
+        return Err(Error::argument("question", NULL_CHARACTER));
+    }
+    let question: Question =
+        serde_json::from_value(fields).map_err(|error| wrong(error.to_string()))?;
     if question.history.len() > HISTORY_MAX {
         let text = format!("has more than {HISTORY_MAX} turns");
         return Err(Error::argument("history", text));
-    }
-    let texts = [Some(&question.input), question.system.as_ref()];
-    if texts.into_iter().flatten().any(|text| text.contains('\0')) {
-        return Err(Error::argument("input", "has a character of number 0"));
     }
     Ok(question)
 }

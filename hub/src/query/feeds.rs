@@ -9,8 +9,6 @@
 //! whenever something about the caller changes, and every row is selected with the conditions that keep the caller in
 //! its own: a feed shows nothing that the query would not.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry as Slot;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,13 +19,15 @@ use tokio_util::sync::CancellationToken;
 
 use super::known::{Found, Known, Update, key_fields};
 use super::plan::{Condition, Plan, Select, plan};
+use super::seats::{Bounds, Seat, Seats};
 use super::touched::{Row, Seen, Touched};
 use super::{Direction, ROWS_MAX};
 use crate::api::{Code, Error, Need, meet};
 use crate::caller::Caller;
 use crate::feed::{Follower, News};
-use crate::permission::{Authority, Facts};
-use crate::store::outbox::{self, Batch, Entry};
+use crate::id::ProjectId;
+use crate::permission::{Authority, Fact, Facts};
+use crate::store::outbox::{self, Batch, Change, Entry};
 use crate::store::query as stored;
 use crate::store::{self, Store};
 use crate::time::Time;
@@ -43,24 +43,6 @@ const ROWS_ALONE_MAX: usize = 32;
 
 /// How long to wait to ask again when the store does not answer.
 const RETRY: Duration = Duration::from_secs(1);
-
-/// Bounds of feeds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Bounds {
-    /// Feeds of one caller on a hub; 1,000 by default, as in the original.
-    pub per_caller_max: usize,
-    /// Feeds of a hub; 50,000 by default, as in the original.
-    pub feeds_max: usize,
-}
-
-impl Default for Bounds {
-    fn default() -> Self {
-        Self {
-            per_caller_max: 1_000,
-            feeds_max: 50_000,
-        }
-    }
-}
 
 /// A portion of changes, for all feeds.
 #[derive(Debug, Clone)]
@@ -87,25 +69,11 @@ impl<F> Clone for Feeds<F> {
 struct Shared<F> {
     store: Store,
     authority: Arc<Authority<F>>,
-    bounds: Bounds,
-    open: Arc<Mutex<Open>>,
+    seats: Seats,
     news: broadcast::Sender<Told>,
     /// Up to which change all feeds were told.
     at: watch::Sender<i64>,
     follower: Mutex<Option<Follower>>,
-}
-
-#[derive(Debug, Default)]
-struct Open {
-    feeds: usize,
-    per_caller: HashMap<Caller, usize>,
-}
-
-/// The place of a feed among all, until it is dropped.
-#[derive(Debug)]
-struct Seat {
-    caller: Caller,
-    open: Arc<Mutex<Open>>,
 }
 
 /// What a follower is told.
@@ -141,7 +109,7 @@ pub struct Feed<F> {
     first: Option<Event>,
     /// What is to be looked at again, and up to which change.
     pending: Option<(Touched, i64)>,
-    _seat: Seat,
+    seat: Seat,
 }
 
 impl<F: Facts> Feeds<F> {
@@ -161,8 +129,7 @@ impl<F: Facts> Feeds<F> {
             shared: Arc::new(Shared {
                 store,
                 authority,
-                bounds,
-                open: Arc::default(),
+                seats: Seats::new(bounds),
                 news,
                 at,
                 follower: Mutex::new(Some(follower)),
@@ -206,18 +173,33 @@ impl<F: Facts> Feeds<F> {
         match told {
             Told::Changes { entries, .. } => {
                 for entry in entries.iter() {
+                    self.forget_projects(&entry.change);
                     if let Some(caller) = crate::permission::affected(&entry.change) {
                         self.shared.authority.forget_caller(caller);
                     }
                 }
             }
-            Told::Gap { .. } => self.shared.authority.forget_all(),
+            Told::Gap { .. } => {
+                self.shared.seats.forget_all();
+                self.shared.authority.forget_all();
+            }
+        }
+    }
+
+    fn forget_projects(&self, change: &Change) {
+        if change.table != outbox::Table::ProjectMembers {
+            return;
+        }
+        match change.account_id {
+            Some(account) => self.shared.seats.forget(account),
+            // Nobody knows whose.
+            None => self.shared.seats.forget_all(),
         }
     }
 
     /// How many there are.
     pub fn count(&self) -> usize {
-        self.shared.open.lock().feeds
+        self.shared.seats.count()
     }
 
     /// Follows a query, from now on or from where its follower was.
@@ -233,12 +215,13 @@ impl<F: Facts> Feeds<F> {
         after: Option<i64>,
     ) -> Result<Feed<F>, Error> {
         let (select, needs) = followed(caller, &query, &options)?;
-        let seat = self.shared.seat(caller)?;
+        let mut seat = self.shared.seats.take(caller)?;
         meet(&self.shared.authority, needs).await?;
         // Before the rows are selected: what changes meanwhile is looked at again.
         let news = self.shared.news.subscribe();
         let seq = *self.shared.at.borrow();
         let known = Known::new(select.table, self.shared.rows(&select, &[]).await?);
+        seat.hold(known.bytes())?;
         let mut feed = Feed {
             shared: Arc::clone(&self.shared),
             caller,
@@ -250,7 +233,7 @@ impl<F: Facts> Feeds<F> {
             news,
             first: None,
             pending: None,
-            _seat: seat,
+            seat,
         };
         feed.first = Some(feed.beginning(after).await?);
         Ok(feed)
@@ -280,6 +263,7 @@ impl<F: Facts> Feed<F> {
             let (found, seq) = looked;
             self.seq = self.seq.max(seq);
             let updates = self.known.take(found);
+            self.seat.hold(self.known.bytes())?;
             if !updates.is_empty() {
                 return Ok(Event::Updates {
                     seq: self.seq,
@@ -320,7 +304,8 @@ impl<F: Facts> Feed<F> {
             let (_, needs) = followed(self.caller, &self.query, &self.options)?;
             meet(&self.shared.authority, needs).await?;
         }
-        if touched.all || touched.rows.len() > ROWS_ALONE_MAX {
+        let all = touched.all || self.is_in_any(&touched.shared).await?;
+        if all || touched.rows.len() > ROWS_ALONE_MAX {
             return Ok(Found::All(self.shared.rows(&self.select, &[]).await?));
         }
         let mut found = Vec::with_capacity(touched.rows.len());
@@ -341,7 +326,7 @@ impl<F: Facts> Feed<F> {
             Some(after) => self.missed(after).await?,
             None => None,
         };
-        let missed = missed.filter(|touched| !touched.all);
+        let missed = missed.filter(|touched| !touched.all && touched.shared.is_empty());
         if let Some(touched) = missed
             && let Some(updates) = self.again(&touched.rows).await?
         {
@@ -377,9 +362,33 @@ impl<F: Facts> Feed<F> {
         Ok(match row.seen(&self.select, self.caller) {
             Seen::Yes => Some(true),
             Seen::No => Some(false),
-            Seen::If(fact) => Some(self.shared.authority.holds(fact).await?),
+            Seen::If(fact) => Some(self.holds(fact).await?),
             Seen::Unknown => None,
         })
+    }
+
+    /// Whether a fact about the caller holds. In which projects it is is known without asking for each.
+    async fn holds(&self, fact: Fact) -> Result<bool, Error> {
+        let shared = &self.shared;
+        if let Fact::Member(account, project) = fact
+            && Caller::Account(account) == self.caller
+            && let Some(is_in) = shared.seats.is_in(&shared.store, account, project).await?
+        {
+            return Ok(is_in);
+        }
+        Ok(shared.authority.holds(fact).await?)
+    }
+
+    async fn is_in_any(&self, projects: &[ProjectId]) -> Result<bool, Error> {
+        let Some(account) = self.caller.account() else {
+            return Ok(!projects.is_empty());
+        };
+        for project in projects {
+            if self.holds(Fact::Member(account, *project)).await? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// What the changes behind this number have touched; `None` if they are too many, or not kept.
@@ -407,27 +416,6 @@ impl<F: Facts> Feed<F> {
 }
 
 impl<F> Shared<F> {
-    fn seat(&self, caller: Caller) -> Result<Seat, Error> {
-        let mut open = self.open.lock();
-        if open.feeds >= self.bounds.feeds_max {
-            return Err(Error::new(Code::Unavailable, "too many feeds on this hub"));
-        }
-        let max = self.bounds.per_caller_max;
-        let own = open.per_caller.entry(caller).or_default();
-        if *own >= max {
-            return Err(Error::new(
-                Code::TooMany,
-                format!("more than {max} feeds at the same time"),
-            ));
-        }
-        *own += 1;
-        open.feeds += 1;
-        Ok(Seat {
-            caller,
-            open: Arc::clone(&self.open),
-        })
-    }
-
     /// The rows that a query finds for which these conditions hold as well.
     async fn rows(&self, select: &Select, more: &[Condition]) -> Result<Vec<Json>, Error> {
         let mut select = select.clone();
@@ -439,19 +427,6 @@ impl<F> Shared<F> {
             return Err(Error::argument(select.table.name, text));
         }
         Ok(rows)
-    }
-}
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        let mut open = self.open.lock();
-        open.feeds -= 1;
-        if let Slot::Occupied(mut own) = open.per_caller.entry(self.caller) {
-            *own.get_mut() -= 1;
-            if *own.get() == 0 {
-                own.remove();
-            }
-        }
     }
 }
 

@@ -49,6 +49,8 @@ pub struct Known {
     /// The fields that name a row.
     key: Vec<&'static str>,
     rows: BTreeMap<String, Map<String, Json>>,
+    /// What they take, about.
+    bytes: usize,
 }
 
 impl Known {
@@ -57,10 +59,12 @@ impl Known {
         let mut known = Self {
             key: key_fields(table),
             rows: BTreeMap::new(),
+            bytes: 0,
         };
         for row in rows {
             let row = fields(row);
-            known.rows.insert(known.name(&row), row);
+            let name = known.name(&row);
+            drop(known.replace(&name, row));
         }
         known
     }
@@ -83,6 +87,11 @@ impl Known {
         }
     }
 
+    /// How much the rows take in memory, about, in bytes.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// How many rows.
     pub fn len(&self) -> usize {
         self.rows.len()
@@ -99,9 +108,10 @@ impl Known {
         let name = self.name(&key);
         let Some(row) = row.map(fields) else {
             let old = self.rows.remove(&name)?;
+            self.bytes -= size(&name, &old);
             return Some(self.deleted(&old));
         };
-        self.put(name, row)
+        self.put(&name, row)
     }
 
     /// All rows are now these.
@@ -114,9 +124,12 @@ impl Known {
             if let Some(old) = left.remove(&name) {
                 self.rows.insert(name.clone(), old);
             }
-            updates.extend(self.put(name, row));
+            updates.extend(self.put(&name, row));
         }
-        updates.extend(left.values().map(|old| self.deleted(old)));
+        for (name, old) in &left {
+            self.bytes -= size(name, old);
+            updates.push(self.deleted(old));
+        }
         updates
     }
 
@@ -140,8 +153,8 @@ impl Known {
         self.rows.contains_key(&self.name(&fields(key.clone())))
     }
 
-    fn put(&mut self, name: String, row: Map<String, Json>) -> Option<Update> {
-        let Some(old) = self.rows.insert(name, row.clone()) else {
+    fn put(&mut self, name: &str, row: Map<String, Json>) -> Option<Update> {
+        let Some(old) = self.replace(name, row.clone()) else {
             return Some(Update {
                 action: Action::Insert,
                 new_val: Some(Json::Object(row)),
@@ -174,6 +187,14 @@ impl Known {
         })
     }
 
+    /// Keeps a row, and returns what was in its place.
+    fn replace(&mut self, name: &str, row: Map<String, Json>) -> Option<Map<String, Json>> {
+        self.bytes += size(name, &row);
+        let old = self.rows.insert(name.to_owned(), row)?;
+        self.bytes -= size(name, &old);
+        Some(old)
+    }
+
     fn deleted(&self, old: &Map<String, Json>) -> Update {
         let key = self.key.iter().map(|name| {
             let value = old.get(*name).cloned().unwrap_or_default();
@@ -203,6 +224,30 @@ pub(super) fn key_fields(table: &'static Table) -> Vec<&'static str> {
         field.map_or(*column, |field| field.name)
     };
     table.key.iter().map(name).collect()
+}
+
+/// What a value takes beside its texts: itself, and its part of what holds it.
+const VALUE_BYTES: usize = 64;
+
+fn size(name: &str, row: &Map<String, Json>) -> usize {
+    name.len() + VALUE_BYTES + fields_size(row)
+}
+
+fn fields_size(fields: &Map<String, Json>) -> usize {
+    let sizes = fields
+        .iter()
+        .map(|(name, value)| name.len() + value_size(value));
+    sizes.sum()
+}
+
+fn value_size(value: &Json) -> usize {
+    let inner = match value {
+        Json::Null | Json::Bool(_) | Json::Number(_) => 0,
+        Json::String(text) => text.len(),
+        Json::Array(elements) => elements.iter().map(value_size).sum(),
+        Json::Object(fields) => fields_size(fields),
+    };
+    VALUE_BYTES + inner
 }
 
 fn fields(row: Json) -> Map<String, Json> {
@@ -324,6 +369,7 @@ mod tests {
                     .collect();
                 prop_assert_eq!(&client, &expected);
                 prop_assert_eq!(known.len(), expected.len());
+                prop_assert_eq!(known.bytes(), Known::new(projects(), known.rows()).bytes());
             }
         }
     }

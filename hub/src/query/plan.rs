@@ -120,6 +120,22 @@ pub enum Condition {
     Within(&'static str, Duration),
 }
 
+impl Condition {
+    /// The column that it is about.
+    pub(crate) fn column(&self) -> &'static str {
+        match self {
+            Self::Compare(column, ..)
+            | Self::Empty(column, _)
+            | Self::AnyOf(column, _)
+            | Self::NoneOf(column, _)
+            | Self::MemberProject(column, _)
+            | Self::Listed(column, _)
+            | Self::SharesProject(column, _)
+            | Self::Within(column, _) => column,
+        }
+    }
+}
+
 /// How two values compare.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Comparison {
@@ -214,7 +230,7 @@ fn plan_one(caller: Caller, query: &Json, options: &Options, now: Time) -> Resul
         .unwrap_or_else(|| !template.values().any(has_null))
         || options.delete;
     let (plan, needs) = if writes {
-        set::plan(caller, table, &template, options)?
+        set::plan(caller, table, &template, options, now)?
     } else {
         let (select, needs) = get::plan(caller, table, &template, options, many)?;
         (Plan::Get(select), needs)

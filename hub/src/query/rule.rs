@@ -98,6 +98,8 @@ pub enum Write {
     SecretKey,
     /// A name by which an account is known in addresses of pages.
     Username,
+    /// A time that is at least so far away: an earlier one becomes that.
+    NotBefore(Duration),
     /// JSON that is merged into what is there: fields that are null are removed.
     Merge,
 }
@@ -195,6 +197,7 @@ impl Table {
             | Write::OwnMembership
             | Write::Prefixed(_)
             | Write::Username
+            | Write::NotBefore(_)
             | Write::Merge => true,
             Write::No
             | Write::Key

@@ -16,6 +16,7 @@ use crate::caller::Caller;
 use crate::id::{AccountId, ProjectId};
 use crate::permission::Fact;
 use crate::settings;
+use crate::time::Time;
 
 /// Fewest characters of a secret by which a row is found.
 const SECRET_LEN_MIN: usize = 16;
@@ -28,6 +29,7 @@ pub(super) fn plan(
     table: &'static Table,
     template: &Map<String, Json>,
     options: &Options,
+    now: Time,
 ) -> Result<(Plan, Vec<Need>), Error> {
     let rules = table
         .set
@@ -46,6 +48,7 @@ pub(super) fn plan(
     let mut draft = Draft {
         caller,
         table,
+        now,
         given: template,
         project: None,
         path: None,
@@ -89,6 +92,8 @@ pub(super) fn plan(
 struct Draft<'a> {
     caller: Caller,
     table: &'static Table,
+    /// What time it is.
+    now: Time,
     given: &'a Map<String, Json>,
     /// The project of the row.
     project: Option<ProjectId>,
@@ -147,9 +152,12 @@ impl Draft<'_> {
             Write::Now => self.values.push((field.column, Assigned::Now)),
             Write::Created => self.values.push((field.column, Assigned::Created)),
             Write::OwnMembership => self.take_membership(field)?,
-            Write::Value | Write::Prefixed(_) | Write::Username | Write::Merge | Write::Setting => {
-                self.take_value(field)?;
-            }
+            Write::Value
+            | Write::Prefixed(_)
+            | Write::Username
+            | Write::NotBefore(_)
+            | Write::Merge
+            | Write::Setting => self.take_value(field)?,
         }
         Ok(())
     }
@@ -243,6 +251,9 @@ impl Draft<'_> {
         }
         let assigned = match (field.write, field.kind, value) {
             (Write::Merge, Kind::Json(max), Value::Json(json)) => Assigned::Merge(json, max),
+            (Write::NotBefore(least), _, Value::Time(time)) => {
+                Assigned::Value(Value::Time(time.max(self.now.after(least))))
+            }
             (_, _, value) => Assigned::Value(value),
         };
         self.values.push((field.column, assigned));

@@ -5,12 +5,15 @@ use serde_json::{Map, Value as Json};
 use super::get::equal;
 use super::known::key_fields;
 use super::plan::{Condition, Select};
-use super::rule::{Derived, Kind, Rows};
+use super::rule::{Derived, Field, Kind, Rows};
 use super::value::Value;
 use crate::caller::Caller;
 use crate::id::{AccountId, ProjectId};
 use crate::permission::Fact;
-use crate::store::outbox::{self, Change};
+use crate::store::outbox::{self, Change, Op};
+
+/// What the organization of a caller is read from: it depends on who is in which.
+const ORGANIZATION_VIEW: &str = "organization_views";
 
 /// What is to be looked at again.
 #[derive(Debug, Default, PartialEq)]
@@ -19,6 +22,8 @@ pub(super) struct Touched {
     pub(super) rights: bool,
     /// All rows.
     pub(super) all: bool,
+    /// All rows, if the caller is in one of these projects.
+    pub(super) shared: Vec<ProjectId>,
     /// These rows.
     pub(super) rows: Vec<Row>,
 }
@@ -77,6 +82,7 @@ impl Touched {
         Self {
             rights: true,
             all: true,
+            shared: Vec::new(),
             rows: Vec::new(),
         }
     }
@@ -91,7 +97,13 @@ impl Touched {
         if change.table == outbox::Table::ProjectMembers {
             self.members_changed(select, change, about_caller);
         }
-        if change.table.name() == table.real {
+        if change.table == outbox::Table::OrganizationMembers
+            && table.view == Some(ORGANIZATION_VIEW)
+            && about_caller
+        {
+            self.all = true;
+        }
+        if change.table.name() == table.real && concerns(select, change) {
             self.add_row(row(select, &change.key, change));
         }
     }
@@ -124,7 +136,11 @@ impl Touched {
             self.rights = true;
             self.all = true;
         } else if by_shared {
-            self.all = true;
+            match change.project_id {
+                Some(project) if !self.shared.contains(&project) => self.shared.push(project),
+                Some(_) => {}
+                None => self.all = true,
+            }
         } else if shows_members {
             let project = change.project_id.map(|id| {
                 let mut key = Map::new();
@@ -133,6 +149,38 @@ impl Touched {
             });
             self.add_row(project.and_then(|key| row(select, &key, change)));
         }
+    }
+}
+
+/// Whether a change may have changed what a query finds. An update says which columns it has set; one that the query
+/// neither reads nor compares changes nothing in it. Views have conditions of their own.
+fn concerns(select: &Select, change: &Change) -> bool {
+    if change.op != Op::Update || change.fields.is_empty() || select.table.view.is_some() {
+        return true;
+    }
+    change.fields.iter().any(|changed| {
+        let changed = changed.as_str();
+        select.table.key.contains(&changed)
+            || select.fields.iter().any(|field| shows(field, changed))
+            || select
+                .conditions
+                .iter()
+                .any(|condition| condition.column() == changed)
+    })
+}
+
+/// Whether a field shows what a column of its row says. When members were active last is told with when the project was.
+fn shows(field: &Field, column: &str) -> bool {
+    match field.kind {
+        Kind::Derived(Derived::ProjectLastActive) => column == "last_edited",
+        Kind::Derived(Derived::ProjectUsers) => false,
+        Kind::Uuid
+        | Kind::Text(_)
+        | Kind::Int
+        | Kind::Bool
+        | Kind::Time
+        | Kind::Json(_)
+        | Kind::Derived(Derived::AccountPassports) => field.column == column,
     }
 }
 
@@ -152,4 +200,66 @@ fn row(select: &Select, key: &Json, change: &Change) -> Option<Row> {
         project: change.project_id,
         account: change.account_id,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::plan::{Plan, plan};
+    use super::*;
+    use crate::time::Time;
+
+    fn select(caller: Caller, query: &Json) -> Select {
+        let planned = plan(caller, query, &Json::Null, Time::from_millis(0));
+        let Plan::Get(select) = planned.unwrap().pop().unwrap().plan else {
+            panic!("{query} does not read");
+        };
+        select
+    }
+
+    fn touched(caller: Caller, query: &Json, change: &Change) -> Touched {
+        let mut touched = Touched::default();
+        touched.add(&select(caller, query), caller, change);
+        touched
+    }
+
+    #[test]
+    fn an_update_of_columns_that_a_query_does_not_name_touches_nothing() {
+        let caller = Caller::Account(AccountId::random());
+        let project = ProjectId::random();
+        let update = |fields: &[&str]| {
+            let key = json!({ "project_id": project });
+            Change::update(outbox::Table::Projects, key, fields).project(project)
+        };
+        let titles = json!({"projects": [{"project_id": null, "title": null}]});
+        let rows = |query: &Json, change: &Change| touched(caller, query, change).rows.len();
+        assert_eq!(rows(&titles, &update(&["last_edited"])), 0);
+        assert_eq!(rows(&titles, &update(&["run_quota", "title"])), 1);
+        let active = json!({"projects": [{"project_id": null, "last_active": null}]});
+        assert_eq!(rows(&active, &update(&["last_edited"])), 1);
+        // What does not say what it has set may have set anything, and so has what is new or gone.
+        assert_eq!(rows(&titles, &update(&[])), 1);
+        let key = json!({ "project_id": project });
+        let gone = Change::delete(outbox::Table::Projects, key.clone());
+        assert_eq!(rows(&titles, &gone), 1);
+        let new = Change::insert(outbox::Table::Projects, key);
+        assert_eq!(rows(&titles, &new), 1);
+        // Also those that are compared and not shown.
+        let deleted = json!({"projects": [{"project_id": null, "deleted": false, "title": null}]});
+        assert_eq!(rows(&deleted, &update(&["deleted"])), 1);
+    }
+
+    #[test]
+    fn who_shares_projects_looks_at_those_of_its_own() {
+        let caller = Caller::Account(AccountId::random());
+        let (project, other) = (ProjectId::random(), AccountId::random());
+        let key = json!({"project_id": project, "account_id": other});
+        let joined = Change::update(outbox::Table::ProjectMembers, key, &["grp"]);
+        let joined = joined.project(project).account(other);
+        let query = json!({"collaborators": [{"account_id": null, "first_name": null}]});
+        let touched = touched(caller, &query, &joined);
+        assert_eq!((touched.all, touched.rights), (false, false));
+        assert_eq!(touched.shared, [project]);
+    }
 }

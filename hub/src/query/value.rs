@@ -6,6 +6,7 @@ use serde_json::Value as Json;
 use uuid::Uuid;
 
 use super::rule::Kind;
+use crate::api::has_null_character;
 use crate::time::Time;
 
 /// A value of a field.
@@ -36,13 +37,19 @@ impl fmt::Display for Unfit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             Kind::Uuid => f.write_str("must be a UUID"),
-            Kind::Text(max) => write!(f, "must be text of at most {max} bytes"),
+            Kind::Text(max) => write!(
+                f,
+                "must be text of at most {max} bytes without the character U+0000"
+            ),
             Kind::Int => f.write_str("must be a whole number"),
             Kind::Bool => f.write_str("must be true or false"),
             Kind::Time => {
                 f.write_str("must be a time in milliseconds since 1970, or as text in UTC")
             }
-            Kind::Json(max) => write!(f, "must take at most {max} bytes as JSON"),
+            Kind::Json(max) => write!(
+                f,
+                "must take at most {max} bytes as JSON without the character U+0000"
+            ),
             Kind::Derived(_) => f.write_str("is put together from others and cannot be given"),
         }
     }
@@ -62,9 +69,7 @@ impl Value {
             (Kind::Time, Json::Number(_)) => whole(value).and_then(time),
             (Kind::Time, Json::String(text)) => time_of_text(text).and_then(time),
             (Kind::Json(max), value) => {
-                let text = value.to_string();
-                // PostgreSQL's jsonb has no character of number 0.
-                let fits = text.len() <= max && !text.contains("\\u0000");
+                let fits = value.to_string().len() <= max && !has_null_character(value);
                 fits.then(|| Self::Json(value.clone()))
             }
             (

@@ -12,7 +12,10 @@ use super::transaction::{Reader, Transaction};
 use crate::id::{AccountId, ProjectId};
 use crate::time::Time;
 
-/// Notes that somebody opened a file.
+/// How long it takes until it is noted again that somebody opened a file: programs may open it many times a second.
+const NOTED_AGAIN: Duration = Duration::from_mins(1);
+
+/// Notes that somebody opened a file, unless that was noted within the last minute.
 ///
 /// # Errors
 /// When the database does not answer, or there is no such project.
@@ -25,14 +28,17 @@ pub async fn accessed(
 ) -> Result<(), Error> {
     let insert = Sql::same(
         "INSERT INTO file_access_log (id, project_id, account_id, filename, time, expire)
-         VALUES ($1, $2, $3, $4, {now}, {after $5})",
+         SELECT $1, $2, $3, $4, {now}, {after $5}
+          WHERE NOT EXISTS (SELECT 1 FROM file_access_log
+                             WHERE project_id = $2 AND account_id = $3 AND filename = $4 AND time > {ago $6})",
     );
     let insert = insert
         .bind(Uuid::new_v4())
         .bind(project)
         .bind(account)
         .bind(path)
-        .bind(keep);
+        .bind(keep)
+        .bind(NOTED_AGAIN);
     on.execute(insert).await.map(drop)
 }
 

@@ -11,6 +11,9 @@ use super::transaction::{Reader, Transaction};
 use crate::id::{AccountId, ProjectId};
 use crate::time::millis;
 
+/// How long a project waits for an owner at most: one that runs older software than new ones is given to nobody.
+pub const AGE_MAX: Duration = Duration::from_hours(12);
+
 /// Makes a project that waits for its owner.
 ///
 /// # Errors

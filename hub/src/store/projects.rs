@@ -289,6 +289,20 @@ pub async fn of_account(on: &mut Reader, id: AccountId, limit: i64) -> Result<Ve
     list(on, own.bind(id).bind(limit)).await
 }
 
+/// The projects that somebody is in, also those that are given up, in no order; at most `limit`.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn ids_of_account(
+    on: &mut Reader,
+    id: AccountId,
+    limit: i64,
+) -> Result<Vec<ProjectId>, Error> {
+    let own = Sql::same("SELECT project_id FROM project_members WHERE account_id = $1 LIMIT $2");
+    let rows = on.rows(own.bind(id).bind(limit)).await?;
+    rows.iter().map(|row| row.get("project_id")).collect()
+}
+
 /// Puts somebody into a project, or makes them what they are to be in it.
 ///
 /// # Errors

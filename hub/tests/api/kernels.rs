@@ -1,7 +1,5 @@
 //! Running code in kernels of a real Jupyter kernel gateway, which `./test` installs.
 
-use std::io::{BufRead as _, BufReader};
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,76 +8,13 @@ use dialtone_hub::caller::Caller;
 use dialtone_hub::id::AccountId;
 use dialtone_hub::kernels::{Gateway, Limits, SiteGateways, Unreachable};
 use dialtone_hub::store::Store;
+use dialtone_testkit::KernelServer;
 use serde_json::{Value as Json, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::stored::Site;
 
-/// The server says where it listens, and ends with the test: it watches its input.
-const SERVER: &str = r"
-import sys, threading, socket, os
-try:
-    import ipykernel
-    from kernel_gateway.gatewayapp import KernelGatewayApp
-except ImportError:
-    print('missing', flush=True)
-    sys.exit(0)
-with socket.socket() as s:
-    s.bind(('127.0.0.1', 0))
-    port = s.getsockname()[1]
-def watch():
-    sys.stdin.read()
-    os._exit(0)
-threading.Thread(target=watch, daemon=True).start()
-app = KernelGatewayApp.instance()
-app.initialize(['--ip=127.0.0.1', '--port=%d' % port, '--port_retries=0', '--KernelGatewayApp.auth_token=' + sys.argv[1],
-    '--JupyterWebsocketPersonality.list_kernels=True'])
-from tornado.ioloop import IOLoop
-IOLoop.current().add_callback(lambda: print('port', port, flush=True))
-app.start()
-";
-
 const TOKEN: &str = "swordfish-of-the-gateway";
-
-struct Server {
-    child: Child,
-    /// Where it listens; nowhere if what it needs is not installed.
-    url: Option<String>,
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let ended = self.child.kill().and_then(|()| self.child.wait());
-        assert!(ended.is_ok(), "{ended:?}");
-    }
-}
-
-/// Starts one; without what it needs the test says so and does nothing.
-fn server() -> Server {
-    let python = std::env::var("JUPYTER_PYTHON").unwrap_or_else(|_| "python3".to_owned());
-    let child = Command::new(python)
-        .args(["-c", SERVER, TOKEN])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("this test needs python3");
-    let mut server = Server { child, url: None };
-    let output = BufReader::new(server.child.stdout.take().unwrap()).lines();
-    let said = output
-        .map_while(Result::ok)
-        .find(|line| line.starts_with("port ") || line == "missing")
-        .expect("the kernel gateway does not start");
-    server.url = said
-        .strip_prefix("port ")
-        .map(|port| format!("http://127.0.0.1:{port}"));
-    if server.url.is_none() {
-        #[expect(clippy::print_stderr, reason = "whoever runs the tests is to know")]
-        {
-            eprintln!("SKIPPED: pip install 'jupyter-kernel-gateway==3.0.1' ipykernel");
-        }
-    }
-    server
-}
 
 /// The functions on a site whose gateway is this one.
 async fn site(url: &str) -> (Site, Jupyter, Api<Store>) {
@@ -114,10 +49,10 @@ async fn running(url: &str) -> usize {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn code_runs_after_other_code_and_leaves_nothing_behind() {
-    let server = server();
-    let Some(url) = &server.url else {
+    let Some(server) = KernelServer::gateway(TOKEN) else {
         return;
     };
+    let url = server.url();
     let (site, jupyter, api) = site(url).await;
     let ada = site.account("ada", &[]).await;
     let kernels = call(&api, ada, "jupyter.kernels", json!({})).await.unwrap();
@@ -161,10 +96,10 @@ async fn code_runs_after_other_code_and_leaves_nothing_behind() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_takes_too_long_or_says_too_much_is_ended() {
-    let server = server();
-    let Some(url) = &server.url else {
+    let Some(server) = KernelServer::gateway(TOKEN) else {
         return;
     };
+    let url = server.url();
     let gateway = Gateway::new(url, Some(TOKEN.to_owned())).unwrap();
     let limits = Limits {
         total: Duration::from_mins(1),
@@ -203,4 +138,45 @@ async fn what_takes_too_long_or_says_too_much_is_ended() {
         "{refused}"
     );
     assert!(Gateway::new("ftp://x", None).is_err());
+}
+
+/// A server of a project asks for no token, and so for proof that no other page asks.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_of_a_project_runs_code() {
+    let Some(server) = KernelServer::of_project("/6a9ad7b6/port/jupyter/") else {
+        return;
+    };
+    let gateway = Gateway::new(server.url(), None).unwrap();
+    let limits = Limits {
+        total: Duration::from_mins(1),
+        cell: Duration::from_mins(1),
+        output: 10_000,
+    };
+    let cells = ["6 * 7".to_owned()];
+    let done = gateway.run("python3", &cells, limits, std::future::pending());
+    let output = done.await.unwrap();
+    assert_eq!(output[0]["data"]["text/plain"], "42");
+}
+
+/// Where a gateway sends somebody may be inside the site.
+#[tokio::test]
+async fn where_a_gateway_leads_is_not_followed() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let gateway = Gateway::new(&url, None).unwrap();
+    let asked = async {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let answer =
+            format!("HTTP/1.1 302 Found\r\nlocation: {url}/elsewhere\r\ncontent-length: 0\r\n\r\n");
+        let mut request = [0; 4_096];
+        let _len = stream.read(&mut request).await.unwrap();
+        stream.write_all(answer.as_bytes()).await.unwrap();
+        stream
+    };
+    let (kernels, _stream) = tokio::join!(gateway.kernels(), asked);
+    let refused = kernels.unwrap_err();
+    assert!(
+        matches!(refused, Unreachable::Refused { status: 302, .. }),
+        "{refused}"
+    );
 }

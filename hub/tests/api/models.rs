@@ -120,7 +120,7 @@ async fn a_model_answers_in_pieces_and_is_noted() {
         site.entry.settings.clone(),
         Arc::clone(&site.authority),
     );
-    let service = ModelService::start(&own, Arc::new(models.unwrap()), 8)
+    let service = ModelService::start(&own, Arc::new(models.unwrap()))
         .await
         .unwrap();
     let client = broker.client().await.unwrap();
@@ -190,6 +190,135 @@ async fn a_model_answers_in_pieces_and_is_noted() {
             .contains("authorization: bearer swordfish")
     );
     assert!(asked[0].contains("\"model\":\"tiny\"") && asked[0].contains("be brief"));
+    service.stop().await;
+    drop((client, own));
+    broker.stop().await;
+}
+
+/// A broker with the service of models of a site, and a client beside it.
+async fn served(site: &Site) -> (Broker, Client, ModelService) {
+    let broker = Broker::new(1).await;
+    let own = broker.client().await.unwrap();
+    let settings = site.entry.settings.clone();
+    let models = Models::new(site.store.clone(), settings, Arc::clone(&site.authority));
+    let service = ModelService::start(&own, Arc::new(models.unwrap()));
+    let service = service.await.unwrap();
+    (broker, own, service)
+}
+
+/// Four questions of a caller are answered at the same time, and a fifth is refused at once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_caller_asks_so_many_questions_at_once() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/v1", listener.local_addr().unwrap());
+    let site = Site::sqlite().await;
+    let (ada, bob) = (
+        site.account("ada", &[]).await,
+        site.account("bob", &[]).await,
+    );
+    let description = json!({"local": {"baseUrl": url}}).to_string();
+    site.set("custom_openai_configuration", &description).await;
+    site.set("custom_openai_enabled", "yes").await;
+    let (broker, own, service) = served(&site).await;
+    let client = broker.client().await.unwrap();
+    let question = json!({"input": "2+2?", "model": "custom_openai-local"});
+    let four = async {
+        let asks = [(); 4].map(|()| ask(&client, ada, &question));
+        futures_util::future::join_all(asks).await
+    };
+    let meanwhile = async {
+        let mut held = Vec::new();
+        for _ in 0..4 {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            read_request(&mut stream).await;
+            held.push(stream);
+        }
+        let fifth = ask(&client, ada, &question).await;
+        assert_eq!(fifth[0]["code"], "too-many", "{fifth:?}");
+        // Others are not hindered by that.
+        let others = ask(&client, bob, &json!({"input": "x", "model": "none"})).await;
+        assert_eq!(others[0]["code"], "not-configured");
+        for mut stream in held {
+            let answer = streamed(&[says("four")]);
+            stream.write_all(answer.as_bytes()).await.unwrap();
+            stream.shutdown().await.unwrap();
+        }
+    };
+    let (answers, ()) = tokio::join!(four, meanwhile);
+    for answer in answers {
+        assert_eq!(answer.last(), Some(&Json::Null), "{answer:?}");
+    }
+    service.stop().await;
+    drop((client, own));
+    broker.stop().await;
+}
+
+/// PostgreSQL cannot keep the character U+0000, wherever in a question it is; it is nothing that anybody means.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_cannot_be_stored_is_not_asked() {
+    let site = Site::postgres().await;
+    let ada = site.account("ada", &[]).await;
+    let answer = "a\u{0}b";
+    let (url, serving) = provider(vec![streamed(&[says(answer)])]).await;
+    let description = json!({"local": {"baseUrl": url}}).to_string();
+    site.set("custom_openai_configuration", &description).await;
+    site.set("custom_openai_enabled", "yes").await;
+    let (broker, own, service) = served(&site).await;
+    let client = broker.client().await.unwrap();
+    let model = "custom_openai-local";
+    for question in [
+        json!({"input": "a\0b", "model": model}),
+        json!({"input": "a", "model": model, "system": "\0"}),
+        json!({"input": "a", "model": model, "tag": "\0"}),
+        json!({"input": "a", "model": model, "path": "a\0"}),
+        json!({"input": "a", "model": "\0"}),
+        json!({"input": "a", "model": model, "history": [{"role": "user", "content": "\0"}]}),
+    ] {
+        let refused = ask(&client, ada, &question).await;
+        assert_eq!(refused[0]["code"], "invalid-argument", "{question}");
+        let text = refused[0]["error"].as_str().unwrap();
+        assert!(text.contains("U+0000"), "{text}");
+    }
+    // What a model says is kept, but for that.
+    let answers = ask(&client, ada, &json!({"input": "a", "model": model})).await;
+    assert_eq!(answers[0]["text"], "a\u{fffd}b", "{answers:?}");
+    let log = json!({"openai_chatgpt_log": [{"output": null}]});
+    let log = site.query(ada, log).await.unwrap();
+    assert_eq!(log["openai_chatgpt_log"], json!([{"output": "a\u{fffd}b"}]));
+    serving.await.unwrap();
+    service.stop().await;
+    drop((client, own));
+    broker.stop().await;
+}
+
+/// What was used counts for an hour, whatever its user wants to be forgotten.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_asked_is_forgotten_after_an_hour_at_the_earliest() {
+    let site = Site::sqlite().await;
+    let ada = site.account("ada", &[]).await;
+    let (url, serving) = provider(vec![streamed(&[says("four")])]).await;
+    let description = json!({"local": {"baseUrl": url}}).to_string();
+    site.set("custom_openai_configuration", &description).await;
+    site.set("custom_openai_enabled", "yes").await;
+    let (broker, own, service) = served(&site).await;
+    let client = broker.client().await.unwrap();
+    let question = json!({"input": "2+2?", "model": "custom_openai-local"});
+    ask(&client, ada, &question).await;
+    serving.await.unwrap();
+    let log = json!({"openai_chatgpt_log": [{"id": null, "time": null, "expire": null}]});
+    let asked = site.query(ada, log.clone()).await.unwrap()["openai_chatgpt_log"][0].clone();
+    for expire in [json!(0), asked["time"].clone()] {
+        let forget = json!({"openai_chatgpt_log": {"id": asked["id"], "expire": expire}});
+        site.query(ada, forget).await.unwrap();
+        let asked = site.query(ada, log.clone()).await.unwrap()["openai_chatgpt_log"][0].clone();
+        let (time, expire) = (asked["time"].as_i64(), asked["expire"].as_i64());
+        assert!(expire.unwrap() >= time.unwrap() + 3_600_000, "{asked}");
+    }
+    let later = asked["time"].as_i64().unwrap() + 7_200_000;
+    let forget = json!({"openai_chatgpt_log": {"id": asked["id"], "expire": later}});
+    site.query(ada, forget).await.unwrap();
+    let asked = site.query(ada, log).await.unwrap()["openai_chatgpt_log"][0].clone();
+    assert_eq!(asked["expire"], later);
     service.stop().await;
     drop((client, own));
     broker.stop().await;

@@ -246,11 +246,11 @@ mod tests {
         let (placement, _stop) = start();
         let began = Instant::now();
         let at = |ms| began + Duration::from_millis(ms);
-        tokio::time::sleep_until(at(3_100)).await;
+        sleep_until(at(3_100)).await;
         assert_eq!(placement.route("s"), Route::Here { fence: 1 });
-        tokio::time::sleep_until(at(8_900)).await;
+        sleep_until(at(8_900)).await;
         assert_eq!(placement.route("s"), Route::Here { fence: 1 });
-        tokio::time::sleep_until(at(9_000)).await;
+        sleep_until(at(9_000)).await;
         assert_eq!(placement.route("s"), Route::Nobody);
     }
 

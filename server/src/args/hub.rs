@@ -155,6 +155,9 @@ pub(crate) struct Hub {
     /// File with the other sites that people may sign in by, as JSON [env: DIALTONE_SSO_CONFIG, COCALC_SSO_CONFIG]
     #[arg(long, value_name = "FILE")]
     pub(crate) sso_config: Option<PathBuf>,
+    /// Settings of the site.
+    #[command(flatten)]
+    pub(crate) settings: SettingArgs,
     /// What to do instead of running.
     #[command(flatten)]
     pub(crate) once: Once,
@@ -164,6 +167,17 @@ pub(crate) struct Hub {
     /// Which database.
     #[command(flatten)]
     pub(crate) database: DatabaseArgs,
+}
+
+/// Settings of the site that a process is given.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct SettingArgs {
+    /// A setting of the site that administrators then cannot change, may be given several times; goes before DIALTONE_SETTING_<NAME>
+    #[arg(long, value_name = "NAME=VALUE", help_heading = "Site")]
+    pub(crate) setting: Vec<String>,
+    /// File with settings of the site, as TOML; the environment goes before it [env: DIALTONE_SITE_SETTINGS]
+    #[arg(long, value_name = "FILE", help_heading = "Site")]
+    pub(crate) site_settings: Option<PathBuf>,
 }
 
 /// What a hub does once, and then ends.

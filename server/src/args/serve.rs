@@ -53,6 +53,9 @@ pub(crate) struct Up {
     /// Run no hub: a broker and its streams, for those who need no accounts; --nodes runs none in any case
     #[arg(long)]
     pub(crate) no_hub: bool,
+    /// Settings of the site.
+    #[command(flatten)]
+    pub(crate) settings: super::SettingArgs,
     /// The rest.
     #[command(flatten)]
     pub(crate) serve: Serve,

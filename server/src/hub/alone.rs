@@ -56,11 +56,11 @@ pub(crate) async fn run(
     let stop = CancellationToken::new();
     let failure = std::sync::OnceLock::new();
     let running = async {
-        let ended = (hub.ended(), node.as_ref().map(persist::Embedded::ended));
+        let (ended, ends) = (hub.ended(), hub.ends().persist().cloned());
         tokio::select! {
             () = stop.cancelled() => {}
-            () = ended.0.cancelled() => {}
-            () = or_never(ended.1) => tracing::error!("persist has ended, and the hub with it"),
+            () = ended.cancelled() => {}
+            () = persist::until_failed(node.as_ref(), ends) => tracing::error!("persist has ended, and the hub with it"),
         }
         hub.drain().await;
         let persist_ended = match node {
@@ -95,13 +95,6 @@ pub(crate) async fn run(
         Ended::Drained => Ok(()),
         Ended::Cut => Err(Failure::silent(Exit::Interrupted)),
         Ended::Unasked => Err(Failure::from(anyhow::anyhow!("the hub ended by itself"))),
-    }
-}
-
-async fn or_never(token: Option<CancellationToken>) {
-    match token {
-        Some(token) => token.cancelled().await,
-        None => std::future::pending().await,
     }
 }
 

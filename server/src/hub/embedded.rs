@@ -15,6 +15,7 @@ use dialtone_client::{Client, Options};
 use dialtone_control::processes::Processes;
 use dialtone_control::transition;
 use dialtone_control::worker::Office;
+use dialtone_hub::api::Jupyter;
 use dialtone_hub::auth::cookie::Names;
 use dialtone_hub::auth::token;
 use dialtone_hub::background::{self, Migration};
@@ -28,6 +29,7 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
+use super::changefeeds;
 use super::front::{self, Front};
 use super::prepare::{Ready, Serving, prepare};
 use super::projects::Controlled;
@@ -38,6 +40,9 @@ use crate::shards;
 
 /// The name with which a hub signs in by the site's own secret.
 pub(crate) const HUB_USER: &str = "hub";
+
+/// How long kernels may take to end when the hub does; the gateway ends those that are left, when it culls.
+const KERNELS_END_WITHIN: Duration = Duration::from_secs(10);
 
 /// How long to wait until it is tried again to connect, where the broker refuses the hub.
 const REFUSED_RETRY: Duration = Duration::from_secs(5);
@@ -81,6 +86,7 @@ pub(crate) struct Embedded {
     names: Names,
     runtime: Handle,
     join: Option<oneshot::Sender<Join>>,
+    ends: joined::Ends,
     tokens: Tokens,
     thread: JoinHandle<anyhow::Result<()>>,
 }
@@ -144,6 +150,7 @@ impl Embedded {
             names: said.names,
             runtime: handle,
             join: Some(join),
+            ends: said.ends,
             tokens,
             thread,
         })
@@ -173,6 +180,11 @@ impl Embedded {
             // It may have ended, which is told where that is waited for.
             drop(join.send(place));
         }
+    }
+
+    /// What a call may end.
+    pub(crate) fn ends(&self) -> &joined::Ends {
+        &self.ends
     }
 
     /// Is there when the hub has ended, for whatever reason.
@@ -244,7 +256,8 @@ async fn run(
         {
             tell(&join.brokers, broker.as_deref(), passing.as_ref());
             known.cancel();
-            answer(join, &serving, &health, &tokens.drain).await;
+            Box::pin(answer(join, &serving, &health, &tokens.drain)).await;
+            end_kernels(&serving.jupyter).await;
         }
     };
     let on_broker = async {
@@ -332,6 +345,7 @@ async fn answer(join: Join, serving: &Serving, health: &Health, drain: &Cancella
             if serving.serves {
                 tokio::join!(
                     joined::serve(&client, services, health, &ending),
+                    follow_over_sockets(&client, services, &ending),
                     migrate(store, &client, &ending),
                     hear_workers(serving, &client, &ending),
                 );
@@ -342,6 +356,30 @@ async fn answer(join: Join, serving: &Serving, health: &Health, drain: &Cancella
         tokio::join!(answering, drain.run_until_cancelled(closed));
         clients.send_replace(None);
         client.close().await;
+    }
+}
+
+/// Feeds for clients of the original, which end with the others.
+async fn follow_over_sockets(
+    client: &Client,
+    services: &joined::Services,
+    ending: &CancellationToken,
+) {
+    let stop = ending.child_token();
+    let asked = async {
+        let feeds = services.ends.feeds().cancelled();
+        if stop.run_until_cancelled(feeds).await.is_some() {
+            stop.cancel();
+        }
+    };
+    tokio::join!(asked, changefeeds::keep(client, &services.feeds, &stop));
+}
+
+/// Ends kernels that nobody waits for any more.
+async fn end_kernels(jupyter: &Jupyter) {
+    let ending = tokio::time::timeout(KERNELS_END_WITHIN, jupyter.end());
+    if ending.await.is_err() {
+        tracing::warn!("some kernels were not ended before the hub");
     }
 }
 

@@ -21,7 +21,7 @@ use tokio::runtime::Handle as Runtime;
 use tokio::sync::{Notify, broadcast, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::Edge;
+use super::{Edge, Plan};
 use super::edge::Certificate;
 use crate::exit::Failure;
 use crate::expiry::{self, Shown};
@@ -70,8 +70,6 @@ pub(super) struct Place<'a> {
     pub(super) listen: SocketAddr,
     /// The hub's own web server.
     pub(super) pages: SocketAddr,
-    /// The path below which the site lies.
-    pub(super) base: &'a str,
     /// How browsers reach it.
     pub(super) edge: Edge,
     /// Where people find the site, if that is known before it listens.
@@ -137,17 +135,13 @@ pub(super) struct Running {
 
 impl Front {
     /// Listens there.
-    pub(super) fn bind(
-        place: Place<'_>,
-        names: &Names,
-        asked: Asked,
-    ) -> Result<Self, Failure> {
+    pub(super) fn bind(place: Place<'_>, plan: &Plan, asked: Asked) -> Result<Self, Failure> {
         let Edge { hsts, reload, .. } = place.edge.clone();
         let tls = place.tls()?;
         let config = Config {
             listen: place.listen(tls.as_ref()),
             pages: Some(place.pages),
-            base: place.base.to_owned(),
+            base: plan.base_path.clone(),
             separate: place.separate()?,
             hsts,
             // A proxy of this machine in front says who asks.
@@ -168,7 +162,7 @@ impl Front {
             log: None,
         };
         let proxy = Proxy::bind(config, services)
-            .map_err(|error| Failure::from(anyhow::Error::from(error)).hint(hint))?;
+            .map_err(|error| Failure::from(anyhow::Error::from(error)).hint(plan.address_hint))?;
         let addr = proxy.local_addrs().first().copied();
         let addr = addr.unwrap_or(place.listen);
         let certificate = tls.map(|tls| (tls, reload));

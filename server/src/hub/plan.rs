@@ -6,17 +6,15 @@ use std::path::PathBuf;
 use dialtone_hub::auth::cookie::Names;
 use dialtone_hub::store::{self, Location};
 
+use super::given::given;
 use super::projects::Running;
 use super::{Edge, Services};
-use crate::args::{Hub as Args, Mode};
+use crate::args::{Hub as Args, Mode, SettingArgs};
 use crate::assemble;
 use crate::base_path;
 use crate::config::Strings;
 use crate::database;
 use crate::exit::Failure;
-
-/// How variables begin that set a setting of the site.
-const SETTING_PREFIXES: [&str; 2] = ["COCALC_SETTING_", "DIALTONE_SETTING_"];
 
 /// Where `dialtone up` keeps the database, within the data folder.
 const DATABASE_FILE: &str = "hub.db";
@@ -36,7 +34,7 @@ pub(crate) struct Plan {
     pub(crate) database: store::Config,
     /// File with the other sites that people may sign in by.
     pub(crate) sso_config: Option<PathBuf>,
-    /// Settings of the site that the environment has.
+    /// Settings of the site that this process is given.
     pub(crate) settings: Vec<(String, String)>,
     /// The path below which the site lies: empty, or with a slash in front and none at the end.
     pub(crate) base_path: String,
@@ -99,7 +97,7 @@ impl Plan {
             config,
             edge,
             database: database::config(&args.database, strings)?,
-            settings: setting_variables(strings),
+            settings: given(&args.settings, strings)?,
             names: names(&base_path, strings)?,
             base_path,
             invites_admin: false,
@@ -112,6 +110,7 @@ impl Plan {
         data: &std::path::Path,
         listen: SocketAddr,
         edge: &crate::args::Edge,
+        settings: &SettingArgs,
         strings: &dyn Strings,
     ) -> Result<Self, Failure> {
         database::private_folder(data)?;
@@ -128,7 +127,7 @@ impl Plan {
             config,
             edge: Edge::of(edge, strings)?,
             database: store::Config::new(Location::Sqlite { path }),
-            settings: setting_variables(strings),
+            settings: given(settings, strings)?,
             names: names(&base_path, strings)?,
             base_path,
             invites_admin: true,
@@ -195,45 +194,4 @@ fn number<T: std::str::FromStr>(
     let wrong =
         |_error: T::Err| Failure::usage(format_args!("{name} must be a number, not {text:?}"));
     text.parse().map(Some).map_err(wrong)
-}
-
-/// The later prefix goes first.
-pub(crate) fn setting_variables(strings: &dyn Strings) -> Vec<(String, String)> {
-    let mut found = std::collections::BTreeMap::new();
-    for prefix in SETTING_PREFIXES {
-        for variable in strings.names() {
-            let Some(name) = variable.strip_prefix(prefix) else {
-                continue;
-            };
-            if let Some(value) = strings.get(&variable) {
-                found.insert(name.to_lowercase(), value);
-            }
-        }
-    }
-    found.into_iter().collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-
-    use super::*;
-
-    #[test]
-    fn settings_come_from_variables_with_either_prefix() {
-        let strings: BTreeMap<String, String> = [
-            ("COCALC_SETTING_SITE_NAME", "theirs"),
-            ("DIALTONE_SETTING_SITE_NAME", "ours"),
-            ("COCALC_SETTING_DNS", "example.org"),
-            ("COCALC_SETTINGS", "x"),
-            ("HOME", "/"),
-        ]
-        .map(|(name, value)| (name.to_owned(), value.to_owned()))
-        .into();
-        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
-        assert_eq!(
-            setting_variables(&strings),
-            [pair("dns", "example.org"), pair("site_name", "ours")]
-        );
-    }
 }

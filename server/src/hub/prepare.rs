@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use dialtone_client::Client;
 use dialtone_control::service::Projects;
-use dialtone_hub::api::{Api, Bounds};
+use dialtone_hub::api::{Api, Bounds, Jupyter};
 use dialtone_hub::auth::cookie::Names;
 use dialtone_hub::auth::password::{self, Hasher};
 use dialtone_hub::auth::token;
@@ -17,6 +17,9 @@ use dialtone_hub::functions::{self, Extras, Parts};
 use dialtone_hub::gate::Gate;
 use dialtone_hub::health::Health;
 use dialtone_hub::identity::HUB_PASSWORD;
+use dialtone_hub::kernels::SiteGateways;
+use dialtone_hub::line::Line;
+use dialtone_hub::models::Models;
 use dialtone_hub::query::{FeedBounds, Feeds};
 use dialtone_hub::settings::Live;
 use dialtone_hub::sso::Sso;
@@ -49,6 +52,8 @@ pub(super) struct Serving {
     pub(super) office: Option<Arc<Projects>>,
     pub(super) settings: Live,
     pub(super) front: Option<Front>,
+    /// Runs code in kernels, which end before the hub does.
+    pub(super) jupyter: Jupyter,
     /// Who may use the connection to the broker.
     pub(super) clients: watch::Sender<Option<Client>>,
 }
@@ -59,6 +64,7 @@ pub(super) struct Ready {
     pub(super) gate: Gate,
     pub(super) health: Arc<Health>,
     pub(super) names: Names,
+    pub(super) ends: joined::Ends,
 }
 
 /// All of it.
@@ -86,26 +92,19 @@ pub(super) async fn prepare(
         gate: gate.clone(),
         runtime: Handle::current(),
         control: asked_of(controlled.as_ref()),
-        client,
+        client: client.clone(),
     };
-    let control = Arc::clone(&asked.control);
     let known_site = site(plan.edge.site.as_deref(), live.get().get("dns"));
-    let front = services.proxy.then(|| {
-        Front::bind(
-            front::Place {
-                listen,
-                pages: hub.local_addr(),
-                base: &plan.base_path,
-                edge: plan.edge.clone(),
-                site: &known_site,
-                secret: &password,
-            },
-            &plan.names,
-            asked,
-            plan.address_hint,
-        )
-    });
-    let front = front.transpose()?;
+    let joining = Joining::new(&parts, &asked.control, client, services);
+    let (jupyter, ends) = (joining.jupyter.clone(), joining.ends.clone());
+    let place = front::Place {
+        listen,
+        pages: hub.local_addr(),
+        edge: plan.edge.clone(),
+        site: &known_site,
+        secret: &password,
+    };
+    let front = front(&plan, place, asked)?;
     let addr = front.as_ref().map_or_else(|| hub.local_addr(), Front::addr);
     let origin = format!("{}://{addr}", plan.edge.scheme());
     let http = format!("{origin}{}", plan.base_path);
@@ -116,7 +115,7 @@ pub(super) async fn prepare(
         letters: handle.letters,
         site: format!("{}{}", known_site.unwrap_or(origin), plan.base_path),
     };
-    let api = Arc::new(api(&parts, &entry, control));
+    let api = Arc::new(api(&parts, &entry, joining));
     let (hub, first_admin) = with_pages(hub, &plan, entry, &gate, &api, &http).await?;
     let feeds = feeds(&store, &parts).await;
     let serving = Serving {
@@ -124,11 +123,14 @@ pub(super) async fn prepare(
             feeds: feeds.map_err(failed)?,
             api,
             gate: gate.clone(),
+            models: Arc::new(models(&parts)?),
+            ends: ends.clone(),
         },
         serves: services.api,
         office: office(&plan, controlled.as_ref()),
         controlled,
         front,
+        jupyter,
         clients,
         settings: live.clone(),
         store,
@@ -139,8 +141,21 @@ pub(super) async fn prepare(
         gate,
         health: handle.health,
         names: plan.names,
+        ends,
     };
     Ok(Some((hub, ready, serving)))
+}
+
+/// The proxy, if this process runs one.
+fn front(
+    plan: &Plan,
+    place: front::Place<'_>,
+    asked: front::Asked,
+) -> Result<Option<Front>, Failure> {
+    if !plan.services.proxy {
+        return Ok(None);
+    }
+    Front::bind(place, plan, asked).map(Some)
 }
 
 fn parts(store: &Store, live: &Live, gate: &Gate) -> Result<Parts, Failure> {
@@ -231,13 +246,48 @@ fn asked_of(controlled: Option<&Controlled>) -> Arc<dyn Control> {
     }
 }
 
+/// What the functions ask others for, and what they may end.
+struct Joining {
+    control: Arc<dyn Control>,
+    line: Line,
+    jupyter: Jupyter,
+    ends: joined::Ends,
+}
+
+impl Joining {
+    /// With kernels of the gateway that the settings name, and of projects.
+    fn new(parts: &Parts, control: &Arc<dyn Control>, line: Line, services: Services) -> Self {
+        let gateways = SiteGateways::new(parts.settings.clone());
+        let gateways = gateways.projects(Arc::clone(control), line.clone(), String::new());
+        Self {
+            control: Arc::clone(control),
+            line,
+            jupyter: Jupyter::new(parts.store.clone(), Arc::new(gateways)),
+            ends: joined::Ends::new(services.persist),
+        }
+    }
+}
+
+fn models(parts: &Parts) -> Result<Models<Store>, Failure> {
+    let Parts {
+        store,
+        settings,
+        authority,
+        ..
+    } = parts.clone();
+    let models = Models::new(store, settings, authority);
+    Ok(models.context("cannot make connections to language models")?)
+}
+
 /// The functions.
-fn api(parts: &Parts, entry: &Entry, control: Arc<dyn Control>) -> Api<Store> {
+fn api(parts: &Parts, entry: &Entry, joining: Joining) -> Api<Store> {
     let extras = Extras {
         letters: Some(entry.letters.clone()),
         site: entry.site.clone(),
-        control: Some(control),
-        ..Extras::default()
+        control: Some(joining.control),
+        jupyter: Some(joining.jupyter),
+        line: Some(joining.line),
+        services: Some(Arc::new(joining.ends)),
     };
     functions::api_with(parts.clone(), extras, Bounds::default())
 }

@@ -34,17 +34,17 @@ pub(super) async fn serve(
 ) {
     let (drain, end) = (CancellationToken::new(), CancellationToken::new());
     let Parts { streams, hub } = parts;
+    let ends = hub.as_ref().and_then(|hub| hub.ends().persist()).cloned();
     let failed = |error: anyhow::Error| {
         // The first one says what happened; others follow from it.
         drop(failure.set(error));
     };
     let draining = async {
-        let persist_ended = streams.as_ref().map(persist::Embedded::ended);
         let hub_ended = hub.as_ref().map(hub::Embedded::ended);
         tokio::select! {
             () = stop.cancelled() => {}
             () = end.cancelled() => {}
-            () = or_never(persist_ended) => tracing::error!("persist has ended, and the broker with it"),
+            () = persist::until_failed(streams.as_ref(), ends) => tracing::error!("persist has ended, and the broker with it"),
             () = or_never(hub_ended) => tracing::error!("the hub has ended, and the broker with it"),
         }
         if let Some(hub) = &hub {

@@ -18,6 +18,7 @@ mod founding;
 mod full;
 mod help;
 mod hub;
+mod hub_services;
 mod hub_work;
 mod linked;
 mod messaging;

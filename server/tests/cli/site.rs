@@ -9,22 +9,22 @@ use serde_json::{Value, json};
 
 use crate::process::{Done, Home, Running};
 
-const PASSWORD: &str = "analytical-engine-7";
+pub(crate) const PASSWORD: &str = "analytical-engine-7";
 
 /// What a web server answers.
-struct Answer {
-    code: u16,
+pub(crate) struct Answer {
+    pub(crate) code: u16,
     head: String,
-    body: String,
+    pub(crate) body: String,
 }
 
 impl Answer {
-    fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.body))
     }
 
     /// The value of the session's cookie.
-    fn session(&self) -> String {
+    pub(crate) fn session(&self) -> String {
         let line = self
             .head
             .lines()
@@ -59,24 +59,24 @@ fn send(method: &str, url: &str, session: &str, body: &str) -> Answer {
     }
 }
 
-fn post(url: &str, session: &str, body: &Value) -> Answer {
+pub(crate) fn post(url: &str, session: &str, body: &Value) -> Answer {
     send("POST", url, session, &body.to_string())
 }
 
 /// Where a site is.
-struct Site {
-    http: String,
-    ws: String,
+pub(crate) struct Site {
+    pub(crate) http: String,
+    pub(crate) ws: String,
 }
 
 /// Somebody who is signed in.
-struct Person {
-    id: String,
-    session: String,
+pub(crate) struct Person {
+    pub(crate) id: String,
+    pub(crate) session: String,
 }
 
 impl Site {
-    fn of(ready: &Value) -> Self {
+    pub(crate) fn of(ready: &Value) -> Self {
         let urls = ready["urls"].as_array().unwrap();
         let ws = urls
             .iter()
@@ -93,7 +93,7 @@ impl Site {
         post(&url, session, body)
     }
 
-    fn sign_up(&self, name: &str) -> Person {
+    pub(crate) fn sign_up(&self, name: &str) -> Person {
         let person = json!({"email": format!("{name}@example.org"), "password": PASSWORD,
             "firstName": name, "lastName": "Test"});
         let answer = self.auth("sign-up", "", &person);
@@ -105,7 +105,7 @@ impl Site {
     }
 
     /// Calls a function as somebody with this token.
-    fn call(&self, home: &Home, token: &str, args: &[&str]) -> Done {
+    pub(crate) fn call(&self, home: &Home, token: &str, args: &[&str]) -> Done {
         let fixed = ["call", "--json", "--url", &self.ws, "--token", token];
         home.run(&[&fixed, args].concat())
     }

@@ -117,7 +117,8 @@ pub(super) const MODEL_LOG: Table = Table {
         Field::read("tag", NAME),
         Field::read("prompt_tokens", Kind::Int),
         Field::read("total_tokens", Kind::Int),
-        Field::both("expire", Kind::Time, Write::Value),
+        // What is used in an hour is counted here, so that nothing may leave sooner.
+        Field::both("expire", Kind::Time, Write::NotBefore(HOUR)),
     ],
     get: Some(Get {
         who: Who::Account,

@@ -20,6 +20,8 @@ on_both! {
     what_was_missed_and_is_not_kept_is_read_anew,
     a_feed_ends_with_the_right_to_it,
     only_lists_with_their_keys_are_followed,
+    a_feed_follows_who_is_in_which_organization,
+    feeds_of_a_caller_hold_so_much,
 }
 
 /// A hub that tells feeds of changes.
@@ -278,4 +280,77 @@ async fn feeds_are_answers_to_a_request() {
     client.close().await;
     own.close().await;
     broker.stop().await;
+}
+
+async fn a_feed_follows_who_is_in_which_organization(site: Site) {
+    let [root, ada, bob] = [
+        site.account("root", &["admin"]).await,
+        site.account("ada", &[]).await,
+        site.account("bob", &[]).await,
+    ];
+    for name in ["north", "south"] {
+        site.call(root, "org.create", json!({ "name": name }))
+            .await
+            .unwrap();
+    }
+    let hub = Hub::on(&site, FeedBounds::default()).await;
+    let query =
+        json!({"organizations": [{"organization_id": null, "name": null, "is_admin": null}]});
+    let mut feed = hub.follow(ada, query.clone(), None).await.unwrap();
+    let mut bobs = hub.follow(bob, query, None).await.unwrap();
+    assert!(rows(&mut feed).await.is_empty() && rows(&mut bobs).await.is_empty());
+    let join = |name: &str, who: AccountId| json!({"name": name, "user": who});
+    site.call(root, "org.addUser", join("north", ada))
+        .await
+        .unwrap();
+    let told = updates(&mut feed).await;
+    assert_eq!(told[0]["action"], "insert");
+    assert_eq!(told[0]["new_val"]["name"], "north");
+    site.call(root, "org.addAdmin", join("north", ada))
+        .await
+        .unwrap();
+    let told = updates(&mut feed).await;
+    assert_eq!(told[0]["new_val"]["is_admin"], true);
+    site.call(root, "org.removeAdmin", join("north", ada))
+        .await
+        .unwrap();
+    updates(&mut feed).await;
+    site.call(root, "org.removeUser", join("north", ada))
+        .await
+        .unwrap();
+    assert_eq!(updates(&mut feed).await[0]["action"], "delete");
+    // The first that Bob hears is about himself.
+    site.call(root, "org.addUser", join("south", bob))
+        .await
+        .unwrap();
+    assert_eq!(updates(&mut bobs).await[0]["new_val"]["name"], "south");
+}
+
+async fn feeds_of_a_caller_hold_so_much(site: Site) {
+    let (ada, bob) = (
+        site.account("ada", &[]).await,
+        site.account("bob", &[]).await,
+    );
+    let id = json!(site.project(ada).await);
+    let bounds = FeedBounds {
+        bytes_per_caller_max: 10_000,
+        ..FeedBounds::default()
+    };
+    let hub = Hub::on(&site, bounds).await;
+    let query = json!({"projects": [{"project_id": null, "description": null}]});
+    let mut feed = hub.follow(ada, query.clone(), None).await.unwrap();
+    assert_eq!(rows(&mut feed).await.len(), 1);
+    let describe = |text: String| json!({"projects": {"project_id": id, "description": text}});
+    site.query(ada, describe("x".repeat(5_000))).await.unwrap();
+    updates(&mut feed).await;
+    // Another one has as much, and that is too much for both.
+    let refused = hub.follow(ada, query.clone(), None).await.unwrap_err();
+    assert_eq!(refused.code, Code::TooMany);
+    hub.follow(bob, query.clone(), None).await.unwrap();
+    site.query(ada, describe("x".repeat(20_000))).await.unwrap();
+    assert_eq!(feed.next().await.unwrap_err().code, Code::TooMany);
+    drop(feed);
+    site.query(ada, describe(String::new())).await.unwrap();
+    hub.follow(ada, query, None).await.unwrap();
+    assert_eq!(hub.feeds.count(), 0);
 }

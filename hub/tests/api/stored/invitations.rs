@@ -191,9 +191,29 @@ async fn strangers_get_no_links_on_a_commercial_site(site: Site) {
     let subject = json!({"to": "tom@example.org", "email": "", "subject": "www.evil.example"});
     let refused = invite(&site, ada, subject, id).await.unwrap_err();
     assert_eq!(refused.reason, Some("LINKS_NOT_ALLOWED"));
-    site.set("commercial", "no").await;
-    invite(&site, ada, opts, id).await.unwrap();
+    // What their writer chose stands in a letter as well.
+    let plain = json!({"to": "tom@example.org", "email": "Hello"});
+    let titled = |title: &str| json!({"projects": {"project_id": id, "title": title}});
+    site.query(ada, titled("Look at https://evil.example"))
+        .await
+        .unwrap();
+    let refused = invite(&site, ada, plain.clone(), id).await.unwrap_err();
+    assert_eq!(refused.reason, Some("LINKS_NOT_ALLOWED"));
+    assert!(refused.text.contains("title"), "{refused}");
+    site.query(ada, titled("Notes")).await.unwrap();
+    let named = |name: &str| json!({"accounts": {"first_name": name}});
+    site.query(ada, named("www.evil.example")).await.unwrap();
+    let refused = invite(&site, ada, plain.clone(), id).await.unwrap_err();
+    assert_eq!(refused.reason, Some("LINKS_NOT_ALLOWED"));
+    assert!(refused.text.contains("name"), "{refused}");
+    site.query(ada, named("Ada")).await.unwrap();
+    assert_eq!(site.letters().await, [""; 0]);
+    invite(&site, ada, plain, id).await.unwrap();
     assert_eq!(site.letters().await.len(), 1);
+    site.set("commercial", "no").await;
+    let opts = json!({"to": "eva@example.org", "email": opts["email"]});
+    invite(&site, ada, opts, id).await.unwrap();
+    assert_eq!(site.letters().await.len(), 2);
 }
 
 async fn somebody_asks_to_be_let_in(site: Site) {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use dialtone_hub::api::Code;
 use dialtone_hub::control::CopyPath;
+use dialtone_hub::store::pool;
 use serde_json::json;
 
 use super::control::Asked;
@@ -13,6 +14,7 @@ use super::{Site, on_both};
 on_both! {
     members_start_and_stop_a_project,
     a_project_is_made_with_what_was_said,
+    a_new_project_comes_from_the_pool,
     a_deleted_project_is_stopped_and_not_started_again,
     quotas_are_set_one_by_one,
     paths_are_contained_before_anything_is_copied,
@@ -84,6 +86,46 @@ async fn a_project_is_made_with_what_was_said(site: Site) {
         .await
         .unwrap_err();
     assert_eq!(refused.code, Code::PermissionDenied);
+}
+
+async fn a_new_project_comes_from_the_pool(site: Site) {
+    let (ada, bob) = (
+        site.account("ada", &[]).await,
+        site.account("bob", &[]).await,
+    );
+    let waiting = async || {
+        let mut on = site.store.write().await.unwrap();
+        let id = pool::add(&mut on).await.unwrap();
+        on.commit().await.unwrap();
+        json!(id)
+    };
+    let create = async |by, options| {
+        let made = site.call(by, "projects.createProject", options).await;
+        made.unwrap()
+    };
+    let pooled = waiting().await;
+    // A site without a pool has no use for what is left of one.
+    assert_ne!(create(ada, json!({"title": "Own"})).await, pooled);
+    site.set("new_project_pool", "1").await;
+    for options in [
+        json!({"noPool": true}),
+        json!({"image": "other"}),
+        json!({"ephemeral": 3_600_000}),
+        json!({"customize": {"disableInternet": true}}),
+    ] {
+        assert_ne!(create(ada, options.clone()).await, pooled, "{options}");
+    }
+    let options = json!({"title": "Notes", "description": "Mine", "start": true});
+    assert_eq!(create(ada, options).await, pooled);
+    let id = serde_json::from_value(pooled.clone()).unwrap();
+    assert_eq!(site.control.take(), [Asked::Touch(id, Some(ada), true)]);
+    let read = json!({"projects": {"project_id": pooled, "title": null, "description": null}});
+    let found = site.query(ada, read.clone()).await.unwrap();
+    assert_eq!(found["projects"]["title"], "Notes");
+    assert_eq!(found["projects"]["description"], "Mine");
+    assert!(site.query(bob, read).await.is_err());
+    // It is given to nobody else.
+    assert_ne!(create(bob, json!({})).await, pooled);
 }
 
 async fn a_deleted_project_is_stopped_and_not_started_again(site: Site) {

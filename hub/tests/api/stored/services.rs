@@ -175,6 +175,8 @@ async fn uses_of_files_are_told_to_members(site: Site) {
     for (by, path, action) in [
         (ada, "a.txt", "open"),
         (bob, "a.txt", "open"),
+        // Within the same minute it is not noted again.
+        (ada, "a.txt", "open"),
         (ada, "b.txt", "edit"),
     ] {
         let touch = json!({"project_id": id, "path": path, "action": action});

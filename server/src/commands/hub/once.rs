@@ -24,8 +24,8 @@ const PASSWORD_LEN: usize = 20;
 pub(super) async fn run(args: &Hub, strings: &dyn Strings) -> Outcome {
     let config = database::config(&args.database, strings)?;
     let store = Store::open(config).await.map_err(failure)?;
-    let variables = hub::setting_variables(strings);
-    settings::set_from_environment(&store, variables)
+    let given = hub::given_settings(&args.settings, strings)?;
+    settings::set_from_environment(&store, given)
         .await
         .map_err(failure)?;
     super::beginning::make(&store, args.sso_config.clone(), strings).await?;
