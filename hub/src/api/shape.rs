@@ -420,7 +420,7 @@ mod tests {
             (
                 Shape::Text(3),
                 json!("a\0"),
-                "args[0]: has a character of number 0",
+                "args[0]: has the character U+0000, which cannot be stored",
             ),
             (Shape::Id, json!("x"), "args[0]: must be a UUID"),
             (

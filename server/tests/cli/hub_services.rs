@@ -27,6 +27,17 @@ fn set(home: &Home, settings: &[(&str, &str)]) {
     }
 }
 
+/// The first administrator, who may say which number a project has.
+fn administrator(ready: &Value) -> Person {
+    let root = json!({"email": "root@example.org", "password": PASSWORD, "firstName": "Ro", "lastName": "Ot"});
+    let made = post(ready["first_admin"].as_str().unwrap(), "", &root);
+    assert_eq!(made.code, 200, "{}", made.body);
+    Person {
+        id: made.json()["account_id"].as_str().unwrap().to_owned(),
+        session: made.session(),
+    }
+}
+
 fn calls(site: &Site, home: &Home, who: &Person, name: &str, options: &Value) -> Done {
     site.call(home, &who.session, &[name, &options.to_string()])
 }
@@ -36,7 +47,7 @@ fn histories_are_read_from_streams() {
     let home = Home::new();
     let up = home.up_with_hub(&[]);
     let site = Site::of(&up.ready);
-    let (ada, bob) = (site.sign_up("ada"), site.sign_up("bob"));
+    let (ada, bob) = (administrator(&up.ready), site.sign_up("bob"));
     let made = json!({"title": "Notes", "project_id": PROJECT});
     let made = calls(&site, &home, &ada, "projects.createProject", &made);
     assert_eq!(made.ok().json(), PROJECT);
@@ -211,12 +222,7 @@ fn an_administrator_ends_services_of_a_process() {
     let home = Home::new();
     let up = home.up_with_hub(&[]);
     let site = Site::of(&up.ready);
-    let root = json!({"email": "root@example.org", "password": PASSWORD, "firstName": "Ro", "lastName": "Ot"});
-    let root = post(up.ready["first_admin"].as_str().unwrap(), "", &root);
-    let root = Person {
-        id: root.json()["account_id"].as_str().unwrap().to_owned(),
-        session: root.session(),
-    };
+    let root = administrator(&up.ready);
     let ada = site.sign_up("ada");
     let end = |who: &Person, service: &str| {
         let options = json!({ "service": service });
@@ -247,7 +253,7 @@ async fn queries_are_followed_over_sockets() {
     let home = Home::new();
     let up = home.up_with_hub(&[]);
     let site = Site::of(&up.ready);
-    let ada = site.sign_up("ada");
+    let ada = administrator(&up.ready);
     let client = dialtone_client::Options::new(&site.ws).token(&*ada.session);
     let client = client.connect().await.unwrap();
     let (tasks, limit) = (TaskTracker::new(), Duration::from_secs(30));
