@@ -213,12 +213,14 @@ mod tests {
         assert_eq!(config.image_of(Some("unknown")), "x");
     }
 
+    type Change = fn(&mut Config);
+
     #[test]
     fn what_is_wrong_is_named() {
         let unknown = json!({"image": "x", "broker_url": "y", "imagePullPolicy": "Always"});
         let error = serde_json::from_value::<Config>(unknown).unwrap_err();
         assert!(error.to_string().contains("imagePullPolicy"), "{error}");
-        let changes: [(&str, fn(&mut Config)); 6] = [
+        let changes: [(&str, Change); 6] = [
             ("image", |config| config.image.clear()),
             ("broker_url", |config| config.broker_url.clear()),
             ("command", |config| config.command.clear()),

@@ -128,7 +128,7 @@ mod tests {
 
     use super::*;
 
-    fn pod(run_id: Uuid, status: Json) -> View {
+    fn pod(run_id: Uuid, status: &Json) -> View {
         View::new(&json!({
             "metadata": {"name": "project-x", "labels": {RUN: run_id.to_string()}},
             "status": status,
@@ -139,16 +139,16 @@ mod tests {
     fn a_pod_is_taken_for_what_it_is() {
         let run = Uuid::new_v4();
         let ready = json!([{"type": "Ready", "status": "True"}]);
-        let pending = pod(run, json!({"phase": "Pending"}));
+        let pending = pod(run, &json!({"phase": "Pending"}));
         let running = pod(
             run,
-            json!({"phase": "Running", "podIP": "10.1.2.3", "conditions": ready}),
+            &json!({"phase": "Running", "podIP": "10.1.2.3", "conditions": ready}),
         );
-        let failed = pod(run, json!({"phase": "Failed", "conditions": ready}));
+        let failed = pod(run, &json!({"phase": "Failed", "conditions": ready}));
         assert_eq!(running.ip, Some("10.1.2.3".parse().unwrap()));
         for (pods, expected) in [
             (vec![], Observed::Absent),
-            (vec![pending.clone()], Observed::Alive),
+            (vec![pending], Observed::Alive),
             (vec![running.clone()], Observed::Ready),
             (vec![failed], Observed::Remains),
         ] {
@@ -156,7 +156,7 @@ mod tests {
         }
         // What another order has started is not ours, and neither is what nobody has written down.
         assert_eq!(
-            observed(&[running.clone()], Some(Uuid::new_v4())),
+            observed(std::slice::from_ref(&running), Some(Uuid::new_v4())),
             Observed::Remains
         );
         assert_eq!(observed(&[running], None), Observed::Remains);
@@ -177,28 +177,28 @@ mod tests {
 
     #[test]
     fn users_are_told_how_it_ended() {
-        let told = |status: Json| pod(Uuid::new_v4(), status).reason.unwrap();
-        let ended = |state: Json| json!({"phase": "Failed", "containerStatuses": [{"state": {"terminated": state}}]});
+        let told = |status: &Json| pod(Uuid::new_v4(), status).reason.unwrap();
+        let ended = |state: &Json| json!({"phase": "Failed", "containerStatuses": [{"state": {"terminated": state}}]});
         assert_eq!(
-            told(ended(json!({"reason": "OOMKilled"}))),
+            told(&ended(&json!({"reason": "OOMKilled"}))),
             "it ran out of memory"
         );
         assert_eq!(
-            told(ended(
-                json!({"reason": "Error", "message": "no\n room\u{1b}[2J"})
+            told(&ended(
+                &json!({"reason": "Error", "message": "no\n room\u{1b}[2J"})
             )),
             "it ended by itself; its last words: no room[2J"
         );
         assert_eq!(
-            told(json!({"phase": "Failed", "reason": "Evicted", "message": "disk"})),
+            told(&json!({"phase": "Failed", "reason": "Evicted", "message": "disk"})),
             "its node ended it (Evicted); its last words: disk"
         );
         let waiting = json!({"phase": "Pending", "containerStatuses": [
             {"state": {"waiting": {"reason": "InvalidImageName", "message": "bad"}}}]});
-        assert_eq!(told(waiting), "it cannot be started: InvalidImageName bad");
+        assert_eq!(told(&waiting), "it cannot be started: InvalidImageName bad");
         let pulling = json!({"phase": "Pending", "containerStatuses": [{"state": {"waiting": {"reason": "ImagePullBackOff"}}}]});
         assert!(
-            !pod(Uuid::new_v4(), pulling).over,
+            !pod(Uuid::new_v4(), &pulling).over,
             "a registry may come back"
         );
     }

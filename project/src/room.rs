@@ -82,6 +82,10 @@ impl Room {
     }
 
     /// Measures again and again, for ever, with pauses of at least this length. Without a limit, never.
+    #[expect(
+        clippy::infinite_loop,
+        reason = "whoever runs it drops it when the daemon ends"
+    )]
     pub(crate) async fn follow(self: Arc<Self>, root: Arc<Path>, pause: Duration) {
         if self.limit.is_none() {
             return std::future::pending().await;

@@ -19,6 +19,7 @@ pub(crate) use cluster::{
 mod edge;
 pub(crate) use edge::Edge;
 
+#[expect(clippy::doc_markdown, reason = "help texts are shown as they stand")]
 mod hub;
 pub(crate) use hub::{
     Admin, AdminCommand, DatabaseArgs, Db, Hub, Letters, Migrations, Mode, Once, ServiceArgs,

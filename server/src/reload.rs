@@ -6,7 +6,7 @@ use std::sync::Arc;
 use dialtone_broker::Handle;
 use dialtone_broker::auth::file::FileAuth;
 use dialtone_transport::tls::ServerTls;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::assemble;
 use crate::cluster::Keys;
@@ -34,6 +34,8 @@ pub(crate) struct Reload {
     pub(crate) broker: Handle,
     /// The node of persist in this process, if there is one.
     pub(crate) streams: Option<dialtone_persist::Handle>,
+    /// Has the certificate of the hub's address read again, if there is a hub.
+    pub(crate) https: Option<Arc<Notify>>,
     /// Tells who looks for other nodes where.
     pub(crate) seeds: watch::Sender<Vec<Seed>>,
 }
@@ -61,6 +63,9 @@ impl Reload {
     /// Reads everything again.
     pub(crate) fn run(&mut self) {
         tracing::info!("reloading");
+        if let Some(https) = &self.https {
+            https.notify_one();
+        }
         let (settings, certificate, users) = (self.settings(), self.certificate(), self.users());
         let keys = self.keys();
         if settings && certificate && users && keys {

@@ -302,8 +302,7 @@ impl Service {
         let config = assemble::broker(&self.settings, self.tls.as_ref(), trusted, shards.handles());
         let keep = |folder| persist::keep(&self.settings, folder);
         let streams_kept = self.streams.clone().map(keep).transpose()?;
-        let certificates = self.hub.as_ref();
-        let certificates = certificates.map(|guard| Arc::clone(&guard.plan.edge.reload));
+        let https = self.hub.as_ref().map(Guard::certificate);
         let (hub, provider) = (self.hub.take(), &mut self.auth.provider);
         let mut guarding = Guarding::start(hub, &self.settings, provider, &mut signals).await?;
         let inside = Arc::new(Inside::new(Arc::clone(&self.auth.provider)));
@@ -312,17 +311,17 @@ impl Service {
         let broker = bound.map_err(|error| explain(error, &self.settings))?;
         let handle = broker.handle();
         guarding.guard(&handle);
-        let socketio = SocketIo::bind(&self.settings, self.tls.as_ref(), &handle).await?;
+        let tls = self.tls.as_ref();
+        let socketio = SocketIo::bind(&self.settings, tls, &handle).await?;
         let monitor = self.monitor(&handle).await?;
         let ready = self.ready(&broker, &socketio, monitor.as_ref(), guarding.hub());
         guarding.reached_at(ready.broker.as_ref().map_or(&[], |broker| &broker.urls));
         let keys = self.trusted.map(|trusted| trusted.keys);
         let (seeds, new_seeds) = watch::channel(self.settings.cluster_seeds.value.clone());
-        let tls = self.tls.as_ref();
         let watch = Watch::new(&self.settings, &handle, tls, keys.as_ref(), new_seeds)?;
         let drain = CancellationToken::new();
-        let grace = self.settings.drain_grace.value.get();
         let (counting, inviting) = (handle.clone(), self.announce.inviting);
+        let grace = self.settings.drain_grace.value.get();
         // Those of parts of this process are nobody's who has to move.
         let own = u64::from(self.streams.is_some())
             + u64::from(socketio.is_wanted())
@@ -337,6 +336,7 @@ impl Service {
             logs: self.logs,
             broker: handle,
             streams: None,
+            https,
             seeds,
         };
         let conat = socketio.urls().next().is_some();
@@ -346,32 +346,23 @@ impl Service {
         };
         reload.streams = streams.as_ref().map(Embedded::handle);
         let monitor = watching(monitor, streams.as_ref());
-        let hub = guarding.join(&inside, &reload.broker, shards, drain.clone());
-        let hub = hub.await?;
-        let parts = Parts { streams, hub };
+        let joining = guarding.join(&inside, &reload.broker, shards, drain.clone());
+        let parts = Parts {
+            streams,
+            hub: joining.await?,
+        };
         let within = socketio.dial(&inside, reload.broker.clone(), shards, drain.clone());
         let within = within.await?;
         let failure = Arc::new(OnceLock::new());
-        let failed = Arc::clone(&failure);
         let served_by = reload.broker.clone();
+        let failed = Arc::clone(&failure);
         let served = parts::serve(broker, monitor, parts, watch, drain.clone(), failed);
         let closing = drain.child_token();
         let gateways = socketio.run(within, shards.handles(), closing.clone());
         let service = Box::pin(with_gateways(served, gateways, closing));
         self.announce.say(&ready)?;
-        let supervised = lifecycle::supervise(
-            service,
-            signals,
-            drain,
-            grace + CUT_AFTER,
-            || {
-                if let Some(certificates) = &certificates {
-                    certificates.notify_one();
-                }
-                reload.run();
-            },
-            say_draining,
-        );
+        let (limit, again) = (grace + CUT_AFTER, || reload.run());
+        let supervised = lifecycle::supervise(service, signals, drain, limit, again, say_draining);
         report(supervised.await, failure, served_by.was_asked_to_drain())
     }
 }

@@ -3,7 +3,7 @@
 use dialtone_hub::api::Error;
 use dialtone_hub::web::From;
 use hyper::StatusCode;
-use maud::html;
+use maud::{Markup, html};
 use serde_json::{Value as Json, json};
 
 use crate::calls::{self, told};
@@ -61,23 +61,7 @@ impl Site {
             }
             p { (text("first_name")) " " (text("last_name")) ", " (text("email_address")) }
             p { "Your number is " code { (visitor.account) } "." }
-            h2 { "Keys for programs" }
-            p.hint { "A key lets a program do what you may do. Send it as " code { "Authorization: Bearer KEY" } "." }
-            @if !keys.is_empty() {
-                table {
-                    thead { tr { th { "Name" } th { "Key" } th { "Used" } th { "Ends" } th {} } }
-                    tbody {
-                        @for key in keys {
-                            (key_line(key, base, token))
-                        }
-                    }
-                }
-            }
-            form.row method="post" action={ (base) "/account/make-key" } {
-                (hidden(token))
-                label { "Name" input name="name" type="text" maxlength="100" required; }
-                button { "Make a key" }
-            }
+            (keys_part(keys, base, token))
             @if !passports.is_empty() || !ways.is_empty() {
                 h2 { "Other ways to sign in" }
                 @for passport in &passports {
@@ -173,7 +157,7 @@ fn passports(row: &Json) -> Vec<Passport> {
 }
 
 impl Passport {
-    fn line(&self, base: &str, token: &str) -> maud::Markup {
+    fn line(&self, base: &str, token: &str) -> Markup {
         html! {
             form.row method="post" action={ (base) "/account/unlink" } {
                 (hidden(token))
@@ -186,7 +170,30 @@ impl Passport {
     }
 }
 
-fn key_line(key: &Json, base: &str, token: &str) -> maud::Markup {
+/// The keys of an account, and how to make one.
+fn keys_part(keys: &[Json], base: &str, token: &str) -> Markup {
+    html! {
+        h2 { "Keys for programs" }
+        p.hint { "A key lets a program do what you may do. Send it as " code { "Authorization: Bearer KEY" } "." }
+        @if !keys.is_empty() {
+            table {
+                thead { tr { th { "Name" } th { "Key" } th { "Used" } th { "Ends" } th {} } }
+                tbody {
+                    @for key in keys {
+                        (key_line(key, base, token))
+                    }
+                }
+            }
+        }
+        form.row method="post" action={ (base) "/account/make-key" } {
+            (hidden(token))
+            label { "Name" input name="name" type="text" maxlength="100" required; }
+            button { "Make a key" }
+        }
+    }
+}
+
+fn key_line(key: &Json, base: &str, token: &str) -> Markup {
     let text = |field: &str| key.get(field).and_then(Json::as_str).unwrap_or_default();
     let time = |field: &str| key.get(field).and_then(Json::as_i64).map(when);
     html! {

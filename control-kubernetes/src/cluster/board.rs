@@ -71,6 +71,10 @@ impl Board {
         }
     }
 
+    #[expect(
+        clippy::iter_over_hash_type,
+        reason = "all of them are told, in whatever order"
+    )]
     fn tell_all(&self) {
         for sender in self.waiting.lock().values() {
             sender.send_modify(|count| *count = count.wrapping_add(1));

@@ -43,7 +43,8 @@ impl Shared {
         let there = within(what, self.claims.get_opt(&name)).await?;
         let Some(there) = there else {
             let claim = from_json(wanted)?;
-            let made = self.claims.create(&PostParams::default(), &claim);
+            let params = PostParams::default();
+            let made = self.claims.create(&params, &claim);
             return match within_status(what, made).await? {
                 // Somebody else was quicker.
                 Ok(_) | Err(Refusal::There) => Ok(()),
@@ -57,9 +58,9 @@ impl Shared {
             return Ok(());
         }
         let patch = json!({"spec": {"resources": {"requests": {"storage": storage}}}});
-        let grown = self
-            .claims
-            .patch(&name, &PatchParams::default(), &Patch::Merge(patch));
+        let params = PatchParams::default();
+        let patch = Patch::Merge(patch);
+        let grown = self.claims.patch(&name, &params, &patch);
         if let Err(refusal) = within_status(what, grown).await? {
             // Many storage classes cannot; the project runs with the space that it has.
             tracing::warn!(
@@ -74,7 +75,8 @@ impl Shared {
     /// Makes the secret of something that is to be started; its identity in the cluster.
     pub(super) async fn make_secret(&self, spec: &Spec) -> Result<String, String> {
         let secret = from_json(manifest::secret(&self.config, spec))?;
-        let made = self.secrets.create(&PostParams::default(), &secret);
+        let params = PostParams::default();
+        let made = self.secrets.create(&params, &secret);
         let made = within("its secret", made).await?;
         made.metadata
             .uid
@@ -93,7 +95,8 @@ impl Shared {
     pub(super) async fn make_pod(&self, spec: &Spec, secret_uid: &str) -> Result<(), String> {
         let pod = from_json(manifest::pod(&self.config, spec, secret_uid))?;
         let what = "its pod";
-        let made = self.pods.create(&PostParams::default(), &pod);
+        let params = PostParams::default();
+        let made = self.pods.create(&params, &pod);
         match within_status(what, made).await? {
             Ok(_) => Ok(()),
             Err(Refusal::There) => Err("another pod of the project is there".to_owned()),
@@ -103,9 +106,8 @@ impl Shared {
 
     pub(super) async fn delete_secrets(&self, id: ProjectId) -> Result<(), String> {
         let list = ListParams::default().labels(&manifest::selector(&self.config, id));
-        let deleted = self
-            .secrets
-            .delete_collection(&DeleteParams::default(), &list);
+        let params = DeleteParams::default();
+        let deleted = self.secrets.delete_collection(&params, &list);
         within("its secret cannot be deleted", deleted)
             .await
             .map(drop)

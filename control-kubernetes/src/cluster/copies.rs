@@ -28,12 +28,14 @@ impl Shared {
             .await?;
         let id = Uuid::new_v4();
         let job: Job = from_json(manifest::copier(&self.config, id, copy))?;
-        let made = self.jobs.create(&PostParams::default(), &job);
+        let params = PostParams::default();
+        let made = self.jobs.create(&params, &job);
         within("the job that copies", made).await?;
         let ended = self.copied(id).await;
         let name = manifest::job_name(id);
         // The cluster removes it by itself as well, if this hub is killed before.
-        let deleted = self.jobs.delete(&name, &DeleteParams::background());
+        let params = DeleteParams::background();
+        let deleted = self.jobs.delete(&name, &params);
         match within_status("the job that copies", deleted).await? {
             Ok(_) | Err(Refusal::Missing) => ended,
             Err(refusal) => {

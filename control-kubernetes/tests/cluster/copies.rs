@@ -56,7 +56,8 @@ async fn carry_out(jobs: &Api<Job>, seen: &Mutex<BTreeSet<String>>, how: &str) -
         status["completionTime"] = json!(now);
     }
     let patch = Patch::Merge(json!({"status": status}));
-    let told = jobs.patch_status(&name, &PatchParams::default(), &patch);
+    let params = PatchParams::default();
+    let told = jobs.patch_status(&name, &params, &patch);
     serde_json::to_value(told.await.unwrap()).unwrap()
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client};
 use parking_lot::Mutex;
@@ -160,15 +160,6 @@ impl Node {
     pub(crate) fn client(&self) -> Client {
         self.client.clone()
     }
-
-    /// Makes an object, for tests that want something to be in the way.
-    pub(crate) async fn make(&self, pod: Json) {
-        let pod: Pod = serde_json::from_value(pod).unwrap();
-        self.pods
-            .create(&PostParams::default(), &pod)
-            .await
-            .unwrap();
-    }
 }
 
 /// For what the client has no function.
@@ -186,6 +177,6 @@ pub(crate) async fn until(what: &str, holds: impl AsyncFn() -> bool) {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    let limit = Duration::from_secs(60);
+    let limit = Duration::from_mins(1);
     tokio::time::timeout(limit, all).await.expect(what);
 }

@@ -141,20 +141,7 @@ async fn files_call(api: &Arc<Api>, name: &str, mut args: Arguments) -> Result<J
             .await?;
             Ok(Json::Null)
         }
-        "realpath" => {
-            let path: String = args.next()?;
-            api.blocking(move |api| Ok(json!(api.home.real(&path)?)))
-                .await
-        }
-        "canonicalPaths" => {
-            let paths: Vec<String> = args.next()?;
-            api.bound(&paths)?;
-            api.blocking(move |api| {
-                let all = paths.iter().map(|path| api.home.canonical(path));
-                Ok(json!(all.collect::<Result<Vec<String>, Error>>()?))
-            })
-            .await
-        }
+        "realpath" | "canonicalPaths" => paths_call(api, name, args).await,
         "writeTextFileToProject" => {
             let Write { path, content } = args.next()?;
             api.blocking(move |api| {
@@ -170,6 +157,26 @@ async fn files_call(api: &Arc<Api>, name: &str, mut args: Arguments) -> Result<J
             api.blocking(move |api| {
                 let path = api.home.resolve(&path)?;
                 Ok(files::read_text(&path, api.limits.text_len_max)?.into())
+            })
+            .await
+        }
+        _ => Err(unknown(&format!("system.{name}"))),
+    }
+}
+
+async fn paths_call(api: &Arc<Api>, name: &str, mut args: Arguments) -> Result<Json, Error> {
+    match name {
+        "realpath" => {
+            let path: String = args.next()?;
+            api.blocking(move |api| Ok(json!(api.home.real(&path)?)))
+                .await
+        }
+        "canonicalPaths" => {
+            let paths: Vec<String> = args.next()?;
+            api.bound(&paths)?;
+            api.blocking(move |api| {
+                let all = paths.iter().map(|path| api.home.canonical(path));
+                Ok(json!(all.collect::<Result<Vec<String>, Error>>()?))
             })
             .await
         }

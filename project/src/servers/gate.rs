@@ -211,7 +211,7 @@ async fn pass_on(
             }
         }));
     }
-    Ok(response.map(|body| body.boxed_unsync()))
+    Ok(response.map(http_body_util::BodyExt::boxed_unsync))
 }
 
 /// Passes bytes both ways until both ends have ended.

@@ -21,8 +21,8 @@ use tokio::runtime::Handle as Runtime;
 use tokio::sync::{Notify, broadcast, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::{Edge, Plan};
 use super::edge::Certificate;
+use super::{Edge, Plan};
 use crate::exit::Failure;
 use crate::expiry::{self, Shown};
 use crate::{certificates, shards};
@@ -135,7 +135,7 @@ pub(super) struct Running {
 
 impl Front {
     /// Listens there.
-    pub(super) fn bind(place: Place<'_>, plan: &Plan, asked: Asked) -> Result<Self, Failure> {
+    pub(super) fn bind(place: &Place<'_>, plan: &Plan, asked: Asked) -> Result<Self, Failure> {
         let Edge { hsts, reload, .. } = place.edge.clone();
         let tls = place.tls()?;
         let config = Config {

@@ -104,7 +104,7 @@ pub(super) async fn prepare(
         site: &known_site,
         secret: &password,
     };
-    let front = front(&plan, place, asked)?;
+    let front = front(&plan, &place, asked)?;
     let addr = front.as_ref().map_or_else(|| hub.local_addr(), Front::addr);
     let origin = format!("{}://{addr}", plan.edge.scheme());
     let http = format!("{origin}{}", plan.base_path);
@@ -135,9 +135,8 @@ pub(super) async fn prepare(
         settings: live.clone(),
         store,
     };
-    let facts = facts(&serving, (http, first_admin), password);
     let ready = Ready {
-        facts,
+        facts: facts(&serving, (http, first_admin), password),
         gate,
         health: handle.health,
         names: plan.names,
@@ -149,7 +148,7 @@ pub(super) async fn prepare(
 /// The proxy, if this process runs one.
 fn front(
     plan: &Plan,
-    place: front::Place<'_>,
+    place: &front::Place<'_>,
     asked: front::Asked,
 ) -> Result<Option<Front>, Failure> {
     if !plan.services.proxy {

@@ -6,6 +6,7 @@ use anyhow::Context as _;
 use dialtone_broker::Handle;
 use dialtone_broker::auth::Authenticate;
 use dialtone_broker::auth::system::SystemPassword;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::args::Mode;
@@ -21,6 +22,13 @@ pub(super) struct Guard {
     pub(super) plan: Plan,
     /// Whether nobody is let in who offers nothing that is the hub's.
     pub(super) alone: bool,
+}
+
+impl Guard {
+    /// Has the certificate of the hub's address read again.
+    pub(super) fn certificate(&self) -> Arc<Notify> {
+        Arc::clone(&self.plan.edge.reload)
+    }
 }
 
 /// The hub decides who is let in, and nothing else does.

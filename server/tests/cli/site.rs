@@ -209,10 +209,8 @@ fn who_signs_out_is_out_at_once() {
     site.call(&home, &back.session(), &["system.test"]).ok();
 }
 
-/// A site that shares its host with others: pages, cookies, functions and servers of projects are below its path.
-#[test]
-fn a_site_may_lie_below_a_path() {
-    let home = Home::new();
+/// A hub whose site is below `/sub/site`.
+fn below_a_path(home: &Home) -> (Running, Site) {
     let all = [
         "--all",
         "--broker-listen",
@@ -225,7 +223,15 @@ fn a_site_may_lie_below_a_path() {
     command.env("PROJECTS", home.path().join("projects/[project_id]"));
     let hub = Running::new(command.spawn().unwrap());
     hub.until("the hub is ready at");
-    let site = Site::of(&ready(&home, "below.json"));
+    let site = Site::of(&ready(home, "below.json"));
+    (hub, site)
+}
+
+/// A site that shares its host with others: its pages are below its path.
+#[test]
+fn pages_of_a_site_may_lie_below_a_path() {
+    let home = Home::new();
+    let (hub, site) = below_a_path(&home);
     let (root, path) = site.http.split_at(site.http.find("/sub").unwrap());
     assert_eq!(path, "/sub/site");
     // Whoever looks after the process asks where they always do.
@@ -258,7 +264,16 @@ fn a_site_may_lie_below_a_path() {
     }
     let strategies = send("GET", &format!("{}/auth/strategies", site.http), "", "");
     assert_eq!((strategies.code, &*strategies.body), (200, "[]"));
+    hub.signal(Signal::TERM);
+    hub.end().ok();
+}
 
+/// Cookies, functions and servers of projects are, too.
+#[test]
+fn who_signs_in_below_a_path_is_known_there_alone() {
+    let home = Home::new();
+    let (hub, site) = below_a_path(&home);
+    let (root, _) = site.http.split_at(site.http.find("/sub").unwrap());
     let ada = json!({"email": "ada@example.org", "password": PASSWORD, "firstName": "Ada", "lastName": "Test"});
     let up = site.auth("sign-up", "", &ada);
     assert_eq!(up.code, 200, "{}", up.body);
