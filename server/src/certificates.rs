@@ -49,7 +49,7 @@ pub(crate) async fn follow(tls: &ServerTls, asked: &Notify, end: &CancellationTo
                 failed = false;
                 if tls.fingerprint() != before {
                     tracing::info!(fingerprint = %tls.fingerprint(), "certificate replaced");
-                    expiry::tell(tls, Shown::Clients);
+                    expiry::tell(tls, Shown::Browsers);
                 }
             }
             Err(error) => {

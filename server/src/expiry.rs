@@ -23,6 +23,8 @@ const INTERVAL: Duration = Duration::from_hours(12);
 pub(crate) enum Shown {
     /// To clients, by the listeners.
     Clients,
+    /// To browsers, by a proxy.
+    Browsers,
     /// To other nodes of the cluster.
     Nodes,
 }
@@ -89,6 +91,7 @@ impl fmt::Display for Notice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (what, who) = match self.shown {
             Shown::Clients => ("the certificate for wss and quic", "clients"),
+            Shown::Browsers => ("the certificate for https", "browsers"),
             Shown::Nodes => ("the certificate of this node", "other nodes"),
         };
         match self.finding {
@@ -109,7 +112,10 @@ impl fmt::Display for Notice {
                 "; renew it with `dialtone cluster renew` or a new join token, and send SIGHUP"
             }
             (Shown::Clients, false) => "; put a new one into the file of tls.cert and send SIGHUP",
-            (Shown::Clients, true) => {
+            (Shown::Browsers, false) => {
+                "; put a new one into its file, which is read again by itself"
+            }
+            (Shown::Clients | Shown::Browsers, true) => {
                 "; SIGHUP or a new start makes another one, with another fingerprint"
             }
         })

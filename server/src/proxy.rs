@@ -293,7 +293,7 @@ async fn renewed(tls: Option<ServerTls>, end: CancellationToken) {
     if let Some(tls) = tls {
         // A signal has it read again as well, with everything else.
         let asked = Notify::new();
-        let expiring = expiry::watch(&tls, Shown::Clients, &end);
+        let expiring = expiry::watch(&tls, Shown::Browsers, &end);
         tokio::join!(certificates::follow(&tls, &asked, &end), expiring);
     }
 }

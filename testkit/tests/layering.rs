@@ -185,6 +185,7 @@ fn some_crates_are_for_some_layers_only() {
                 "persist",
                 "hub",
                 "control",
+                "control-kubernetes",
                 "conat",
                 "proxy",
                 "project",

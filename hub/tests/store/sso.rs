@@ -11,7 +11,7 @@ use hyper::StatusCode;
 use serde_json::json;
 
 use crate::{Site, on_both};
-use browser::{Browser, Door, oidc, plain, refused};
+use browser::{Browser, Door, SESSION, oidc, plain, refused};
 
 mod attacks;
 mod browser;
@@ -58,7 +58,7 @@ async fn somebody_comes_in_and_comes_back(site: Site) {
     assert_eq!(account.password_hash, None);
     assert_eq!(door.links(id).await, [("uni".to_owned(), "ada".to_owned())]);
     // Nothing of the attempt is left in the browser or in the store.
-    assert_eq!(browser.hub.keys().collect::<Vec<_>>(), ["remember_me"]);
+    assert_eq!(browser.hub.keys().collect::<Vec<_>>(), [SESSION]);
     assert!(
         site.beside("SELECT key FROM passport_store")
             .await

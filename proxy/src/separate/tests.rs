@@ -1,3 +1,5 @@
+//! Hosts, tickets and sessions at the host of a project.
+
 use super::*;
 
 const ID: &str = "7f2c6d1e-0b5a-4c39-9d5e-1a2b3c4d5e6f";

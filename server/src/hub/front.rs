@@ -237,7 +237,7 @@ impl Running {
 /// Looks after the certificate, if there is one.
 async fn renewed(certificate: Option<(ServerTls, Arc<Notify>)>, stop: CancellationToken) {
     if let Some((tls, asked)) = certificate {
-        let expiring = expiry::watch(&tls, Shown::Clients, &stop);
+        let expiring = expiry::watch(&tls, Shown::Browsers, &stop);
         tokio::join!(certificates::follow(&tls, &asked, &stop), expiring);
     }
 }

@@ -147,7 +147,8 @@ fn a_certificate_is_read_again_when_it_changes_and_when_somebody_asks() {
     let home = Home::new();
     let (own, next) = (home.path().join("tls"), home.path().join("next"));
     let [cert, key] = certificate(&own);
-    let up = home.up_with_hub(&["--https-cert", &cert, "--https-key", &key]);
+    let edge = ["--https-cert", &cert, "--https-key", &key];
+    let up = home.up_with_hub(&[&edge[..], &["--log-level", "info"]].concat());
     let page = format!("{}/auth/sign-in", site(&up));
     assert_eq!(curl(&["--cacert", &cert, &page]).status(), "200");
     for asks in [false, true] {
@@ -199,7 +200,7 @@ fn projects_are_at_hosts_of_their_own() {
         "{ticket}"
     );
     assert_eq!(
-        curl(&[ticket]).header("location"),
+        curl(&["-H", "Accept: text/html", ticket]).header("location"),
         "/auth/sign-in",
         "who is nobody signs in"
     );

@@ -217,7 +217,7 @@ impl Browser {
         let cookie = self
             .cookie
             .as_ref()
-            .map(|cookie| format!("Cookie: remember_me={cookie}\r\n"));
+            .map(|cookie| format!("Cookie: __Host-remember_me={cookie}\r\n"));
         let request = format!(
             "{method} {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nContent-Length: {}\r\n{}{headers}\r\n{body}",
             self.addr,
@@ -241,7 +241,7 @@ impl Browser {
     fn keep(&mut self, page: &Page) {
         let set = page
             .header("set-cookie")
-            .and_then(|set| set.strip_prefix("remember_me="));
+            .and_then(|set| set.strip_prefix("__Host-remember_me="));
         if let Some(set) = set {
             let value = set.split(';').next().unwrap_or_default();
             self.cookie = (!value.is_empty()).then(|| value.to_owned());

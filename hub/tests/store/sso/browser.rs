@@ -25,6 +25,9 @@ use crate::Site;
 
 pub(super) const HUB: &str = "https://hub.example.org";
 
+/// The cookie of a session, which browsers take from the host itself alone.
+pub(super) const SESSION: &str = "__Host-remember_me";
+
 /// The provider of this process, which ends with it.
 struct Provider {
     port: u16,
@@ -192,7 +195,7 @@ impl Browser {
 
     pub(super) fn signed_in(mut self, signed_in: &entry::SignedIn) -> Self {
         self.hub
-            .insert("remember_me".to_owned(), signed_in.cookie.clone());
+            .insert(SESSION.to_owned(), signed_in.cookie.clone());
         self
     }
 
@@ -205,7 +208,7 @@ impl Browser {
         };
         let mut jar = self.hub.clone();
         if led {
-            jar.remove("remember_me");
+            jar.remove(SESSION);
         }
         let mut headers = HeaderMap::new();
         headers.insert(COOKIE, header(&jar));
@@ -279,7 +282,7 @@ impl Browser {
 
     /// Who the hub knows this browser as.
     pub(super) async fn who(&self, door: &Door) -> Option<AccountId> {
-        let cookie = self.hub.get("remember_me")?;
+        let cookie = self.hub.get(SESSION)?;
         let session = entry::vouched::session_of(&door.store, Some(cookie))
             .await
             .unwrap();
