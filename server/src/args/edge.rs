@@ -30,7 +30,7 @@ pub(crate) struct Edge {
     /// Host of the servers of projects, which keeps their pages from acting as whoever opens them: `{project}.example.org`, one for each, or one for all [env: DIALTONE_PROJECTS_HOST]
     #[arg(long, value_name = "HOST", help_heading = BROWSERS)]
     pub(crate) projects_host: Option<String>,
-    /// Where people find the site, as https://hub.example.org [env: DIALTONE_SITE_URL] [default: the setting dns, else the hub's address]
+    /// Where people find the site, as `https://hub.example.org` [env: DIALTONE_SITE_URL] [default: the setting dns, else the hub's address]
     #[arg(long, value_name = "URL", help_heading = BROWSERS)]
     pub(crate) site_url: Option<String>,
 }

@@ -96,7 +96,7 @@ pub(crate) enum Mode {
 Any number of hubs may share a PostgreSQL; what only one may do is done by the one that has its lease
 (`dialtone admin leases`). The tables are made and brought up to date at the start, whoever is first.
 
-DIALTONE_SETTING_<NAME> (or COCALC_SETTING_<NAME>) sets a setting of the site, which administrators
+DIALTONE_SETTING_NAME (or COCALC_SETTING_<NAME>) sets a setting of the site, which administrators
 then cannot change; `dialtone admin settings ls` shows all. DIALTONE_SETUP_ADMIN_EMAIL, _PASSWORD (or
 _PASSWORD_FILE) and _NAME make the first administrator if there is nobody with that address, and
 DIALTONE_SETUP_REGISTRATION_TOKEN a token without which nobody signs up; COCALC_SETUP_… does as well.
@@ -125,7 +125,7 @@ pub(crate) struct Hub {
     /// What to run.
     #[command(flatten)]
     pub(crate) services: ServiceArgs,
-    /// Path below which the site lies, as in https://example.org/PATH [env: DIALTONE_BASE_PATH, BASE_PATH] [default: /]
+    /// Path below which the site lies, as in `https://example.org/PATH` [env: DIALTONE_BASE_PATH, BASE_PATH] [default: /]
     #[arg(long, value_name = "PATH")]
     pub(crate) base_path: Option<String>,
     /// Where its broker listens, may be given several times [default: as `listen` of the configuration says, or ws://127.0.0.1:4480]
@@ -172,7 +172,7 @@ pub(crate) struct Hub {
 /// Settings of the site that a process is given.
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct SettingArgs {
-    /// A setting of the site that administrators then cannot change, may be given several times; goes before DIALTONE_SETTING_<NAME>
+    /// A setting of the site that administrators then cannot change, may be given several times; goes before DIALTONE_SETTING_NAME
     #[arg(long, value_name = "NAME=VALUE", help_heading = "Site")]
     pub(crate) setting: Vec<String>,
     /// File with settings of the site, as TOML; the environment goes before it [env: DIALTONE_SITE_SETTINGS]

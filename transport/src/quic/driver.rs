@@ -60,7 +60,7 @@ pub(super) struct Driver {
 pub(super) struct Home(Arc<Driver>);
 
 impl Driver {
-    /// Makes a driver of a task that quinn spawns, and remembers it for [`take_spawned`](Self::take_spawned).
+    /// Makes a driver of a task that quinn spawns, and remembers it for [`of`](Self::of).
     pub(super) fn spawned(task: Task) -> Home {
         let driver = Arc::new(Self {
             task: Mutex::new(Some(task)),
