@@ -21,7 +21,7 @@ const SHOWN_MAX: usize = 100_000;
 const TICKET: &str = "ticket";
 const SESSION: &str = "session";
 
-/// A ticket for now.
+/// Seals a ticket whose time begins at this moment.
 pub(super) fn seal(key: &Key, ticket: &Ticket) -> String {
     let Ticket {
         project,
